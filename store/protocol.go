@@ -1,0 +1,400 @@
+package store
+
+import (
+	"fmt"
+	"time"
+)
+
+// This file is the protocol: what each verb does to a record. Memory and File
+// run it as it stands; redis/*.lua says the same in Redis. Package storetest
+// holds all of them to it.
+//
+// A transition reports whether it changed the record. One that returns an error
+// other than ErrConflict has changed nothing.
+
+// acquire grants the key or leaves the record to its owner. over says that the
+// owner of a running record is presumed dead.
+func (r *Record) acquire(b Bid, now time.Time, over bool) (changed bool, err error) {
+	switch {
+	case r.State == Absent:
+		r.grant(b, First, now)
+		return true, nil
+	case r.spent(b.Owner):
+		return false, ErrSuperseded
+	case r.State == Tombstone:
+		if r.By == "" {
+			r.note(Event{What: EventReleased, At: now, From: Tombstone, Owner: r.Owner, Fence: r.Fence})
+		}
+		r.grant(b, First, now)
+		return true, nil
+	case r.State == Running && over && r.Owner != b.Owner:
+		r.doubt(now)
+		r.Marked = true
+		r.extend(now, b.TTL)
+		return true, nil
+	}
+	return r.touch(now, b.TTL), nil
+}
+
+func (r *Record) renew(b Bid, now time.Time) (changed bool, err error) {
+	switch {
+	case r.State == Absent:
+		return false, ErrGone
+	case !r.owns(b) || r.State != Running && !(r.State == InDoubt && r.Marked):
+		return false, ErrSuperseded
+	}
+	r.State, r.Marked, r.Doubted = Running, false, time.Time{}
+	r.Revision++
+	if end := now.Add(b.Lease); end.After(r.LeaseEnd) {
+		r.LeaseEnd = end
+	}
+	r.extend(now, b.TTL)
+	return true, nil
+}
+
+func (r *Record) settle(b Bid, o Outcome, now time.Time) (changed bool, err error) {
+	if done, err := r.settledBefore(b, o); done {
+		return false, err
+	}
+	switch {
+	case r.State == Absent:
+		r.Key, r.Owner, r.Fence = b.Key, b.Owner, max(b.Fence, 1)
+		r.Claimed, r.Origin, r.Info, r.Forgotten = now, First, b.Info, true
+		r.expiresAnew(now, b.TTL)
+		r.note(Event{What: EventForgotten, At: now, Owner: b.Owner, Fence: b.Fence})
+		r.put(o, now)
+	case r.owns(b):
+		if err := r.settleOwn(b, o, now); err != nil {
+			return err == ErrConflict, err
+		}
+	case o.State != Succeeded:
+		return false, ErrSuperseded
+	default:
+		r.settleLate(b, o, now)
+		err = ErrConflict
+	}
+	r.extend(now, b.TTL)
+	return true, err
+}
+
+// settledBefore recognizes the repetition of a settle that was already heard.
+func (r *Record) settledBefore(b Bid, o Outcome) (done bool, err error) {
+	for _, e := range r.History {
+		if e.Owner != b.Owner {
+			continue
+		}
+		switch {
+		case e.What == EventConflict && o.State == Succeeded:
+			return true, ErrConflict
+		case e.What == EventResolved && (e.From == Succeeded || e.From == Failed),
+			(e.What == EventResolved || e.What == EventTakenOver) && e.From == o.State:
+			return true, nil
+		}
+	}
+	if !r.owns(b) {
+		return false, nil
+	}
+	switch r.State {
+	case Succeeded, Failed:
+		return r.By == "" || r.By == BySuperseded || r.By == ByReconcile && r.State == o.State, nil
+	case InDoubt:
+		return o.State == InDoubt && !r.Marked, nil
+	default:
+		return r.State == o.State, nil
+	}
+}
+
+// settleOwn hears the owner, or what used to be the owner before a Resolve.
+func (r *Record) settleOwn(b Bid, o Outcome, now time.Time) error {
+	switch r.State {
+	case Running, InDoubt, Pending:
+		if r.Kept != nil && (o.State == Failed || o.State == InDoubt) {
+			r.adopt(now)
+			return nil
+		}
+		r.put(o, now)
+		return nil
+	case Tombstone:
+		if o.State != Succeeded {
+			return ErrSuperseded
+		}
+		r.put(o, now)
+		return nil
+	default:
+		if o.State != Succeeded {
+			return ErrSuperseded
+		}
+		r.conflict(b, now)
+		return ErrConflict
+	}
+}
+
+// settleLate keeps the success of a claim that somebody has superseded.
+func (r *Record) settleLate(b Bid, o Outcome, now time.Time) {
+	r.conflict(b, now)
+	switch r.State {
+	case Tombstone, InDoubt:
+		r.Owner, r.Info = b.Owner, b.Info
+		r.put(o, now)
+	case Running, Pending:
+		if r.Kept == nil {
+			r.Kept = &o
+		}
+	}
+}
+
+func (r *Record) release(b Bid, now time.Time) (changed bool, err error) {
+	switch {
+	case r.State == Absent:
+		r.Key, r.Owner, r.Fence = b.Key, b.Owner, max(b.Fence, 1)
+		r.Claimed, r.Origin, r.Info = now, First, b.Info
+		r.expiresAnew(now, TombstoneTTL)
+		r.bury(now)
+		return true, nil
+	case !r.owns(b):
+		for _, e := range r.History {
+			if e.What == EventReleased && e.Owner == b.Owner {
+				return false, nil
+			}
+		}
+		return false, ErrSuperseded
+	case r.State == Tombstone:
+		return false, nil
+	case r.State == Succeeded || r.State == Failed:
+		if r.By == BySuperseded {
+			return false, nil
+		}
+		return false, ErrSuperseded
+	case r.Kept != nil:
+		r.adopt(now)
+		r.extend(now, b.TTL)
+		return true, nil
+	case r.Origin == First || r.Origin == Clean && b.Began:
+		if len(r.History) == 0 {
+			r.expiresAnew(now, TombstoneTTL)
+		} else {
+			r.extend(now, TombstoneTTL)
+		}
+		r.bury(now)
+		return true, nil
+	case r.State == InDoubt && !r.Marked:
+		return false, nil
+	default:
+		r.doubt(now)
+		r.extend(now, b.TTL)
+		return true, nil
+	}
+}
+
+func (r *Record) takeover(b Bid, from Record, now time.Time) (changed bool, err error) {
+	switch {
+	case r.Owned(b.Owner):
+		return false, nil
+	case r.State != from.State || r.Revision != from.Revision:
+		return false, ErrMoved
+	case r.spent(b.Owner) || r.Owner == b.Owner:
+		return false, ErrSuperseded
+	case r.State != InDoubt && r.State != Pending:
+		return false, ErrMoved
+	}
+	r.note(Event{What: EventTakenOver, At: now, From: r.State, Owner: r.Owner, Fence: r.Fence})
+	origin := Taken
+	if b.Clean {
+		origin = Clean
+	}
+	r.grant(b, origin, now)
+	return true, nil
+}
+
+func (r *Record) resolve(res Resolution, from Record, now time.Time) (changed bool, err error) {
+	for _, e := range r.History {
+		if e.What == EventResolved && e.ID == res.ID {
+			return false, nil
+		}
+	}
+	switch {
+	case r.State != from.State || r.Revision != from.Revision:
+		return false, ErrMoved
+	case r.State == InDoubt, r.State == Pending:
+	case r.State == Running && res.Force:
+	case (r.State == Succeeded || r.State == Failed) && res.To == Tombstone:
+	default:
+		return false, ErrMoved
+	}
+	r.note(Event{
+		What: EventResolved, At: now, From: r.State, Owner: r.Owner, Fence: r.Fence,
+		By: res.By, Why: res.Why, ID: res.ID,
+	})
+	if res.To == Tombstone {
+		r.bury(now)
+	} else {
+		o := res.Outcome
+		o.State = res.To
+		r.put(o, now)
+	}
+	r.By = res.By
+	r.extend(now, res.TTL)
+	return true, nil
+}
+
+// spent reports whether the claim of that nonce has come to its end, so that a
+// delayed duplicate of its first call must not revive it.
+func (r *Record) spent(nonce string) bool {
+	if r.State == Tombstone && r.Owner == nonce {
+		return true
+	}
+	for _, e := range r.History {
+		if e.Owner == nonce {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Record) owns(b Bid) bool {
+	return r.State != Absent && r.Owner == b.Owner && (b.Fence == 0 || b.Fence == r.Fence)
+}
+
+func (r *Record) grant(b Bid, origin Origin, now time.Time) {
+	if r.State == Absent {
+		r.expiresAnew(now, b.TTL)
+	} else {
+		r.extend(now, b.TTL)
+	}
+	r.Key, r.State, r.Owner = b.Key, Running, b.Owner
+	// In microseconds of the store's clock, so that a fence also rises across
+	// the expiry of a record.
+	r.Fence = max(r.Fence+1, uint64(now.UnixMicro()))
+	r.Revision++
+	r.LeaseEnd, r.Claimed = now.Add(b.Lease), now
+	r.Deadline, r.Doubted, r.Settled = time.Time{}, time.Time{}, time.Time{}
+	if b.Deadline > 0 {
+		r.Deadline = now.Add(b.Deadline)
+	}
+	r.Marked, r.Origin, r.Forgotten, r.By = false, origin, false, ""
+	r.Info, r.Outcome = b.Info, Outcome{}
+}
+
+func (r *Record) put(o Outcome, now time.Time) {
+	if o.State == InDoubt {
+		r.doubt(now)
+		return
+	}
+	r.State, r.Marked, r.By = o.State, false, ""
+	r.Revision++
+	r.LeaseEnd, r.Doubted, r.Settled = time.Time{}, time.Time{}, now
+	if o.State != Pending {
+		r.Outcome, r.Kept = o, nil
+	}
+}
+
+// adopt makes the kept success of an earlier owner the outcome.
+func (r *Record) adopt(now time.Time) {
+	r.put(*r.Kept, now)
+	r.By = BySuperseded
+}
+
+func (r *Record) doubt(now time.Time) {
+	r.State, r.Marked = InDoubt, false
+	r.Revision++
+	r.LeaseEnd, r.Doubted, r.Settled = time.Time{}, now, time.Time{}
+}
+
+func (r *Record) bury(now time.Time) {
+	r.State, r.Marked, r.By = Tombstone, false, ""
+	r.Revision++
+	r.LeaseEnd, r.Doubted, r.Settled = time.Time{}, time.Time{}, now
+	r.Outcome, r.Kept = Outcome{}, nil
+}
+
+func (r *Record) conflict(b Bid, now time.Time) {
+	r.note(Event{What: EventConflict, At: now, From: r.State, Owner: b.Owner, Fence: b.Fence})
+	r.Revision++
+}
+
+func (r *Record) note(e Event) {
+	r.History = append(r.History, e)
+	if len(r.History) <= maxHistory {
+		return
+	}
+	drop := 0
+	for i, e := range r.History {
+		if e.What == EventReleased {
+			drop = i
+			break
+		}
+	}
+	r.History = append(r.History[:drop:drop], r.History[drop+1:]...)
+}
+
+// extend keeps the record at least ttl longer. A sixteenth is added so that
+// touch need not write on every read.
+func (r *Record) extend(now time.Time, ttl time.Duration) {
+	if r.Expires.IsZero() {
+		return
+	}
+	if ttl > century {
+		r.Expires = time.Time{}
+		return
+	}
+	if e := now.Add(ttl + ttl/16); e.After(r.Expires) {
+		r.Expires = e
+	}
+}
+
+func (r *Record) expiresAnew(now time.Time, ttl time.Duration) {
+	r.Expires = now
+	r.extend(now, ttl)
+}
+
+// touch counts a duplicate as contact. It is no write of the record: the
+// revision stays.
+func (r *Record) touch(now time.Time, ttl time.Duration) bool {
+	if r.Expires.IsZero() || ttl <= century && r.Expires.Sub(now) >= ttl {
+		return false
+	}
+	r.extend(now, ttl)
+	return true
+}
+
+// century is the longest TTL that is not taken for Forever.
+const century = 100 * 365 * 24 * time.Hour
+
+// expired reports whether the record is no longer remembered.
+func (r *Record) expired(now time.Time) bool {
+	return !r.Expires.IsZero() && !now.Before(r.Expires)
+}
+
+func (b Bid) validate() error {
+	switch {
+	case b.Key == "":
+		return fmt.Errorf("%w: empty key", ErrInvalid)
+	case b.Owner == "":
+		return fmt.Errorf("%w: bid without a nonce", ErrInvalid)
+	case b.Lease < time.Millisecond:
+		return fmt.Errorf("%w: lease of %v, under 1ms", ErrInvalid, b.Lease)
+	case b.TTL < time.Millisecond:
+		return fmt.Errorf("%w: TTL of %v, under 1ms", ErrInvalid, b.TTL)
+	}
+	return nil
+}
+
+func (o Outcome) validate() error {
+	switch o.State {
+	case Succeeded, Failed, InDoubt, Pending:
+		return nil
+	}
+	return fmt.Errorf("%w: no outcome: %q", ErrInvalid, o.State)
+}
+
+func (r Resolution) validate() error {
+	switch {
+	case r.To != Succeeded && r.To != Failed && r.To != Tombstone:
+		return fmt.Errorf("%w: cannot resolve to %q", ErrInvalid, r.To)
+	case r.ID == "" || r.By == "":
+		return fmt.Errorf("%w: resolution without a nonce or an author", ErrInvalid)
+	case r.TTL < time.Millisecond:
+		return fmt.Errorf("%w: TTL of %v, under 1ms", ErrInvalid, r.TTL)
+	}
+	return nil
+}
