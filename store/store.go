@@ -123,6 +123,9 @@ var (
 	ErrFull = errors.New("store: full")
 	// ErrInvalid: a field of the call is missing or out of range.
 	ErrInvalid = errors.New("store: invalid call")
+	// ErrUnverified: Checker.Check was not allowed to look. The guard warns, and
+	// starts.
+	ErrUnverified = errors.New("store: set-up not verified")
 	// ErrUnsafe: the store, as it is set up, would lose records.
 	ErrUnsafe = errors.New("store: unsafe set-up")
 )

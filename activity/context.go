@@ -1,0 +1,88 @@
+package activity
+
+import (
+	"context"
+	"errors"
+
+	sdkactivity "go.temporal.io/sdk/activity"
+
+	"github.com/atmostonce/atmostonce/keys"
+)
+
+// Claim is what a running activity may know of its claim.
+type Claim struct {
+	// Key is the idempotency key for the callee: what [Key] returns.
+	Key string
+	// Fence orders the runs under one key: a later run has a greater one. A
+	// callee that remembers the greatest fence it saw can refuse a run that was
+	// superseded.
+	Fence uint64
+	// Takeover says that an earlier run may have had its effect: this one was
+	// started by Resume or Rerun.
+	Takeover bool
+}
+
+type claimKey struct{}
+
+// NewContext returns a context in which c is the claim, for tests of activities
+// outside of a guarded worker.
+func NewContext(ctx context.Context, c Claim) context.Context {
+	return context.WithValue(ctx, claimKey{}, c)
+}
+
+// FromContext returns the claim under which the activity runs; ok is false if
+// it is not guarded.
+func FromContext(ctx context.Context) (c Claim, ok bool) {
+	c, ok = ctx.Value(claimKey{}).(Claim)
+	return c, ok
+}
+
+// Key returns the idempotency key to hand to the callee of the side effect: 64
+// hexadecimal digits, the same in every attempt and every duplicate. It works
+// in every activity; without a guard, the key is the same in the attempts of
+// one call. Outside of an activity, and without [NewContext], it panics as
+// activity.GetInfo does.
+func Key(ctx context.Context) string {
+	if c, ok := FromContext(ctx); ok {
+		return c.Key
+	}
+	info := sdkactivity.GetInfo(ctx)
+	return keys.Downstream(keys.Join("call", info.Namespace, info.WorkflowExecution.ID,
+		info.WorkflowExecution.RunID, info.ActivityRunID, info.ActivityID))
+}
+
+// NotDone says that err left no effect behind: the key is released, whatever
+// the policy and however ambiguous err looks. The workflow gets err itself. In
+// an activity that is not guarded, err is wrapped. NotDone(nil) is nil.
+func NotDone(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &verdictError{err, Unlock}
+}
+
+// MaybeDone says that the effect may have happened in spite of err: the key
+// goes in doubt, whatever the policy. MaybeDone(nil) is nil.
+func MaybeDone(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &verdictError{err, Doubt}
+}
+
+type verdictError struct {
+	err     error
+	verdict FailurePolicy
+}
+
+func (e *verdictError) Error() string { return e.err.Error() }
+func (e *verdictError) Unwrap() error { return e.err }
+
+// Plain returns err without the mark of NotDone or MaybeDone, if that mark is
+// outermost.
+func Plain(err error) error {
+	if v := (*verdictError)(nil); errors.As(err, &v) && error(v) == err {
+		return v.err
+	}
+	return err
+}

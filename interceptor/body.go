@@ -1,0 +1,202 @@
+package interceptor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	sdkactivity "go.temporal.io/sdk/activity"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// maxForeground bounds how long an answer waits for its record.
+const maxForeground = 10 * time.Second
+
+// execute runs the body under the claim that r grants, and records what came of
+// it. sent is when the claim was asked for.
+func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent time.Time, body func(context.Context) (any, error)) (result any, err error) {
+	bid.Fence = r.Fence
+	if ctx.Err() != nil {
+		c.release(ctx, bid, nil)
+		return c.ended(ctx)
+	}
+	bid.Began = true
+	c.report.Kind, c.report.Takeover, c.report.Record = Execute, r.Origin == store.Taken, withoutOutcome(r)
+	bctx, l := c.keepAlive(ctx, bid, sent)
+	bctx = once.NewContext(bctx, once.Claim{Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken})
+	returned := false
+	defer func() {
+		if !returned { // a panic or Goexit passes through, untouched
+			c.report.Reason = once.InDoubt
+			c.settle(ctx, bid, l, store.Outcome{State: store.InDoubt})
+		}
+	}()
+	result, err = body(bctx)
+	returned = true
+	return c.conclude(ctx, bctx, bid, r, l, result, err)
+}
+
+// conclude records the outcome of a body that returned, and makes the answer.
+func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record, l *lease, result any, err error) (any, error) {
+	switch {
+	case err == nil:
+		o, answer, broken := c.codec.encode(result, c.guard.options.MaxOutcome)
+		c.settle(ctx, bid, l, o)
+		if broken != nil {
+			r.Outcome = o
+			return c.fail(refusal{reason: once.OutcomeNotKept, record: r, cause: broken})
+		}
+		return answer, nil
+	case err == sdkactivity.ErrResultPending && !c.info.IsLocalActivity: //nolint:errorlint // the SDK compares it so
+		c.settle(ctx, bid, l, store.Outcome{State: store.Pending})
+		return nil, err
+	}
+	verdict, final := c.policy.OnFailure.Decide(err)
+	if !final && (bctx.Err() != nil || ambiguous(err)) {
+		verdict = once.Doubt
+	}
+	err = once.Plain(err)
+	var now store.Record
+	switch verdict {
+	case once.Unlock:
+		now = c.release(ctx, bid, l)
+		if r.Origin != store.Taken {
+			break
+		}
+		// An earlier run is still in doubt, whatever this one did.
+		return c.doubtful(bid, now, err)
+	case once.Lock:
+		var o store.Outcome
+		o, err = c.codec.encodeFailure(err)
+		now = c.settle(ctx, bid, l, o)
+	default:
+		now = c.settle(ctx, bid, l, store.Outcome{State: store.InDoubt})
+		return c.doubtful(bid, now, err)
+	}
+	if now.State == store.Succeeded {
+		return c.replay(ctx, now) // an earlier run turned out to have succeeded
+	}
+	c.report.Err = err
+	return nil, err
+}
+
+// doubtful answers for a body after which the effect is in doubt.
+func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, error) {
+	if now.State == store.Succeeded {
+		return c.replay(c.codec.ctx, now)
+	}
+	if now.State != store.InDoubt { // not written yet
+		now.State, now.Info, now.Claimed, now.Doubted = store.InDoubt, bid.Info, time.Now(), time.Now()
+	}
+	s := c.situation(now, bid.Owner)
+	delay := s.settleDelay
+	if !c.policy.InDoubt.TakesOver() {
+		delay = max(delay, s.holdRetry)
+	}
+	d := s.refuseRetryably(once.InDoubt, delay)
+	_, _ = c.fail(refusal{
+		reason: once.InDoubt, record: now, delay: d.delay, cause: cause,
+		retryable: c.policy.InDoubt != once.Fail && !s.isLast(minRetry),
+	})
+	// It did run: the refusal is about what became of it.
+	c.report.Kind = Execute
+	return nil, c.report.Err
+}
+
+// settle records o for the claim, and returns the record if that was done while
+// the answer waited.
+func (c *call) settle(ctx context.Context, bid store.Bid, l *lease, o store.Outcome) store.Record {
+	return c.commit(ctx, l, func(ctx context.Context) (store.Record, error) {
+		return c.guard.store.Settle(ctx, bid, o)
+	})
+}
+
+// release gives the key back: this claim did nothing.
+func (c *call) release(ctx context.Context, bid store.Bid, l *lease) store.Record {
+	return c.commit(ctx, l, func(ctx context.Context) (store.Record, error) {
+		return c.guard.store.Release(ctx, bid)
+	})
+}
+
+// commit carries out the write that ends a claim. It does not depend on the
+// attempt's context, whose end does not undo the effect. The answer waits for
+// it, but no longer than the attempt can; then the write goes on in the
+// background, with the lease renewed, until it lands or the worker has stopped.
+func (c *call) commit(ctx context.Context, l *lease, write func(context.Context) (store.Record, error)) store.Record {
+	landed := make(chan store.Record, 1)
+	detached := context.WithoutCancel(ctx)
+	c.worker.background(func(stop context.Context) {
+		defer l.end()
+		r, err := c.persist(detached, stop, write)
+		c.noteWrite(detached, r, err)
+		landed <- r
+	})
+	limit := time.NewTimer(max(0, min(time.Until(c.deadline), maxForeground)))
+	defer limit.Stop()
+	tick, stop := ticks(c.info)
+	defer stop()
+	for {
+		select {
+		case r := <-landed:
+			return r
+		case <-limit.C:
+			select {
+			case r := <-landed:
+				return r
+			default:
+			}
+			c.notice(detached, SettleDelayed, store.Record{}, nil)
+			return store.Record{}
+		case <-tick:
+			if ctx.Err() == nil {
+				c.beat.again(ctx)
+			}
+		}
+	}
+}
+
+// persist repeats a write until the store says what became of it.
+func (c *call) persist(ctx, stop context.Context, write func(context.Context) (store.Record, error)) (store.Record, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)()
+	interval := backoff.NewExponentialBackOff()
+	interval.InitialInterval, interval.MaxInterval = 50*time.Millisecond, 5*time.Second
+	return backoff.Retry(ctx, func() (store.Record, error) {
+		once, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		r, err := write(once)
+		if err != nil && definite(err) && !errors.Is(err, store.ErrFull) {
+			return r, backoff.Permanent(&definiteError{r, err})
+		}
+		return r, err
+	}, backoff.WithBackOff(interval), backoff.WithMaxElapsedTime(0))
+}
+
+// definiteError carries the record that came with an error.
+type definiteError struct {
+	record store.Record
+	err    error
+}
+
+func (e *definiteError) Error() string { return e.err.Error() }
+func (e *definiteError) Unwrap() error { return e.err }
+
+func (c *call) noteWrite(ctx context.Context, r store.Record, err error) {
+	if d := (*definiteError)(nil); errors.As(err, &d) {
+		r = d.record
+	}
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		c.notice(ctx, Conflict, r, err)
+	case errors.Is(err, store.ErrSuperseded):
+		c.notice(ctx, LeaseLost, r, err)
+	case err != nil:
+		c.notice(ctx, SettleFailed, r, err)
+	case r.Forgotten:
+		c.notice(ctx, StoreLost, r, nil)
+	}
+}

@@ -1,0 +1,190 @@
+package interceptor
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	sdkactivity "go.temporal.io/sdk/activity"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// call is one attempt of a guarded activity.
+type call struct {
+	guard  *Guard
+	worker *workerGuard
+	policy once.Policy
+	info   sdkactivity.Info
+	args   []any
+	codec  codec
+	beat   *heartbeat
+	stop   <-chan struct{} // the SDK's sign that the worker stops
+
+	key        string
+	digest     string // of key, for people
+	downstream string // of key, for the callee
+	match      string
+	input      string
+
+	report Event // what became of the call
+
+	deadline time.Time // less the margin that an answer needs
+	span     time.Duration
+}
+
+const (
+	// maxMargin is how long before its deadline an attempt answers, at most.
+	maxMargin = 5 * time.Second
+	// retentionSlack is added to how long a record must outlive its claim: for
+	// queueing, which nothing bounds.
+	retentionSlack = time.Hour
+)
+
+// newCall derives all that identifies the call. It runs before the body, which
+// may modify its input.
+func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *heartbeat) (*call, error) {
+	info := sdkactivity.GetInfo(ctx)
+	c := &call{guard: w.guard, worker: w, policy: m.policy, info: info, args: args, beat: beat,
+		stop: sdkactivity.GetWorkerStopChannel(ctx)}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = info.Deadline
+	}
+	c.span = time.Until(deadline)
+	c.deadline = deadline.Add(-min(maxMargin, c.span/10))
+
+	conv, wire := w.converters(ctx)
+	if conv == nil {
+		return c, errNoConverter
+	}
+	c.codec = conv.codec(ctx, info)
+	var err error
+	if c.input, err = c.codec.digest(wire, args); err != nil {
+		return c, err
+	}
+	k := keys.Call{
+		Namespace: info.Namespace, TaskQueue: info.TaskQueue,
+		WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
+		ActivityID: info.ActivityID, ActivityRunID: info.ActivityRunID, Scheduled: info.ScheduledTime,
+		Activity: info.ActivityType.Name, Args: args, Input: c.input,
+	}
+	if m.KeyName != "" {
+		k.Activity = m.KeyName
+	}
+	if c.match, err = c.policy.Match.Part(k); err != nil {
+		return c, err
+	}
+	if c.key, err = keys.Make(c.policy.Scope, c.policy.Key, k); err != nil {
+		return c, err
+	}
+	c.downstream = keys.Downstream(c.key)
+	c.digest = c.downstream[:16]
+	return c, nil
+}
+
+// bid makes a new claim's side of the store's calls.
+func (c *call) bid(traceparent string) store.Bid {
+	return store.Bid{
+		Key: c.key, Owner: rand.Text(), Lease: c.guard.options.Lease, TTL: c.retention(),
+		Deadline: max(time.Until(c.info.Deadline), time.Millisecond),
+		Info: store.Info{
+			Activity: c.info.ActivityType.Name, Input: c.input, Match: c.match, Trace: traceparent,
+			Holder: store.Holder{
+				Namespace: c.info.Namespace, WorkflowID: c.info.WorkflowExecution.ID, RunID: c.info.WorkflowExecution.RunID,
+				ActivityID: c.info.ActivityID, ActivityRunID: c.info.ActivityRunID, Local: c.info.IsLocalActivity,
+				Scheduled: c.info.ScheduledTime.UTC(), Attempt: c.info.Attempt, Worker: c.worker.name,
+			},
+		},
+	}
+}
+
+// retention is how long the record must be remembered: as the policy says, and
+// never shorter than Temporal can still retry the call.
+func (c *call) retention() time.Duration {
+	if c.policy.TTL == once.Forever {
+		return once.Forever
+	}
+	floor := c.scheduleLeft()
+	if floor < 0 {
+		floor = c.info.StartToCloseTimeout + maxRetry + c.guard.options.HoldRetry + c.guard.options.SettleDelay + retentionSlack
+		if p := c.info.RetryPolicy; p != nil {
+			floor += p.MaximumInterval
+		}
+	}
+	return max(c.policy.TTL, c.guard.options.Lease+floor)
+}
+
+// scheduleLeft is the time until Temporal makes no further attempt; negative if
+// there is no such time.
+func (c *call) scheduleLeft() time.Duration {
+	if c.info.ScheduleToCloseTimeout <= 0 {
+		return -1
+	}
+	return max(0, time.Until(c.info.ScheduledTime.Add(c.info.ScheduleToCloseTimeout)))
+}
+
+func (c *call) lastAttempt() bool {
+	p := c.info.RetryPolicy
+	return p != nil && p.MaximumAttempts > 0 && c.info.Attempt >= p.MaximumAttempts
+}
+
+// isRetryOf reports whether r's owner was an earlier attempt of this call. The
+// time of scheduling tells calls apart: activity IDs are unique among pending
+// activities only.
+func (c *call) isRetryOf(r store.Record) bool {
+	h := r.Info.Holder
+	return h.Namespace == c.info.Namespace && h.RunID == c.info.WorkflowExecution.RunID &&
+		h.ActivityRunID == c.info.ActivityRunID && h.ActivityID == c.info.ActivityID &&
+		h.Local == c.info.IsLocalActivity && h.Scheduled.Equal(c.info.ScheduledTime)
+}
+
+func (c *call) situation(r store.Record, nonce string) situation {
+	s := situation{
+		policy: c.policy, record: r, nonce: nonce, sameCall: c.isRetryOf(r), match: c.match, local: c.info.IsLocalActivity,
+		settleDelay: c.guard.options.SettleDelay, holdRetry: c.guard.options.HoldRetry,
+		timeLeft: time.Until(c.deadline), scheduleLeft: c.scheduleLeft(),
+		last: c.lastAttempt(), stopping: c.stopping(),
+	}
+	s.late = c.late(s)
+	return s
+}
+
+// stopping reports whether the worker stops.
+func (c *call) stopping() bool {
+	select {
+	case <-c.worker.stopping:
+		return true
+	case <-c.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// late reports whether too little of the attempt is left to start a body in it.
+func (c *call) late(s situation) bool {
+	return s.timeLeft < c.span/2 && !s.isLast(minRetry)
+}
+
+func (c *call) event(k Kind) Event {
+	return Event{
+		Kind: k, Activity: c.info.ActivityType.Name, Digest: c.digest, Policy: c.policy.OnDuplicate,
+		WorkflowID: c.info.WorkflowExecution.ID, RunID: c.info.WorkflowExecution.RunID,
+		ActivityID: c.info.ActivityID, Attempt: c.info.Attempt,
+	}
+}
+
+func (c *call) notice(ctx context.Context, what string, r store.Record, err error) {
+	e := c.event(Notice)
+	e.Notice, e.Err, e.Record = what, err, withoutOutcome(r)
+	_, end := c.guard.begin(ctx, e)
+	end(e)
+}
+
+func withoutOutcome(r store.Record) store.Record {
+	r.Outcome.Data, r.Kept = nil, nil
+	return r
+}

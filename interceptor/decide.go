@@ -1,0 +1,150 @@
+package interceptor
+
+import (
+	"time"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// situation is all that a decision rests on.
+type situation struct {
+	policy      once.Policy
+	record      store.Record
+	nonce       string // of this call's claim
+	sameCall    bool   // the record's owner was an attempt of this very call
+	match       string // what a duplicate must agree on
+	local       bool
+	settleDelay time.Duration
+	holdRetry   time.Duration
+
+	timeLeft     time.Duration // until the attempt's deadline less its margin
+	scheduleLeft time.Duration // until no attempt is possible; unlimited if negative
+	last         bool          // no attempt follows this one
+	late         bool          // too little of this attempt is left for a body
+	stopping     bool          // the worker stops
+}
+
+// action is what the guard does next.
+type action uint8
+
+const (
+	run      action = iota + 1 // the claim is ours: start the body
+	replay                     // answer with the record's outcome
+	refuse                     // answer with an error
+	await                      // keep the slot, look again after decision.delay at the latest
+	takeOver                   // claim the record in doubt, then run
+	ask                        // ask whether the effect took place
+)
+
+type decision struct {
+	do        action
+	reason    once.Reason   // of refuse
+	retryable bool          // of refuse
+	delay     time.Duration // of refuse: when Temporal should come back; of await
+}
+
+const (
+	minRetry = time.Second
+	maxRetry = 10 * time.Second
+	// granule is how exactly the server keeps a retry delay.
+	granule = time.Second
+)
+
+// decide is the guard's policy, whole: what a call does that met this record.
+// Everything around it only carries out.
+func decide(s situation) decision {
+	r := s.record
+	switch {
+	case r.Owned(s.nonce):
+		return decision{do: run}
+	case r.State == store.Absent, r.State == store.Tombstone:
+		// Free, but not claimed: the guard does not claim when it is late.
+		return s.comeBack(once.InFlight, minRetry)
+	case !s.sameCall && r.Info.Match != s.match:
+		return decision{do: refuse, reason: once.Mismatch}
+	case !s.sameCall && s.policy.OnDuplicate == once.Reject && r.State != store.InDoubt:
+		return decision{do: refuse, reason: once.Duplicate}
+	}
+	switch r.State {
+	case store.Succeeded, store.Failed:
+		return decision{do: replay}
+	case store.Running:
+		return s.inFlight(r.LeaseEnd.Sub(r.Now))
+	case store.Pending:
+		if !s.sameCall {
+			return s.comeBack(once.InFlight, maxRetry)
+		}
+		return s.inDoubt(r.Now.Sub(r.Deadline))
+	default:
+		return s.inDoubt(r.Now.Sub(r.Doubted))
+	}
+}
+
+// inFlight: the owner is alive as far as anybody knows.
+func (s situation) inFlight(lease time.Duration) decision {
+	lease = min(max(lease, minRetry), maxRetry)
+	waits := s.policy.OnDuplicate == once.Wait || s.isLast(lease)
+	if waits && !s.stopping && s.timeLeft > 0 {
+		return decision{do: await, delay: s.timeLeft}
+	}
+	return s.refuseRetryably(once.InFlight, lease)
+}
+
+// inDoubt: nobody knows whether the effect took place, for so long.
+func (s situation) inDoubt(since time.Duration) decision {
+	if left := s.settleDelay - since; left > 0 {
+		return s.settling(left)
+	}
+	p := s.policy.InDoubt
+	held, limited := p.HoldTime()
+	switch {
+	case p == once.Fail, limited && since >= held:
+		return decision{do: refuse, reason: once.InDoubt}
+	case limited:
+		return s.refuseRetryably(once.InDoubt, min(s.holdRetry, held-since))
+	case !p.TakesOver(), p == once.Resume && (!s.sameCall || s.local):
+		return s.refuseRetryably(once.InDoubt, s.holdRetry)
+	case s.late || s.stopping:
+		return s.refuseRetryably(once.InDoubt, minRetry)
+	case p.Reconciles():
+		return decision{do: ask}
+	default:
+		return decision{do: takeOver}
+	}
+}
+
+// settling: a request that the last owner sent may still be on its way, and the
+// owner itself may yet heal the record.
+func (s situation) settling(left time.Duration) decision {
+	if !s.isLast(left) {
+		return s.refuseRetryably(once.InDoubt, left)
+	}
+	if left < s.timeLeft && !s.stopping {
+		return decision{do: await, delay: left}
+	}
+	return decision{do: refuse, reason: once.InDoubt, retryable: s.stopping}
+}
+
+// comeBack waits for what will not be decided here: in the slot if no attempt
+// follows.
+func (s situation) comeBack(reason once.Reason, delay time.Duration) decision {
+	if s.isLast(delay) && !s.stopping && s.timeLeft > 0 {
+		return decision{do: await, delay: s.timeLeft}
+	}
+	return s.refuseRetryably(reason, delay)
+}
+
+// isLast reports whether Temporal would make no further attempt after delay.
+// The server fails an activity at once whose delay does not fit into what is
+// left of ScheduleToClose.
+func (s situation) isLast(delay time.Duration) bool {
+	return s.last || s.scheduleLeft >= 0 && s.scheduleLeft < delay+2*granule
+}
+
+func (s situation) refuseRetryably(reason once.Reason, delay time.Duration) decision {
+	if s.scheduleLeft >= 0 {
+		delay = min(delay, max(s.scheduleLeft-2*granule, minRetry))
+	}
+	return decision{do: refuse, reason: reason, retryable: true, delay: max(delay, minRetry)}
+}

@@ -1,0 +1,172 @@
+package interceptor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/worker"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// Options are the options of New. Only Activities is required.
+type Options struct {
+	// Activities are the marks: once.Mark(…), and once.Exempt(…) under Strict.
+	Activities []once.Marked
+	// Defaults stand in for what a mark's policy does not say.
+	Defaults once.Policy
+	// Strict refuses to start a worker on which an activity is registered that
+	// is neither marked nor exempt.
+	Strict bool
+
+	// Lease is how long a running call is presumed alive without a sign of
+	// life; it is renewed every third of that. Stores that see a process die
+	// need not wait for it. Defaults to 60 s; at least 30 ms.
+	Lease time.Duration
+	// SettleDelay is how long an effect must have been in doubt before anything
+	// is decided about it: a request of its last owner may still be on its way.
+	// Must be greater than a third of Lease. Defaults to 30 s.
+	SettleDelay time.Duration
+	// HoldRetry is how long Temporal waits before it tries again a call that is
+	// held. Defaults to 30 s.
+	HoldRetry time.Duration
+	// MaxOutcome is the size in bytes over which a result is not kept.
+	// Duplicates of such a call get an OutcomeNotKept error. Defaults to 2 MiB,
+	// which is Temporal's own limit.
+	MaxOutcome int
+
+	// DataConverter and FailureConverter are the client's, for a guard that is
+	// installed on a worker and so cannot see them. Outcomes are stored as the
+	// DataConverter encodes them: it must encrypt if the client's does. A guard
+	// that is a plugin of the client needs neither.
+	DataConverter    converter.DataConverter
+	FailureConverter converter.FailureConverter
+
+	// Observers are told what the guard does; see package telemetry.
+	Observers []Observer
+}
+
+// Embedded under other names, since both SDK types are called PluginBase.
+type (
+	clientPluginBase = client.PluginBase
+	workerPluginBase = worker.PluginBase
+)
+
+// Guard makes marked activities take effect at most once per key. It is a
+// plugin of a client, which is the way to install it; a plugin of a worker; and
+// a worker interceptor. One Guard serves any number of clients and workers, and
+// its methods may be called from any number of goroutines.
+type Guard struct {
+	clientPluginBase
+	workerPluginBase
+	sdkinterceptor.WorkerInterceptorBase
+
+	store     store.Store
+	options   Options
+	observers []Observer
+	marks     []mark
+	plain     *workerGuard // serves workers that list the Guard as an interceptor
+
+	mu      sync.Mutex
+	clients int
+	workers map[string]*workerGuard // by worker instance key
+}
+
+// mark is a Marked activity with its policy complete.
+type mark struct {
+	once.Marked
+	policy once.Policy
+}
+
+// errOptions is the sentinel of everything that New refuses.
+var errOptions = errors.New("atmostonce")
+
+// New returns a guard over s. It reports everything that is wrong with the
+// marks and options at once; what only a worker's registrations can tell is
+// reported when that worker starts.
+func New(s store.Store, o Options) (*Guard, error) {
+	var errs []error
+	if v := reflect.ValueOf(s); s == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+		errs = append(errs, errors.New("the store is nil"))
+	}
+	o, err := o.withDefaults()
+	errs = append(errs, err)
+	if err := o.Defaults.Validate(); err != nil && len(o.Activities) > 0 {
+		errs = append(errs, fmt.Errorf("Defaults: %w", err))
+	}
+	marks := make([]mark, 0, len(o.Activities))
+	seen := map[string]bool{}
+	for _, m := range o.Activities {
+		complete := mark{m, libraryDefaults(m.Policy.Or(o.Defaults))}
+		m.Policy = complete.policy
+		if err := m.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("activity %s: %w", m.Name, err))
+		}
+		if m.Name != "" && seen[m.Name] {
+			errs = append(errs, fmt.Errorf("activity %s: marked twice; to give the registrations of one method different policies, mark their registered names", m.Name))
+		}
+		seen[m.Name] = true
+		marks = append(marks, complete)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("%w: %w", errOptions, err)
+	}
+	g := &Guard{store: s, options: o, observers: o.Observers, marks: marks, workers: map[string]*workerGuard{}}
+	g.plain = newWorkerGuard(g)
+	return g, nil
+}
+
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	duration := func(name string, d *time.Duration, least, standard time.Duration) {
+		if *d == 0 {
+			*d = standard
+		}
+		if *d < least {
+			errs = append(errs, fmt.Errorf("%s is %v; the least is %v", name, *d, least))
+		}
+	}
+	duration("Lease", &o.Lease, 30*time.Millisecond, 60*time.Second)
+	duration("SettleDelay", &o.SettleDelay, time.Millisecond, 30*time.Second)
+	duration("HoldRetry", &o.HoldRetry, time.Millisecond, 30*time.Second)
+	if o.SettleDelay <= o.Lease/3 {
+		errs = append(errs, fmt.Errorf("SettleDelay is %v; it must be greater than %v, a third of Lease, so that a slow owner can renew first", o.SettleDelay, o.Lease/3))
+	}
+	if o.MaxOutcome == 0 {
+		o.MaxOutcome = 2 << 20
+	}
+	if o.MaxOutcome < 0 {
+		errs = append(errs, fmt.Errorf("MaxOutcome is %d", o.MaxOutcome))
+	}
+	return o, errors.Join(errs...)
+}
+
+func libraryDefaults(p once.Policy) once.Policy {
+	if p.Key.IsZero() && p.Scope == 0 {
+		p.Scope = keys.PerWorkflow
+	}
+	return p.Or(once.Policy{
+		TTL:         30 * 24 * time.Hour,
+		OnDuplicate: once.Return,
+		OnFailure:   once.Unlock,
+		InDoubt:     once.Hold,
+	})
+}
+
+// Name implements the plugin interfaces of the SDK.
+func (g *Guard) Name() string { return "atmostonce" }
+
+// InterceptActivity implements the SDK's WorkerInterceptor. An activity that is
+// not marked is passed through untouched.
+func (g *Guard) InterceptActivity(ctx context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
+	return g.plain.InterceptActivity(ctx, next)
+}

@@ -1,0 +1,75 @@
+package interceptor
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+)
+
+// heartbeat keeps an attempt alive without changing the progress that the
+// activity reported: the server keeps the details of the last heartbeat only.
+type heartbeat struct {
+	sdkinterceptor.ActivityOutboundInterceptorBase
+
+	mu      sync.Mutex
+	details []any // of the body's last heartbeat in this attempt
+	seen    bool
+}
+
+// RecordHeartbeat implements the SDK's ActivityOutboundInterceptor: it sees what
+// the body records.
+func (h *heartbeat) RecordHeartbeat(ctx context.Context, details ...any) {
+	h.mu.Lock()
+	h.details, h.seen = details, true
+	h.mu.Unlock()
+	h.Next.RecordHeartbeat(ctx, details...)
+}
+
+// again repeats the last progress: of this attempt, or if it reported none, of
+// the one before.
+func (h *heartbeat) again(ctx context.Context) {
+	h.mu.Lock()
+	details, seen := h.details, h.seen
+	h.mu.Unlock()
+	if !seen {
+		details = h.previous(ctx)
+	}
+	h.Next.RecordHeartbeat(ctx, details...)
+}
+
+// previous returns the progress of the attempt before, as it is encoded.
+func (h *heartbeat) previous(ctx context.Context) (details []any) {
+	if !h.Next.HasHeartbeatDetails(ctx) {
+		return nil
+	}
+	// The number of values is not known; those that are not there stay nil.
+	var raws [16]converter.RawValue
+	ptrs := make([]any, len(raws))
+	for i := range raws {
+		ptrs[i] = &raws[i]
+	}
+	if err := h.Next.GetHeartbeatDetails(ctx, ptrs...); err != nil {
+		return nil
+	}
+	for _, raw := range raws {
+		if raw.Payload() == nil {
+			break
+		}
+		details = append(details, raw)
+	}
+	return details
+}
+
+// ticks returns a channel that says when to call again: at least twice in each
+// heartbeat timeout; nil where there is none. stop releases it.
+func ticks(info sdkactivity.Info) (c <-chan time.Time, stop func()) {
+	if info.HeartbeatTimeout <= 0 || info.IsLocalActivity {
+		return nil, func() {}
+	}
+	t := time.NewTicker(max(info.HeartbeatTimeout/2-info.HeartbeatTimeout/20, time.Millisecond))
+	return t.C, t.Stop
+}

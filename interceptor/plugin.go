@@ -1,0 +1,112 @@
+package interceptor
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/worker"
+)
+
+var (
+	_ client.Plugin                    = (*Guard)(nil)
+	_ worker.Plugin                    = (*Guard)(nil)
+	_ sdkinterceptor.WorkerInterceptor = (*Guard)(nil)
+)
+
+// defaultStopTimeout is the WorkerStopTimeout of workers that have none, so
+// that running bodies can end and be recorded. Kubernetes kills after 30 s.
+const defaultStopTimeout = 10 * time.Second
+
+// ConfigureClient implements client.Plugin.
+func (g *Guard) ConfigureClient(_ context.Context, o client.PluginConfigureClientOptions) error {
+	if g.linkOf(o.ClientOptions) == nil {
+		o.ClientOptions.ContextPropagators = append(slices.Clip(o.ClientOptions.ContextPropagators), &clientLink{guard: g})
+	}
+	return nil
+}
+
+// NewClient implements client.Plugin: it learns the client's converters, after
+// all plugins have configured them.
+func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {
+	link := g.linkOf(&o.ClientOptions)
+	if link == nil {
+		return errors.New("atmostonce: another plugin has removed the guard's context propagator; list the guard after it")
+	}
+	conv := newConverters(o.ClientOptions.DataConverter, o.ClientOptions.FailureConverter)
+	link.mu.Lock()
+	link.converters = conv
+	link.mu.Unlock()
+	o.ClientOptions.DataConverter = watchedConverter{conv.data}
+	g.mu.Lock()
+	g.clients++
+	g.mu.Unlock()
+	return next(ctx, o)
+}
+
+func (g *Guard) linkOf(o *client.Options) *clientLink {
+	for _, p := range o.ContextPropagators {
+		if link, ok := p.(*clientLink); ok && link.guard == g {
+			return link
+		}
+	}
+	return nil
+}
+
+// ConfigureWorker implements worker.Plugin.
+func (g *Guard) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorkerOptions) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.workers[o.WorkerInstanceKey] != nil {
+		return nil // plugin of the client and of the worker
+	}
+	w := newWorkerGuard(g)
+	w.options = o.WorkerOptions
+	g.workers[o.WorkerInstanceKey] = w
+	if o.WorkerOptions.WorkerStopTimeout == 0 {
+		o.WorkerOptions.WorkerStopTimeout = defaultStopTimeout
+	}
+	o.WorkerOptions.Interceptors = append(slices.Clip(o.WorkerOptions.Interceptors), w)
+	w.watchRegistrations(o.WorkerRegistryOptions)
+	return nil
+}
+
+// StartWorker implements worker.Plugin: it refuses to start a worker on which
+// the guard could not keep its promise.
+func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptions, next func(context.Context, worker.PluginStartWorkerOptions) error) error {
+	g.mu.Lock()
+	w := g.workers[o.WorkerInstanceKey]
+	g.mu.Unlock()
+	if w == nil {
+		return errors.New("atmostonce: StartWorker without ConfigureWorker")
+	}
+	if !w.started.CompareAndSwap(false, true) {
+		return next(ctx, o) // the second time round, as plugin of the worker
+	}
+	if err := w.check(ctx); err != nil {
+		w.started.Store(false)
+		return err
+	}
+	return next(ctx, o)
+}
+
+// StopWorker implements worker.Plugin: it ends waits at once, and holds up the
+// stop until what this worker's activities did is recorded, for as long as
+// their WorkerStopTimeout counted from entry.
+func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions, next func(context.Context, worker.PluginStopWorkerOptions)) {
+	g.mu.Lock()
+	w := g.workers[o.WorkerInstanceKey]
+	delete(g.workers, o.WorkerInstanceKey)
+	g.mu.Unlock()
+	if w == nil {
+		next(ctx, o)
+		return
+	}
+	entered := time.Now()
+	w.beginStop()
+	next(ctx, o)
+	w.drain(entered.Add(w.options.WorkerStopTimeout))
+}

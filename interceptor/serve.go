@@ -1,0 +1,290 @@
+package interceptor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"go.temporal.io/sdk/worker"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// storeTimeout bounds one call of the store.
+const storeTimeout = 5 * time.Second
+
+// keyless answers a call for which no key could be made.
+func (c *call) keyless(ctx context.Context, body func(context.Context) (any, error), err error) (any, error) {
+	e := c.event(Claim)
+	ctx, end := c.guard.begin(ctx, e)
+	defer func() { end(e) }()
+	if errors.Is(err, keys.ErrSkip) {
+		e.Kind = Skip
+		result, err := body(ctx)
+		e.Err = err
+		return result, err
+	}
+	r := refusal{reason: once.BadKey, cause: err, untouched: c.info.Attempt <= 1}
+	if errors.Is(err, errNoConverter) {
+		r.reason, r.retryable, r.delay = once.BadSetup, true, maxRetry
+	}
+	e.Kind, e.Reason, e.Err = Fail, r.reason, c.refuse(r)
+	return nil, e.Err
+}
+
+// serve carries the call from its claim to its answer.
+func (c *call) serve(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
+	c.report = c.event(Claim)
+	ctx, end := c.guard.begin(ctx, c.report)
+	defer func() { end(c.report) }()
+	if c.info.Attempt == 1 && c.info.RetryPolicy != nil && c.info.RetryPolicy.MaximumAttempts == 1 {
+		c.notice(ctx, OneAttempt, store.Record{}, nil)
+	}
+	bid := c.bid(c.guard.trace(ctx))
+	pause := newPause(c)
+	defer pause.end()
+	for {
+		if ctx.Err() != nil {
+			return c.ended(ctx)
+		}
+		sent := time.Now()
+		r, err := c.look(ctx, &bid)
+		d, why := c.decide(r, bid, err)
+		switch d.do {
+		case takeOver:
+			r, d, why = c.takeOver(ctx, &bid, r)
+		case ask:
+			r, d, why = c.ask(ctx, &bid, r)
+		}
+		c.report.Record = withoutOutcome(r)
+		switch d.do {
+		case run:
+			pause.end()
+			return c.execute(ctx, bid, r, sent, body)
+		case replay:
+			return c.replay(ctx, r)
+		case refuse:
+			return c.fail(refusal{reason: d.reason, record: r, retryable: d.retryable, delay: d.delay, cause: why,
+				untouched: c.info.Attempt <= 1})
+		}
+		if err := pause.next(ctx, r, d.delay); err != nil {
+			return c.ended(ctx)
+		}
+	}
+}
+
+// look acquires the key, or only looks when it is too late to run.
+func (c *call) look(ctx context.Context, bid *store.Bid) (store.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if s := c.situation(store.Record{}, ""); s.late || s.stopping {
+		return c.guard.store.Load(ctx, bid.Key)
+	}
+	r, err := c.guard.store.Acquire(ctx, *bid)
+	return r, c.doubtBid(ctx, bid, err)
+}
+
+// doubtBid gives a bid up whose fate is not known: it may have been granted.
+func (c *call) doubtBid(ctx context.Context, bid *store.Bid, err error) error {
+	switch {
+	case err == nil, definite(err):
+		return err
+	}
+	lost := *bid
+	bid.Owner, bid.Fence = rand.Text(), 0
+	detached := context.WithoutCancel(ctx)
+	c.worker.background(func(stop context.Context) {
+		_, _ = c.persist(detached, stop, func(ctx context.Context) (store.Record, error) {
+			return c.guard.store.Release(ctx, lost)
+		})
+	})
+	return err
+}
+
+// definite reports whether err says what the store did.
+func definite(err error) bool {
+	for _, e := range []error{store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone,
+		store.ErrCorrupt, store.ErrVersion, store.ErrFull, store.ErrInvalid} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// decide asks decide, unless the store gave no record to decide on.
+func (c *call) decide(r store.Record, bid store.Bid, err error) (decision, error) {
+	s := c.situation(r, bid.Owner)
+	switch {
+	case err == nil:
+		return decide(s), nil
+	case errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrVersion):
+		return s.refuseRetryably(once.BadRecord, maxRetry), err
+	case errors.Is(err, store.ErrInvalid):
+		return decision{do: refuse, reason: once.BadSetup}, err
+	default:
+		return s.comeBack(once.StoreDown, minRetry), err
+	}
+}
+
+// takeOver claims a record in doubt under the policies that may.
+func (c *call) takeOver(ctx context.Context, bid *store.Bid, from store.Record) (store.Record, decision, error) {
+	tctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	r, err := c.guard.store.Takeover(tctx, *bid, from)
+	if errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrSuperseded) {
+		return r, decision{do: await, delay: minRetry}, nil // somebody was faster: look again
+	}
+	d, why := c.decide(r, *bid, c.doubtBid(ctx, bid, err))
+	return r, d, why
+}
+
+// ask lets the policy's function find out what happened, and acts on its answer
+// at once: the answer is about the record that was read before.
+func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record) (store.Record, decision, error) {
+	result, err := c.find(ctx)
+	c.notice(ctx, Reconciled, from, err)
+	s := c.situation(from, bid.Owner)
+	switch {
+	case errors.Is(err, once.ErrNotDone):
+		if ctx.Err() != nil || s.late || s.stopping {
+			return from, s.refuseRetryably(once.InDoubt, minRetry), err
+		}
+		bid.Clean = true
+		return c.takeOver(ctx, bid, from)
+	case err != nil:
+		d := s.refuseRetryably(once.InDoubt, c.guard.options.HoldRetry)
+		d.retryable = !s.isLast(d.delay)
+		return from, d, err
+	}
+	outcome, _, err := c.codec.encode(result, c.guard.options.MaxOutcome)
+	if err != nil {
+		outcome.Missing = "what the reconcile function found could not be encoded"
+	}
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	r, err := c.guard.store.Resolve(rctx, c.key, from, store.Resolution{
+		ID: bid.Owner, To: store.Succeeded, Outcome: outcome, By: store.ByReconcile,
+		Why: "the reconcile function found the effect", TTL: c.retention(),
+	})
+	if errors.Is(err, store.ErrMoved) {
+		return r, decision{do: await, delay: minRetry}, nil
+	}
+	d, why := c.decide(r, *bid, err)
+	return r, d, why
+}
+
+// find calls the policy's function, heartbeating for it.
+func (c *call) find(ctx context.Context) (result any, err error) {
+	ctx = once.NewContext(ctx, once.Claim{Key: c.downstream})
+	tick, stop := ticks(c.info)
+	defer stop()
+	done := make(chan struct{})
+	defer close(done)
+	if tick != nil {
+		go func() {
+			for {
+				select {
+				case <-tick:
+					c.beat.again(ctx)
+				case <-done:
+					return
+				}
+			}
+		}()
+	}
+	return c.policy.InDoubt.Find(ctx, c.args)
+}
+
+// replay answers with the recorded outcome.
+func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
+	c.report.Kind, c.report.Record = Duplicate, withoutOutcome(r)
+	switch h := r.Info.Holder; {
+	case c.isRetryOf(r):
+	case h.RunID != c.info.WorkflowExecution.RunID:
+		c.notice(ctx, OtherRun, r, nil)
+	default:
+		c.notice(ctx, SameRun, r, nil)
+	}
+	result, failure, broken := c.codec.replay(r.Outcome)
+	switch {
+	case errors.Is(broken, errNotKept):
+		return c.fail(refusal{reason: once.OutcomeNotKept, record: r})
+	case broken != nil:
+		return c.fail(refusal{reason: once.BadRecord, record: r, retryable: true, delay: maxRetry, cause: broken})
+	}
+	c.report.Err = failure
+	return result, failure
+}
+
+func (c *call) fail(r refusal) (any, error) {
+	c.report.Kind, c.report.Reason, c.report.Record = Fail, r.reason, withoutOutcome(r.record)
+	c.report.Err = c.refuse(r)
+	return nil, c.report.Err
+}
+
+// ended answers for a call whose context is over before it came to anything.
+func (c *call) ended(ctx context.Context) (any, error) {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, worker.ErrWorkerShutdown) {
+		return c.fail(refusal{reason: once.InFlight, record: c.report.Record, retryable: true, delay: minRetry, cause: nil})
+	}
+	c.report.Kind, c.report.Reason, c.report.Err = Fail, once.InFlight, cause
+	return nil, cause
+}
+
+// pause keeps a slot until there may be something new.
+type pause struct {
+	c    *call
+	poll *backoff.ExponentialBackOff
+	tick <-chan time.Time
+	stop func()
+	done func(Event)
+}
+
+func newPause(c *call) *pause {
+	poll := backoff.NewExponentialBackOff()
+	poll.InitialInterval, poll.MaxInterval = 20*time.Millisecond, time.Second
+	tick, stop := ticks(c.info)
+	return &pause{c: c, poll: poll, tick: tick, stop: stop}
+}
+
+// next returns when it is time to look again, and an error when the call's
+// context has ended.
+func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) error {
+	if p.done == nil {
+		e := p.c.event(Wait)
+		e.Record = withoutOutcome(r)
+		_, p.done = p.c.guard.begin(ctx, e)
+	}
+	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			return nil
+		case <-p.tick:
+			p.c.beat.again(ctx)
+		case <-p.c.worker.stopping:
+			return nil
+		case <-p.c.stop:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (p *pause) end() {
+	p.stop()
+	if p.done != nil {
+		e := p.c.event(Wait)
+		e.Record, e.Reason = p.c.report.Record, p.c.report.Reason
+		p.done(e)
+		p.done = nil
+	}
+}

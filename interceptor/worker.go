@@ -1,0 +1,241 @@
+package interceptor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	sdkactivity "go.temporal.io/sdk/activity"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// workerGuard is the Guard on one worker.
+type workerGuard struct {
+	sdkinterceptor.WorkerInterceptorBase
+
+	guard   *Guard
+	name    string          // in records
+	options *worker.Options // nil without a plugin
+	started atomic.Bool
+	types   typeTable
+
+	stopping chan struct{} // closed when the worker begins to stop
+	stopOnce sync.Once
+	tasks    tasks // bodies and background writes
+	ctx      context.Context
+	cancel   context.CancelFunc // ends background writes
+}
+
+func newWorkerGuard(g *Guard) *workerGuard {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	w := &workerGuard{guard: g, name: strconv.Itoa(os.Getpid()) + "@" + host, stopping: make(chan struct{})}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return w
+}
+
+// InterceptActivity implements the SDK's WorkerInterceptor.
+func (w *workerGuard) InterceptActivity(ctx context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
+	m, ok := w.markOf(sdkactivity.GetInfo(ctx).ActivityType.Name)
+	if !ok {
+		return next
+	}
+	i := &inbound{worker: w, mark: m}
+	i.Next = next
+	return i
+}
+
+// errNoConverter: outcomes must not be stored as another converter than the
+// client's would encode them, for it may be the one that encrypts.
+var errNoConverter = errors.New("the guard does not know the client's data converter: list it in client.Options.Plugins, or set interceptor.Options.DataConverter")
+
+// converters returns those of the call's client, and the call's input as it
+// came from Temporal if it was seen.
+func (w *workerGuard) converters(ctx context.Context) (*converters, *commonpb.Payloads) {
+	if c, ok := ctx.Value(captureKey{}).(*capture); ok && c.converters != nil {
+		return c.converters, c.input()
+	}
+	if dc := w.guard.options.DataConverter; dc != nil {
+		return newConverters(dc, w.guard.options.FailureConverter), nil
+	}
+	return nil, nil
+}
+
+// check reports everything that keeps this worker from being guarded.
+func (w *workerGuard) check(ctx context.Context) error {
+	if !w.types.any() {
+		return nil // it runs workflows only
+	}
+	g := w.guard
+	var errs []error
+	g.mu.Lock()
+	if g.clients == 0 && g.options.DataConverter == nil {
+		errs = append(errs, errNoConverter)
+	}
+	g.mu.Unlock()
+	errs = append(errs, w.types.errors(), w.unregistered(), w.otherGuards())
+	if c, ok := g.store.(store.Checker); ok {
+		switch err := c.Check(ctx); {
+		case errors.Is(err, store.ErrUnverified):
+			slog.Warn("atmostonce: the store's set-up could not be verified", "error", err)
+		case err != nil:
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%w: the worker does not start: %w", errOptions, err)
+	}
+	return nil
+}
+
+// unregistered finds marks that guard nothing: a typo must not leave a charge
+// unguarded. A marked function may belong to a worker of another process.
+func (w *workerGuard) unregistered() error {
+	g := w.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var errs []error
+	for i, m := range g.marks {
+		found := false
+		for _, other := range g.workers {
+			found = found || other.types.serves(i)
+		}
+		switch {
+		case found || m.Exempt:
+		case m.Func != nil:
+			slog.Warn("atmostonce: a marked function is registered with no worker of this guard", "activity", m.Name)
+		default:
+			errs = append(errs, fmt.Errorf("activity %q is marked but registered with no worker of this guard; register all workers before the first one starts", m.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// otherGuards finds activities that two guards on this worker mark: each would
+// wait for the other.
+func (w *workerGuard) otherGuards() error {
+	var errs []error
+	for _, i := range w.options.Interceptors {
+		other, _ := i.(*workerGuard)
+		if plain, ok := i.(*Guard); ok {
+			other = plain.plain
+		}
+		if other == nil || other.guard == w.guard {
+			continue
+		}
+		for _, name := range w.types.guarded() {
+			if _, both := other.markOf(name); both {
+				errs = append(errs, fmt.Errorf("activity %s is marked by two guards on this worker", name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *workerGuard) beginStop() { w.stopOnce.Do(func() { close(w.stopping) }) }
+
+// minDrain is left to the writes of bodies that the SDK canceled at the end of
+// its own stop timeout.
+const minDrain = 2 * time.Second
+
+// drain waits until everything is recorded, then gives up what is not: those
+// claims go in doubt when their lease is over.
+func (w *workerGuard) drain(until time.Time) {
+	limit := time.NewTimer(max(time.Until(until), minDrain))
+	defer limit.Stop()
+	select {
+	case <-w.tasks.idle():
+	case <-limit.C:
+	}
+	w.cancel()
+}
+
+// tasks counts what the worker's stop waits for.
+type tasks struct {
+	mu      sync.Mutex
+	n       int
+	waiting chan struct{}
+}
+
+func (t *tasks) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n++
+}
+
+func (t *tasks) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n--
+	if t.n == 0 && t.waiting != nil {
+		close(t.waiting)
+		t.waiting = nil
+	}
+}
+
+// idle returns a channel that is closed when nothing is counted.
+func (t *tasks) idle() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := make(chan struct{})
+	if t.n == 0 {
+		close(c)
+	} else {
+		t.waiting = c
+	}
+	return c
+}
+
+// background runs f beside the call, and lets the worker's stop wait for it.
+func (w *workerGuard) background(f func(ctx context.Context)) {
+	w.tasks.begin()
+	go func() {
+		defer w.tasks.end()
+		f(w.ctx)
+	}()
+}
+
+// inbound guards one attempt of a marked activity.
+type inbound struct {
+	sdkinterceptor.ActivityInboundInterceptorBase
+	worker *workerGuard
+	mark   mark
+	beat   heartbeat
+}
+
+// Init implements the SDK's ActivityInboundInterceptor.
+func (i *inbound) Init(outbound sdkinterceptor.ActivityOutboundInterceptor) error {
+	i.beat.Next = outbound
+	return i.Next.Init(&i.beat)
+}
+
+type guardedBy struct{ guard *Guard }
+
+// ExecuteActivity implements the SDK's ActivityInboundInterceptor.
+func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
+	body := func(ctx context.Context) (any, error) { return i.Next.ExecuteActivity(ctx, in) }
+	key := guardedBy{i.worker.guard}
+	if ctx.Value(key) != nil {
+		return body(ctx) // installed twice: the outer one guards
+	}
+	ctx = context.WithValue(ctx, key, true)
+	i.worker.tasks.begin()
+	defer i.worker.tasks.end()
+	c, err := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
+	if err != nil {
+		return c.keyless(ctx, body, err)
+	}
+	return c.serve(ctx, body)
+}
