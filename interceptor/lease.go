@@ -62,7 +62,7 @@ func (r *renewal) run(ctx context.Context) {
 	// A renewal that hangs must not hold up the cut-off.
 	watch := time.NewTicker(r.bid.Lease / 20)
 	defer watch.Stop()
-	answers := make(chan error, 1)
+	answers := make(chan bool, 1)
 	renewing := false
 	for {
 		select {
@@ -76,10 +76,10 @@ func (r *renewal) run(ctx context.Context) {
 			}
 			renewing = true
 			go func() { answers <- r.renew(ctx) }()
-		case err := <-answers:
+		case lost := <-answers:
 			renewing = false
-			if errors.Is(err, store.ErrSuperseded) && ctx.Err() == nil {
-				r.call.notice(ctx, LeaseLost, store.Record{}, err)
+			if lost && ctx.Err() == nil {
+				r.call.notice(ctx, LeaseLost, store.Record{}, errSuperseded)
 				r.cancelBody(errSuperseded)
 				return
 			}
@@ -87,7 +87,8 @@ func (r *renewal) run(ctx context.Context) {
 	}
 }
 
-func (r *renewal) renew(ctx context.Context) error {
+// renew reports whether somebody else has the key.
+func (r *renewal) renew(ctx context.Context) (lost bool) {
 	sent := time.Now()
 	tctx, cancel := context.WithTimeout(ctx, max(r.bid.Lease/3, 10*time.Millisecond))
 	defer cancel()
@@ -97,13 +98,16 @@ func (r *renewal) renew(ctx context.Context) error {
 		r.mu.Lock()
 		r.acked = sent
 		r.mu.Unlock()
-	case ctx.Err() != nil, errors.Is(err, store.ErrSuperseded):
+	case ctx.Err() != nil:
+	case errors.Is(err, store.ErrSuperseded):
+		// Not by this claim's own settle, which a renewal may come after.
+		return rec.Owner != r.bid.Owner || rec.By == store.ByOperator
 	case errors.Is(err, store.ErrGone):
 		r.call.notice(ctx, StoreLost, rec, err)
 	default:
 		r.call.notice(ctx, RenewFailed, rec, err)
 	}
-	return err
+	return false
 }
 
 // checkLease cuts the body off when another call may take over. Of the two

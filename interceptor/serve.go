@@ -85,6 +85,10 @@ func (c *call) look(ctx context.Context, bid *store.Bid) (store.Record, error) {
 		return c.guard.store.Load(ctx, bid.Key)
 	}
 	r, err := c.guard.store.Acquire(ctx, *bid)
+	if errors.Is(err, store.ErrSuperseded) {
+		bid.Owner = rand.Text() // a nonce that was given up; look again with another
+		return r, nil
+	}
 	return r, c.doubtBid(ctx, bid, err)
 }
 
@@ -203,12 +207,12 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 // replay answers with the recorded outcome.
 func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
 	c.report.Kind, c.report.Record = Duplicate, withoutOutcome(r)
-	switch h := r.Info.Holder; {
-	case c.isRetryOf(r):
-	case h.RunID != c.info.WorkflowExecution.RunID:
-		c.notice(ctx, OtherRun, r, nil)
-	default:
-		c.notice(ctx, SameRun, r, nil)
+	if c.policy.Scope == keys.PerWorkflow && !c.isRetryOf(r) {
+		what := OtherRun
+		if r.Info.Holder.RunID == c.info.WorkflowExecution.RunID {
+			what = SameRun
+		}
+		c.notice(ctx, what, r, nil)
 	}
 	result, failure, broken := c.codec.replay(r.Outcome)
 	switch {

@@ -20,32 +20,27 @@ import (
 // typeTable knows which activity types of a worker are marked. It is read on
 // every activity task, and written while activities are registered.
 type typeTable struct {
-	marked atomic.Pointer[map[string]int] // type → index of the mark; exempt ones too
+	types atomic.Pointer[map[string]int] // registered type → index of its mark, or unmarked
 
 	mu      sync.Mutex
-	all     map[string]bool // all registered types
 	dynamic bool
 	errs    []error
 }
 
+const unmarked = -1
+
 // markOf returns the mark of an activity type.
 func (w *workerGuard) markOf(name string) (mark, bool) {
-	if marked := w.types.marked.Load(); marked != nil {
-		if i, ok := (*marked)[name]; ok {
-			m := w.guard.marks[i]
-			return m, !m.Exempt
-		}
+	i, registered := w.types.all()[name]
+	if !registered {
+		// Not where it was seen: served by a dynamic activity, a local activity
+		// passed as a function, or a guard without a plugin.
+		i = slices.IndexFunc(w.guard.marks, func(m mark) bool { return m.Name == name })
 	}
-	// Not registered where it was seen: served by a dynamic activity, a local
-	// activity passed as a function, or a guard without a plugin.
-	if w.types.registered(name) {
+	if i == unmarked || w.guard.marks[i].Exempt {
 		return mark{}, false
 	}
-	i := slices.IndexFunc(w.guard.marks, func(m mark) bool { return m.Name == name })
-	if i < 0 {
-		return mark{}, false
-	}
-	return w.guard.marks[i], !w.guard.marks[i].Exempt
+	return w.guard.marks[i], true
 }
 
 func (w *workerGuard) watchRegistrations(o *worker.PluginConfigureWorkerRegistryOptions) {
@@ -108,32 +103,26 @@ func (r registration) serves(m mark) bool {
 func (t *typeTable) register(g *Guard, fn any, o sdkactivity.RegisterOptions) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	marked := map[string]int{}
-	if old := t.marked.Load(); old != nil {
-		marked = maps.Clone(*old)
-	}
-	if t.all == nil {
-		t.all = map[string]bool{}
-	}
+	types := map[string]int{}
+	maps.Copy(types, t.all())
 	for _, r := range registrations(fn, o) {
-		t.all[r.name] = true
-		t.mark(g, r, marked)
+		types[r.name] = t.mark(g, r)
 	}
-	t.marked.Store(&marked)
+	t.types.Store(&types)
 }
 
-func (t *typeTable) mark(g *Guard, r registration, marked map[string]int) {
-	found := false
+// mark returns the index of the mark that the registration has.
+func (t *typeTable) mark(g *Guard, r registration) int {
+	found := unmarked
 	for i, m := range g.marks {
 		if !r.serves(m) {
 			continue
 		}
-		if found {
+		if found != unmarked {
 			t.errs = append(t.errs, fmt.Errorf("activity %s is marked twice: by function and by name", r.name))
 			continue
 		}
-		found = true
-		marked[r.name] = i
+		found = i
 		if m.Exempt {
 			continue
 		}
@@ -141,9 +130,10 @@ func (t *typeTable) mark(g *Guard, r registration, marked map[string]int) {
 			t.errs = append(t.errs, fmt.Errorf("activity %s: %w", r.name, err))
 		}
 	}
-	if !found && g.options.Strict && isActivity(r.fn) {
+	if found == unmarked && g.options.Strict && isActivity(r.fn) {
 		t.errs = append(t.errs, fmt.Errorf("activity %s is neither marked nor exempt, and Options.Strict is set", r.name))
 	}
+	return found
 }
 
 // isActivity reports whether the SDK would register a method of that type.
@@ -153,16 +143,20 @@ func isActivity(fn reflect.Type) bool {
 		(fn.NumIn() == 0 || fn.NumIn() > 0 && (fn.In(0) == reflect.TypeFor[context.Context]() || fn.In(0).Kind() != reflect.Func))
 }
 
-func (t *typeTable) any() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.all) > 0 || t.dynamic
+// all returns the registered types; it is not to be modified.
+func (t *typeTable) all() map[string]int {
+	if types := t.types.Load(); types != nil {
+		return *types
+	}
+	return nil
 }
 
-func (t *typeTable) registered(name string) bool {
+func (t *typeTable) any() bool { return len(t.all()) > 0 || t.hasDynamic() }
+
+func (t *typeTable) hasDynamic() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.all[name]
+	return t.dynamic
 }
 
 func (t *typeTable) errors() error {
@@ -173,25 +167,5 @@ func (t *typeTable) errors() error {
 
 // serves reports whether some type of the worker has the mark with that index.
 func (t *typeTable) serves(i int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.dynamic {
-		return true
-	}
-	if marked := t.marked.Load(); marked != nil {
-		for _, j := range *marked {
-			if i == j {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// guarded returns the registered types that are marked and not exempt.
-func (t *typeTable) guarded() []string {
-	if marked := t.marked.Load(); marked != nil {
-		return slices.Collect(maps.Keys(*marked))
-	}
-	return nil
+	return t.hasDynamic() || slices.Contains(slices.Collect(maps.Values(t.all())), i)
 }

@@ -135,8 +135,9 @@ func (w *workerGuard) otherGuards() error {
 		if other == nil || other.guard == w.guard {
 			continue
 		}
-		for _, name := range w.types.guarded() {
-			if _, both := other.markOf(name); both {
+		for name := range w.types.all() {
+			_, ours := w.markOf(name)
+			if _, theirs := other.markOf(name); ours && theirs {
 				errs = append(errs, fmt.Errorf("activity %s is marked by two guards on this worker", name))
 			}
 		}

@@ -1,0 +1,610 @@
+package interceptor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	sdkactivity "go.temporal.io/sdk/activity"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// guarded is a guard over one activity, ChargeCard, with that policy and times
+// that suit a test.
+func guarded(t *testing.T, s store.Store, p once.Policy) *interceptor.Guard {
+	t.Helper()
+	o := options(once.Mark(p, "ChargeCard"))
+	o.Lease, o.SettleDelay, o.HoldRetry = 60*time.Millisecond, 30*time.Millisecond, time.Second
+	return newGuard(t, s, o)
+}
+
+func order(n int) charge { return charge{Order: fmt.Sprint(n), Cents: 100} }
+
+// only returns the one record of the store.
+func only(t *testing.T, s store.Store) (found store.Record) {
+	t.Helper()
+	n := 0
+	for r, err := range s.List(t.Context(), store.Query{}) {
+		require.NoError(t, err)
+		found = r
+		n++
+	}
+	require.Equal(t, 1, n, "records in the store")
+	return found
+}
+
+func requireReason(t *testing.T, err error, reason once.Reason, retryable bool) {
+	t.Helper()
+	r, ok := once.Why(err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, reason, r.Reason)
+	require.Equal(t, "ChargeCard", r.Activity)
+	app := (*temporal.ApplicationError)(nil)
+	require.ErrorAs(t, err, &app)
+	require.Equal(t, !retryable, app.NonRetryable())
+	if retryable {
+		require.GreaterOrEqual(t, app.NextRetryDelay(), time.Second)
+	}
+}
+
+func TestGuard_RunsOnceAndReplaysTheResult(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{}
+	g := guarded(t, s, once.Policy{})
+	for range 3 {
+		got, err := execute(t, g, p.ChargeCard, order(7))
+		require.NoError(t, err)
+		require.Equal(t, receipt{ID: "r-7"}, got)
+	}
+	require.Equal(t, []string{"7"}, p.charges)
+	_, err := execute(t, g, p.ChargeCard, order(8))
+	require.NoError(t, err)
+	require.Equal(t, []string{"7", "8"}, p.charges, "other input is another effect")
+}
+
+func TestGuard_ReplaysEveryKindOfResult(t *testing.T) {
+	t.Parallel()
+	replayed := func(t *testing.T, fn any, check func(t *testing.T, get func(any) error)) {
+		t.Helper()
+		g := guarded(t, memory(), once.Policy{})
+		for range 2 {
+			env := environment(t, g)
+			env.RegisterActivityWithOptions(fn, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+			v, err := env.ExecuteActivity("ChargeCard")
+			require.NoError(t, err)
+			check(t, v.Get)
+		}
+	}
+	runs := 0
+	t.Run("none", func(t *testing.T) {
+		replayed(t, func(context.Context) error { runs++; return nil }, func(*testing.T, func(any) error) {})
+		require.Equal(t, 1, runs)
+	})
+	t.Run("nil pointer", func(t *testing.T) {
+		replayed(t, func(context.Context) (*receipt, error) { return nil, nil }, func(t *testing.T, get func(any) error) {
+			var r *receipt
+			_ = get(&r)
+			require.Nil(t, r)
+		})
+	})
+	t.Run("zero", func(t *testing.T) {
+		replayed(t, func(context.Context) (int, error) { return 0, nil }, func(t *testing.T, get func(any) error) {
+			n := 1
+			require.NoError(t, get(&n))
+			require.Zero(t, n)
+		})
+	})
+	t.Run("bytes", func(t *testing.T) {
+		replayed(t, func(context.Context) ([]byte, error) { return []byte{0, 255, 10}, nil }, func(t *testing.T, get func(any) error) {
+			var b []byte
+			require.NoError(t, get(&b))
+			require.Equal(t, []byte{0, 255, 10}, b)
+		})
+	})
+}
+
+func TestGuard_UnlockRunsAgainAfterAnError(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{fail: temporal.NewApplicationError("declined", "Declined")}
+	g := guarded(t, s, once.Policy{})
+	_, err := execute(t, g, p.ChargeCard, order(7))
+	require.ErrorContains(t, err, "declined")
+	require.False(t, once.MayHaveHappened(err))
+	require.Equal(t, store.Tombstone, only(t, s).State)
+	p.fail = nil
+	got, err := execute(t, g, p.ChargeCard, order(7))
+	require.NoError(t, err)
+	require.Equal(t, "r-7", got.ID)
+}
+
+func TestGuard_LockReplaysTheFailure(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	cause := temporal.NewApplicationError("insufficient funds", "Funds", "detail")
+	p := &payments{fail: temporal.NewApplicationErrorWithOptions("declined", "Declined", temporal.ApplicationErrorOptions{
+		Cause: cause, Details: []any{42, "x"}, Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: time.Hour,
+	})}
+	g := guarded(t, s, once.Policy{OnFailure: once.Lock})
+	for range 2 {
+		_, err := execute(t, g, p.ChargeCard, order(7))
+		app := (*temporal.ApplicationError)(nil)
+		require.ErrorAs(t, err, &app)
+		require.Equal(t, "declined (type: Declined, retryable: false): insufficient funds (type: Funds, retryable: true)", app.Error())
+		require.True(t, app.NonRetryable())
+		require.Equal(t, temporal.ApplicationErrorCategoryBenign, app.Category())
+		var n int
+		var x string
+		require.NoError(t, app.Details(&n, &x))
+		require.Equal(t, 42, n)
+		require.Equal(t, "x", x)
+		inner := (*temporal.ApplicationError)(nil)
+		require.ErrorAs(t, app.Unwrap(), &inner)
+		require.Equal(t, "Funds", inner.Type())
+		require.False(t, once.MayHaveHappened(err))
+		p.fail = nil // the second time it is replayed
+	}
+	require.Empty(t, p.charges)
+	require.Equal(t, store.Failed, only(t, s).State)
+}
+
+func TestGuard_TellsAmbiguousErrorsFromClean(t *testing.T) {
+	t.Parallel()
+	request := func(err error) error { return &url.Error{Op: "Post", URL: "http://provider", Err: err} }
+	dial := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	for name, tc := range map[string]struct {
+		err   error
+		doubt bool
+	}{
+		"connection reset":            {request(&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}), true},
+		"a bare reset":                {syscall.ECONNRESET, true},
+		"broken pipe":                 {fmt.Errorf("charge: %w", syscall.EPIPE), true},
+		"EOF":                         {request(io.EOF), true},
+		"unexpected EOF":              {io.ErrUnexpectedEOF, true},
+		"no whole answer":             {request(errors.New("http: server closed idle connection")), true},
+		"deadline":                    {fmt.Errorf("x: %w", context.DeadlineExceeded), true},
+		"canceled":                    {context.Canceled, true},
+		"Temporal's canceled":         {temporal.NewCanceledError(), true},
+		"timeout":                     {os.ErrDeadlineExceeded, true},
+		"write":                       {&net.OpError{Op: "write", Err: syscall.ENOBUFS}, true},
+		"gRPC unavailable":            {status.Error(codes.Unavailable, "x"), true},
+		"gRPC internal":               {status.Error(codes.Internal, "x"), true},
+		"gRPC unknown":                {status.Error(codes.Unknown, "x"), true},
+		"inside an application error": {temporal.NewApplicationErrorWithCause("x", "X", syscall.ECONNRESET), true},
+		"non-retryable, ambiguous":    {temporal.NewNonRetryableApplicationError("x", "X", io.EOF), true},
+		"refused":                     {request(dial), false},
+		"no such host":                {request(&net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}), false},
+		"bad URL":                     {&url.Error{Op: "parse", URL: ":", Err: errors.New("missing scheme")}, false},
+		"plain":                       {errors.New("declined"), false},
+		"application error":           {temporal.NewApplicationError("declined", "Declined"), false},
+		"gRPC invalid":                {status.Error(codes.InvalidArgument, "x"), false},
+		"gRPC not found":              {fmt.Errorf("x: %w", status.Error(codes.NotFound, "x")), false},
+		"gRPC denied":                 {status.Error(codes.PermissionDenied, "x"), false},
+		"said to be not done":         {once.NotDone(syscall.ECONNRESET), false},
+		"said to be maybe done":       {once.MaybeDone(errors.New("declined")), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, policy := range []once.FailurePolicy{once.Unlock, once.Lock} {
+				s := memory()
+				_, err := execute(t, guarded(t, s, once.Policy{OnFailure: policy}), (&payments{fail: tc.err}).ChargeCard, order(7))
+				require.Error(t, err)
+				require.Equal(t, tc.doubt, once.MayHaveHappened(err), "%v", err)
+				switch {
+				case tc.doubt:
+					requireReason(t, err, once.InDoubt, true)
+					require.Equal(t, store.InDoubt, only(t, s).State)
+				case policy == once.Lock && !errors.Is(tc.err, syscall.ECONNRESET):
+					require.Equal(t, store.Failed, only(t, s).State)
+				default:
+					require.Equal(t, store.Tombstone, only(t, s).State)
+				}
+			}
+		})
+	}
+}
+
+func TestGuard_ClassifyHasTheLastWord(t *testing.T) {
+	t.Parallel()
+	classify := once.Classify(func(err error) once.FailurePolicy {
+		switch {
+		case errors.Is(err, syscall.ECONNRESET):
+			return once.Unlock
+		case err.Error() == "declined":
+			return once.Lock
+		}
+		return once.FailurePolicy{}
+	})
+	for state, err := range map[store.State]error{
+		store.Tombstone: syscall.ECONNRESET, store.Failed: errors.New("declined"), store.InDoubt: errors.New("what?"),
+	} {
+		s := memory()
+		_, got := execute(t, guarded(t, s, once.Policy{OnFailure: classify}), (&payments{fail: err}).ChargeCard, order(7))
+		require.Error(t, got)
+		require.Equal(t, state, only(t, s).State)
+	}
+	s := memory()
+	_, err := execute(t, guarded(t, s, once.Policy{OnFailure: once.Doubt}), (&payments{fail: errors.New("declined")}).ChargeCard, order(7))
+	requireReason(t, err, once.InDoubt, true)
+	require.ErrorContains(t, err, "declined", "the cause is there to read")
+}
+
+func TestGuard_PanicAndGoexitLeaveTheEffectInDoubt(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(){
+		"panic":  func() { panic("at the disco") },
+		"Goexit": runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := memory()
+			g := guarded(t, s, once.Policy{InDoubt: once.Fail})
+			done := make(chan error, 1)
+			go func() {
+				var err error
+				defer func() { done <- err }()
+				_, err = execute(t, g, func(context.Context, charge) (receipt, error) { leave(); return receipt{}, nil }, order(7))
+			}()
+			err := <-done
+			require.Equal(t, store.InDoubt, only(t, s).State)
+			if name == "panic" {
+				p := (*temporal.PanicError)(nil)
+				require.ErrorAs(t, err, &p)
+				require.Contains(t, p.StackTrace(), "guard_test.go", "the stack of the panic itself")
+				require.True(t, once.MayHaveHappened(err))
+			}
+		})
+	}
+}
+
+// running starts a call whose body blocks until the returned function is called,
+// which returns what the call returned.
+func running(t *testing.T, g *interceptor.Guard, in charge) (finish func() (receipt, error)) {
+	t.Helper()
+	started, release, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var got receipt
+	var err error
+	go func() {
+		defer close(done)
+		got, err = execute(t, g, func(context.Context, charge) (receipt, error) {
+			close(started)
+			<-release
+			return receipt{ID: "first"}, nil
+		}, in)
+	}()
+	<-started
+	return func() (receipt, error) {
+		close(release)
+		<-done
+		return got, err
+	}
+}
+
+func TestGuard_DuplicateOfARunningCall(t *testing.T) {
+	t.Parallel()
+	p := &payments{}
+	t.Run("Return", func(t *testing.T) {
+		t.Parallel()
+		g := guarded(t, memory(), once.Policy{})
+		finish := running(t, g, order(7))
+		_, err := execute(t, g, p.ChargeCard, order(7))
+		requireReason(t, err, once.InFlight, true)
+		require.True(t, once.MayHaveHappened(err))
+		app := (*temporal.ApplicationError)(nil)
+		require.ErrorAs(t, err, &app)
+		require.Equal(t, temporal.ApplicationErrorCategoryBenign, app.Category())
+		_, err = finish()
+		require.NoError(t, err)
+		got, err := execute(t, g, p.ChargeCard, order(7))
+		require.NoError(t, err)
+		require.Equal(t, "first", got.ID)
+	})
+	t.Run("Reject", func(t *testing.T) {
+		t.Parallel()
+		g := guarded(t, memory(), once.Policy{OnDuplicate: once.Reject})
+		finish := running(t, g, order(7))
+		_, err := execute(t, g, p.ChargeCard, order(7))
+		requireReason(t, err, once.Duplicate, false)
+		require.True(t, once.Is(err, once.Duplicate))
+		_, err = finish()
+		require.NoError(t, err)
+		_, err = execute(t, g, p.ChargeCard, order(7))
+		requireReason(t, err, once.Duplicate, false)
+	})
+	t.Run("Wait", func(t *testing.T) {
+		t.Parallel()
+		waits := newWatch(interceptor.Wait)
+		o := options(once.Mark(once.Policy{OnDuplicate: once.Wait}, "ChargeCard"))
+		o.Observers = []interceptor.Observer{waits}
+		g := newGuard(t, memory(), o)
+		finish := running(t, g, order(7))
+		got := make(chan receipt)
+		for range 3 {
+			go func() {
+				r, _ := execute(t, g, p.ChargeCard, order(7))
+				got <- r
+			}()
+		}
+		for range 3 {
+			<-waits.begun
+		}
+		_, err := finish()
+		require.NoError(t, err)
+		for range 3 {
+			require.Equal(t, receipt{ID: "first"}, <-got)
+		}
+	})
+	t.Cleanup(func() { require.Empty(t, p.charges) })
+}
+
+// watch is an observer that tells when an event of its kind begins.
+type watch struct {
+	kind  interceptor.Kind
+	begun chan interceptor.Event
+	ended chan interceptor.Event
+}
+
+func newWatch(k interceptor.Kind) *watch {
+	return &watch{k, make(chan interceptor.Event, 100), make(chan interceptor.Event, 100)}
+}
+
+func (w *watch) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+	if e.Kind == w.kind {
+		w.begun <- e
+	}
+	return ctx, func(e interceptor.Event) {
+		if e.Kind == w.kind {
+			w.ended <- e
+		}
+	}
+}
+
+func TestGuard_MismatchComesBeforeReplay(t *testing.T) {
+	t.Parallel()
+	byOrderOnly := once.Policy{Key: keys.From(byOrder), Scope: keys.PerNamespace}
+	g, p := guarded(t, memory(), byOrderOnly), &payments{}
+	_, err := execute(t, g, p.ChargeCard, charge{"7", 100})
+	require.NoError(t, err)
+	_, err = execute(t, g, p.ChargeCard, charge{"7", 200})
+	requireReason(t, err, once.Mismatch, false)
+
+	finish := running(t, g, charge{"8", 100})
+	_, err = execute(t, g, p.ChargeCard, charge{"8", 200})
+	requireReason(t, err, once.Mismatch, false)
+	_, err = finish()
+	require.NoError(t, err)
+
+	byOrderOnly.Match = keys.Any()
+	got, err := execute(t, guarded(t, memory(), byOrderOnly), p.ChargeCard, charge{"9", 100})
+	require.NoError(t, err)
+	require.Equal(t, "r-9", got.ID)
+}
+
+func TestGuard_InDoubtPolicies(t *testing.T) {
+	t.Parallel()
+	landed := receipt{ID: "found"}
+	for name, tc := range map[string]struct {
+		policy    once.DoubtPolicy
+		reason    once.Reason // of the refusal; "" if the body runs or the outcome is replayed
+		retryable bool
+		runs      int
+		want      receipt
+	}{
+		"Hold":                 {policy: once.Hold, reason: once.InDoubt, retryable: true},
+		"HoldFor":              {policy: once.HoldFor(time.Hour), reason: once.InDoubt, retryable: true},
+		"HoldFor over":         {policy: once.HoldFor(time.Nanosecond), reason: once.InDoubt},
+		"Fail":                 {policy: once.Fail, reason: once.InDoubt},
+		"Resume, another call": {policy: once.Resume, reason: once.InDoubt, retryable: true},
+		"Rerun":                {policy: once.Rerun, runs: 1, want: receipt{ID: "r-7"}},
+		"Reconcile: not done":  {policy: once.Reconcile(findCharge), runs: 1, want: receipt{ID: "r-7"}},
+		"Reconcile: found": {policy: once.Reconcile(func(ctx context.Context, in charge) (receipt, error) {
+			if len(once.Key(ctx)) != 64 || in.Order != "7" {
+				return receipt{}, errors.New("wrong question")
+			}
+			return landed, nil
+		}), want: landed},
+		"Reconcile: unknown": {policy: once.Reconcile(func(context.Context, charge) (receipt, error) {
+			return receipt{}, errors.New("provider is down")
+		}), reason: once.InDoubt, retryable: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := memory()
+			g := guarded(t, s, once.Policy{InDoubt: tc.policy})
+			_, err := execute(t, g, (&payments{fail: io.EOF}).ChargeCard, order(7))
+			requireReason(t, err, once.InDoubt, tc.policy != once.Fail)
+
+			early, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+			if time.Since(only(t, s).Doubted) < 30*time.Millisecond {
+				require.Zero(t, early)
+				requireReason(t, err, once.InDoubt, true)
+			}
+			require.Eventually(t, func() bool {
+				return time.Since(only(t, s).Doubted) > 30*time.Millisecond || only(t, s).State != store.InDoubt
+			}, soon, time.Millisecond)
+			p := &payments{}
+			got, err := execute(t, g, p.ChargeCard, order(7))
+			if tc.reason != "" {
+				requireReason(t, err, tc.reason, tc.retryable)
+				require.Empty(t, p.charges)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, tc.want, got)
+			require.Len(t, p.charges, tc.runs)
+			again, err := execute(t, g, p.ChargeCard, order(7))
+			require.NoError(t, err)
+			require.Equal(t, tc.want, again, "and it stays so")
+		})
+	}
+}
+
+func TestGuard_BadKeysAreRefused(t *testing.T) {
+	t.Parallel()
+	p := &payments{}
+	g := guarded(t, memory(), once.Policy{Key: keys.From(byOrder), Scope: keys.PerNamespace})
+	_, err := execute(t, g, p.ChargeCard, charge{})
+	requireReason(t, err, once.BadKey, false)
+	require.ErrorContains(t, err, "keys: empty key")
+	require.False(t, once.MayHaveHappened(err))
+	require.Empty(t, p.charges)
+}
+
+func TestGuard_ErrSkipRunsUnguarded(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{}
+	skips := newWatch(interceptor.Skip)
+	o := options(once.Mark(once.Policy{Key: keys.FromCall(func(keys.Call) (string, error) { return "", keys.ErrSkip }), Scope: keys.PerRun}, "ChargeCard"))
+	o.Observers = []interceptor.Observer{skips}
+	g := newGuard(t, s, o)
+	for range 2 {
+		_, err := execute(t, g, p.ChargeCard, order(7))
+		require.NoError(t, err)
+	}
+	require.Len(t, p.charges, 2)
+	require.Len(t, skips.ended, 2)
+}
+
+func TestGuard_InterceptorWithoutAConverterRunsNothing(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, memory(), interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
+	p := &payments{}
+	env := environment(t)
+	env.SetWorkerOptions(worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{g}})
+	env.RegisterActivity(p)
+	_, err := env.ExecuteActivity("ChargeCard", order(7))
+	requireReason(t, err, once.BadSetup, true)
+	require.ErrorContains(t, err, "list it in client.Options.Plugins")
+	require.Empty(t, p.charges)
+}
+
+func TestGuard_InstalledTwicePassesThroughOnce(t *testing.T) {
+	t.Parallel()
+	p := &payments{}
+	g := guarded(t, memory(), once.Policy{OnDuplicate: once.Wait})
+	for range 2 {
+		env := environment(t)
+		env.SetWorkerOptions(worker.Options{Plugins: []worker.Plugin{g}, Interceptors: []sdkinterceptor.WorkerInterceptor{g}})
+		env.RegisterActivity(p)
+		_, err := env.ExecuteActivity("ChargeCard", order(7))
+		require.NoError(t, err)
+	}
+	require.Len(t, p.charges, 1)
+}
+
+func TestGuard_GuardsMethodsUnderEveryPrefix(t *testing.T) {
+	t.Parallel()
+	p := &payments{}
+	g := newGuard(t, memory(), options(once.Mark(once.Policy{}, p.ChargeCard)))
+	for range 2 {
+		for _, prefix := range []string{"eu_", "us_"} {
+			env := environment(t, g)
+			env.RegisterActivityWithOptions(p, sdkactivity.RegisterOptions{Name: prefix})
+			_, err := env.ExecuteActivity(prefix+"ChargeCard", order(7))
+			require.NoError(t, err)
+		}
+	}
+	require.Len(t, p.charges, 2, "two types are two effects")
+}
+
+func TestGuard_AsKeepsTheRecordsOfARenamedActivity(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{}
+	_, err := execute(t, guarded(t, s, once.Policy{}), p.ChargeCard, order(7))
+	require.NoError(t, err)
+	g := newGuard(t, s, options(once.Mark(once.Policy{}, once.As("ChargeCard", "ChargeCardV2"))))
+	env := environment(t, g)
+	env.RegisterActivityWithOptions(p.ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCardV2"})
+	_, err = env.ExecuteActivity("ChargeCardV2", order(7))
+	require.NoError(t, err)
+	require.Len(t, p.charges, 1)
+}
+
+func TestGuard_OutcomeThatCannotBeKept(t *testing.T) {
+	t.Parallel()
+	t.Run("too large", func(t *testing.T) {
+		t.Parallel()
+		o := options(once.Mark(once.Policy{}, "ChargeCard"))
+		o.MaxOutcome = 100
+		g := newGuard(t, memory(), o)
+		large := func(context.Context, charge) (string, error) { return strings.Repeat("x", 200), nil }
+		got, err := execute(t, g, large, order(7))
+		require.NoError(t, err)
+		require.Len(t, got, 200)
+		_, err = execute(t, g, large, order(7))
+		requireReason(t, err, once.OutcomeNotKept, false)
+		require.True(t, once.MayHaveHappened(err))
+	})
+	t.Run("not encodable", func(t *testing.T) {
+		t.Parallel()
+		g, runs := guarded(t, memory(), once.Policy{}), 0
+		broken := func(context.Context, charge) (any, error) { runs++; return make(chan int), nil }
+		for range 2 {
+			_, err := execute(t, g, broken, order(7))
+			requireReason(t, err, once.OutcomeNotKept, false)
+		}
+		require.Equal(t, 1, runs)
+	})
+}
+
+func TestGuard_PendingIsNeitherRunNorReplayed(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{})
+	_, err := execute(t, g, func(context.Context, charge) (receipt, error) { return receipt{}, sdkactivity.ErrResultPending }, order(7))
+	require.ErrorIs(t, err, sdkactivity.ErrResultPending)
+	require.Equal(t, store.Pending, only(t, s).State)
+	p := &payments{}
+	_, err = execute(t, g, p.ChargeCard, order(7))
+	requireReason(t, err, once.InFlight, true)
+	require.Empty(t, p.charges)
+}
+
+func TestGuard_BodyMayModifyItsInput(t *testing.T) {
+	t.Parallel()
+	g, runs := guarded(t, memory(), once.Policy{}), 0
+	spoil := func(_ context.Context, in map[string]int) (int, error) { runs++; in["n"]++; return runs, nil }
+	for range 2 {
+		_, err := execute(t, g, spoil, map[string]int{"n": 1})
+		require.NoError(t, err)
+	}
+	require.Equal(t, 1, runs)
+}
+
+func TestKey_IsTheSameInEveryAttemptAndToTheReconcileFunction(t *testing.T) {
+	t.Parallel()
+	g := guarded(t, memory(), once.Policy{})
+	var claims []once.Claim
+	attempt := func(ctx context.Context, _ charge) (receipt, error) {
+		c, ok := once.FromContext(ctx)
+		require.True(t, ok)
+		require.Equal(t, c.Key, once.Key(ctx))
+		claims = append(claims, c)
+		return receipt{}, errors.New("declined")
+	}
+	for range 2 {
+		_, err := execute(t, g, attempt, order(7))
+		require.Error(t, err)
+	}
+	require.Equal(t, claims[0].Key, claims[1].Key)
+	require.Greater(t, claims[1].Fence, claims[0].Fence)
+	require.False(t, claims[1].Takeover)
+}
