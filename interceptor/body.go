@@ -89,7 +89,7 @@ func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, erro
 		return c.replay(c.codec.ctx, now)
 	}
 	if now.State != store.InDoubt { // not written yet
-		now.State, now.Info, now.Claimed, now.Doubted = store.InDoubt, bid.Info, time.Now(), time.Now()
+		now = store.Record{State: store.InDoubt, Info: bid.Info, Claimed: time.Now(), Doubted: time.Now()}
 	}
 	s := c.situation(now, bid.Owner)
 	delay := s.settleDelay
@@ -128,7 +128,7 @@ func (c *call) release(ctx context.Context, bid store.Bid, l *lease) store.Recor
 func (c *call) commit(ctx context.Context, l *lease, write func(context.Context) (store.Record, error)) store.Record {
 	landed := make(chan store.Record, 1)
 	detached := context.WithoutCancel(ctx)
-	c.worker.background(func(stop context.Context) {
+	c.life.background(func(stop context.Context) {
 		defer l.end()
 		r, err := c.persist(detached, stop, write)
 		c.noteWrite(detached, r, err)

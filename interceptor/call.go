@@ -16,6 +16,7 @@ import (
 type call struct {
 	guard  *Guard
 	worker *workerGuard
+	life   *life
 	policy once.Policy
 	info   sdkactivity.Info
 	args   []any
@@ -47,7 +48,7 @@ const (
 // may modify its input.
 func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *heartbeat) (*call, error) {
 	info := sdkactivity.GetInfo(ctx)
-	c := &call{guard: w.guard, worker: w, policy: m.policy, info: info, args: args, beat: beat,
+	c := &call{guard: w.guard, worker: w, life: w.life.Load(), policy: m.policy, info: info, args: args, beat: beat,
 		stop: sdkactivity.GetWorkerStopChannel(ctx)}
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -155,7 +156,7 @@ func (c *call) situation(r store.Record, nonce string) situation {
 // stopping reports whether the worker stops.
 func (c *call) stopping() bool {
 	select {
-	case <-c.worker.stopping:
+	case <-c.life.stopping:
 		return true
 	case <-c.stop:
 		return true

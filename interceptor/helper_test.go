@@ -2,6 +2,7 @@ package interceptor_test
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 
@@ -65,6 +67,7 @@ func newGuard(t *testing.T, s store.Store, o interceptor.Options) *interceptor.G
 func environment(t *testing.T, plugins ...worker.Plugin) *testsuite.TestActivityEnvironment {
 	t.Helper()
 	var s testsuite.WorkflowTestSuite
+	s.SetLogger(quiet)
 	env := s.NewTestActivityEnvironment()
 	env.SetWorkerOptions(worker.Options{Plugins: plugins})
 	return env
@@ -86,7 +89,7 @@ func execute[In, Out any](t *testing.T, g *interceptor.Guard, fn func(context.Co
 // lazyWorker is a worker that never reaches a server: for what happens before.
 func lazyWorker(t *testing.T, clientPlugins []client.Plugin, o worker.Options) worker.Worker {
 	t.Helper()
-	c, err := client.NewLazyClient(client.Options{HostPort: "127.0.0.1:1", Plugins: clientPlugins})
+	c, err := client.NewLazyClient(client.Options{HostPort: "127.0.0.1:1", Logger: quiet, Plugins: clientPlugins})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return worker.New(c, "queue", o)
@@ -100,5 +103,7 @@ func startError(t *testing.T, g *interceptor.Guard, register func(worker.Registr
 	register(w)
 	return w.Start()
 }
+
+var quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 
 const soon = 20 * time.Second

@@ -83,11 +83,11 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 	if w == nil {
 		return errors.New("atmostonce: StartWorker without ConfigureWorker")
 	}
-	if !w.started.CompareAndSwap(false, true) {
+	if !w.life.Load().started.CompareAndSwap(false, true) {
 		return next(ctx, o) // the second time round, as plugin of the worker
 	}
 	if err := w.check(ctx); err != nil {
-		w.started.Store(false)
+		w.life.Store(newLife())
 		return err
 	}
 	return next(ctx, o)
@@ -99,14 +99,15 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions, next func(context.Context, worker.PluginStopWorkerOptions)) {
 	g.mu.Lock()
 	w := g.workers[o.WorkerInstanceKey]
-	delete(g.workers, o.WorkerInstanceKey)
 	g.mu.Unlock()
-	if w == nil {
+	entered := time.Now()
+	if w == nil || !w.life.Load().started.Load() {
 		next(ctx, o)
 		return
 	}
-	entered := time.Now()
-	w.beginStop()
+	l := w.life.Load()
+	l.beginStop()
 	next(ctx, o)
-	w.drain(entered.Add(w.options.WorkerStopTimeout))
+	l.drain(entered.Add(w.options.WorkerStopTimeout))
+	w.life.CompareAndSwap(l, newLife())
 }

@@ -101,7 +101,7 @@ func (c *call) doubtBid(ctx context.Context, bid *store.Bid, err error) error {
 	lost := *bid
 	bid.Owner, bid.Fence = rand.Text(), 0
 	detached := context.WithoutCancel(ctx)
-	c.worker.background(func(stop context.Context) {
+	c.life.background(func(stop context.Context) {
 		_, _ = c.persist(detached, stop, func(ctx context.Context) (store.Record, error) {
 			return c.guard.store.Release(ctx, lost)
 		})
@@ -273,7 +273,7 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 			return nil
 		case <-p.tick:
 			p.c.beat.again(ctx)
-		case <-p.c.worker.stopping:
+		case <-p.c.life.stopping:
 			return nil
 		case <-p.c.stop:
 			return nil

@@ -26,9 +26,14 @@ type workerGuard struct {
 	guard   *Guard
 	name    string          // in records
 	options *worker.Options // nil without a plugin
-	started atomic.Bool
 	types   typeTable
+	life    atomic.Pointer[life]
+}
 
+// life is a worker's time from start to stop. The SDK's test environments start
+// and stop one worker many times.
+type life struct {
+	started  atomic.Bool
 	stopping chan struct{} // closed when the worker begins to stop
 	stopOnce sync.Once
 	tasks    tasks // bodies and background writes
@@ -36,13 +41,19 @@ type workerGuard struct {
 	cancel   context.CancelFunc // ends background writes
 }
 
+func newLife() *life {
+	l := &life{stopping: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
 func newWorkerGuard(g *Guard) *workerGuard {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown host"
 	}
-	w := &workerGuard{guard: g, name: strconv.Itoa(os.Getpid()) + "@" + host, stopping: make(chan struct{})}
-	w.ctx, w.cancel = context.WithCancel(context.Background())
+	w := &workerGuard{guard: g, name: strconv.Itoa(os.Getpid()) + "@" + host}
+	w.life.Store(newLife())
 	return w
 }
 
@@ -145,7 +156,7 @@ func (w *workerGuard) otherGuards() error {
 	return errors.Join(errs...)
 }
 
-func (w *workerGuard) beginStop() { w.stopOnce.Do(func() { close(w.stopping) }) }
+func (l *life) beginStop() { l.stopOnce.Do(func() { close(l.stopping) }) }
 
 // minDrain is left to the writes of bodies that the SDK canceled at the end of
 // its own stop timeout.
@@ -153,14 +164,14 @@ const minDrain = 2 * time.Second
 
 // drain waits until everything is recorded, then gives up what is not: those
 // claims go in doubt when their lease is over.
-func (w *workerGuard) drain(until time.Time) {
+func (l *life) drain(until time.Time) {
 	limit := time.NewTimer(max(time.Until(until), minDrain))
 	defer limit.Stop()
 	select {
-	case <-w.tasks.idle():
+	case <-l.tasks.idle():
 	case <-limit.C:
 	}
-	w.cancel()
+	l.cancel()
 }
 
 // tasks counts what the worker's stop waits for.
@@ -200,11 +211,11 @@ func (t *tasks) idle() <-chan struct{} {
 }
 
 // background runs f beside the call, and lets the worker's stop wait for it.
-func (w *workerGuard) background(f func(ctx context.Context)) {
-	w.tasks.begin()
+func (l *life) background(f func(ctx context.Context)) {
+	l.tasks.begin()
 	go func() {
-		defer w.tasks.end()
-		f(w.ctx)
+		defer l.tasks.end()
+		f(l.ctx)
 	}()
 }
 
@@ -232,8 +243,9 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 		return body(ctx) // installed twice: the outer one guards
 	}
 	ctx = context.WithValue(ctx, key, true)
-	i.worker.tasks.begin()
-	defer i.worker.tasks.end()
+	life := i.worker.life.Load()
+	life.tasks.begin()
+	defer life.tasks.end()
 	c, err := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
 	if err != nil {
 		return c.keyless(ctx, body, err)
