@@ -67,11 +67,11 @@ func Why(err error) (r Refusal, ok bool) {
 			return Refusal{}, false
 		}
 		if strings.HasPrefix(app.Type(), reasonPrefix) {
-			r.Reason = Reason(app.Type())
 			if app.HasDetails() {
 				// Without details, the reason alone is the answer.
 				_ = app.Details(&r)
 			}
+			r.Reason = Reason(app.Type())
 			return r, true
 		}
 		err = app.Unwrap()
