@@ -53,6 +53,9 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 		}
 		sent := time.Now()
 		r, err := c.look(ctx, &bid)
+		if err != nil && ctx.Err() != nil {
+			return c.ended(ctx)
+		}
 		d, why := c.decide(r, bid, err)
 		switch d.do {
 		case takeOver:

@@ -1,0 +1,208 @@
+package interceptor
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
+	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// sealing encrypts with a random nonce, bound to the workflow's ID.
+type sealing struct{ workflow string }
+
+func (s sealing) WithSerializationContext(sc converter.SerializationContext) converter.PayloadCodec {
+	if a, ok := sc.(converter.ActivitySerializationContext); ok {
+		s.workflow = a.WorkflowID
+	}
+	return s
+}
+
+func (s sealing) gcm() cipher.AEAD {
+	block, err := aes.NewCipher([]byte("0123456789abcdef"))
+	if err != nil {
+		panic(err) //nolint:forbidigo // a constant key
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err) //nolint:forbidigo // a constant key
+	}
+	return gcm
+}
+
+func (s sealing) Encode(ps []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	out := make([]*commonpb.Payload, len(ps))
+	for i, p := range ps {
+		plain, err := proto.Marshal(p)
+		if err != nil {
+			return nil, err
+		}
+		nonce := make([]byte, s.gcm().NonceSize())
+		_, _ = rand.Read(nonce)
+		out[i] = &commonpb.Payload{
+			Metadata: map[string][]byte{converter.MetadataEncoding: []byte("binary/sealed")},
+			Data:     s.gcm().Seal(nonce, nonce, plain, []byte(s.workflow)),
+		}
+	}
+	return out, nil
+}
+
+func (s sealing) Decode(ps []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	out := make([]*commonpb.Payload, len(ps))
+	for i, p := range ps {
+		n := s.gcm().NonceSize()
+		plain, err := s.gcm().Open(nil, p.Data[:n], p.Data[n:], []byte(s.workflow))
+		if err != nil {
+			return nil, err
+		}
+		out[i] = &commonpb.Payload{}
+		if err := proto.Unmarshal(plain, out[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func sealedConverters() *converters {
+	dc := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{})
+	return newConverters(dc, temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{
+		DataConverter: dc, EncodeCommonAttributes: true,
+	}))
+}
+
+func infoOf(workflowID string) sdkactivity.Info {
+	return sdkactivity.Info{
+		Namespace: "default", WorkflowType: &workflow.Type{Name: "Order"}, TaskQueue: "q",
+		WorkflowExecution: workflow.Execution{ID: workflowID}, ActivityType: sdkactivity.Type{Name: "ChargeCard"},
+	}
+}
+
+func TestCodec_ReplaysTheVeryBytes(t *testing.T) {
+	t.Parallel()
+	c := sealedConverters().codec(t.Context(), infoOf("order-7"))
+	o, answer, err := c.encode(map[string]string{"secret": "plaintext"}, 1<<20)
+	require.NoError(t, err)
+	require.NotContains(t, string(o.Data), "plaintext")
+
+	result, failure, err := c.replay(o)
+	require.NoError(t, err)
+	require.NoError(t, failure)
+	require.True(t, proto.Equal(answer.(*commonpb.Payloads), result.(*commonpb.Payloads)), "what the first call got")
+	var got map[string]string
+	require.NoError(t, c.dataIn(c.where).FromPayloads(result.(*commonpb.Payloads), &got))
+	require.Equal(t, "plaintext", got["secret"])
+}
+
+func TestCodec_MovesAResultToAnotherWorkflow(t *testing.T) {
+	t.Parallel()
+	conv := sealedConverters()
+	first, second := conv.codec(t.Context(), infoOf("order-7")), conv.codec(t.Context(), infoOf("order-8"))
+	o, answer, err := first.encode("result", 1<<20)
+	require.NoError(t, err)
+	var got string
+	require.Error(t, second.dataIn(second.where).FromPayloads(answer.(*commonpb.Payloads), &got), "the codec is bound to the workflow")
+
+	result, _, err := second.replay(o)
+	require.NoError(t, err)
+	require.NoError(t, second.dataIn(second.where).FromPayloads(result.(*commonpb.Payloads), &got))
+	require.Equal(t, "result", got)
+}
+
+func TestCodec_FailureKeepsEverything(t *testing.T) {
+	t.Parallel()
+	c := sealedConverters().codec(t.Context(), infoOf("order-7"))
+	original := temporal.NewApplicationErrorWithOptions("declined", "Declined", temporal.ApplicationErrorOptions{
+		Cause: errors.New("no funds"), Details: []any{"detail"},
+	})
+	outcome, first := c.encodeFailure(original)
+	require.False(t, bytes.Contains(outcome.Data, []byte("declined")), "encoded attributes stay encoded")
+	_, replayed, err := c.replay(outcome)
+	require.NoError(t, err)
+	fc := c.failuresIn(c.where)
+	require.True(t, proto.Equal(fc.ErrorToFailure(first), fc.ErrorToFailure(replayed)))
+	app := (*temporal.ApplicationError)(nil)
+	require.ErrorAs(t, replayed, &app)
+	require.Equal(t, "declined", app.Message())
+	require.True(t, app.NonRetryable())
+	require.ErrorContains(t, app.Unwrap(), "no funds")
+	require.False(t, original.(*temporal.ApplicationError).NonRetryable(), "the body's error is left as it was")
+}
+
+func TestCodec_DigestIsOfThePlainInput(t *testing.T) {
+	t.Parallel()
+	type before struct{ A int }
+	type after struct {
+		A int
+		B string
+	}
+	c := sealedConverters().codec(t.Context(), infoOf("order-7"))
+	encode := func(args ...any) *commonpb.Payloads {
+		p, err := c.dataIn(c.where).ToPayloads(args...)
+		require.NoError(t, err)
+		return p
+	}
+	digest := func(wire *commonpb.Payloads, args ...any) string {
+		d, err := c.digest(wire, args)
+		require.NoError(t, err)
+		return d
+	}
+	one := digest(encode(before{1}), before{1})
+	require.Equal(t, one, digest(encode(before{1}), before{1}), "another nonce, the same input")
+	require.Equal(t, one, digest(encode(before{1}), after{1, ""}), "a build with one more field")
+	require.Equal(t, one, digest(nil, before{1}), "without the wire")
+	require.NotEqual(t, one, digest(encode(after{1, ""}), after{1, ""}), "the workflow itself sends one more field")
+	require.NotEqual(t, digest(&commonpb.Payloads{}, nil), digest(encode(nil), nil), "no argument, and one that is nil")
+	require.NotEqual(t, digest(encode(map[string]any{"id": uint64(1234567890123456789)})), digest(encode(map[string]any{"id": uint64(1234567890123456788)})))
+	require.Equal(t, digest(nil, encode("x")), digest(encode("x")), "local activities of the test suite hand over payloads")
+	_, err := c.digest(nil, []any{converter.EncodedValues(nil)})
+	require.Error(t, err)
+}
+
+func TestCodec_SaysWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	c := newConverters(nil, nil).codec(t.Context(), infoOf("order-7"))
+	for name, o := range map[string]store.Outcome{
+		"result":  {State: store.Succeeded, Data: []byte{0xff}},
+		"failure": {State: store.Failed, Data: []byte{0xff}},
+		"context": {State: store.Succeeded, Context: "{"},
+	} {
+		_, _, err := c.replay(o)
+		require.Error(t, err, name)
+	}
+	_, _, err := c.replay(store.Outcome{State: store.Succeeded, Missing: "too large"})
+	require.ErrorIs(t, err, errNotKept)
+}
+
+func TestCapture_SeesTheInputOfItsOwnCall(t *testing.T) {
+	t.Parallel()
+	conv := newConverters(nil, nil)
+	link := &clientLink{converters: conv}
+	ctx, err := link.Extract(context.Background(), nil)
+	require.NoError(t, err)
+	dc := converter.MakeTransferAware(watchedConverter{conv.data})
+	dc = converter.WithDataConverterSerializationContext(dc, converter.ActivitySerializationContext{})
+	dc = dc.(workflow.ContextAware).WithContext(ctx)
+
+	input, err := dc.ToPayloads("input")
+	require.NoError(t, err)
+	other, err := dc.ToPayloads("heartbeat details")
+	require.NoError(t, err)
+	var got string
+	require.NoError(t, dc.FromPayloads(input, &got))
+	require.NoError(t, dc.FromPayloads(other, &got))
+	seen := ctx.Value(captureKey{}).(*capture)
+	require.Same(t, conv, seen.converters)
+	require.True(t, proto.Equal(input, seen.input()), "only what is decoded first is the input")
+}
