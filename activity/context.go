@@ -2,7 +2,6 @@ package activity
 
 import (
 	"context"
-	"errors"
 
 	sdkactivity "go.temporal.io/sdk/activity"
 
@@ -81,7 +80,7 @@ func (e *verdictError) Unwrap() error { return e.err }
 // Plain returns err without the mark of NotDone or MaybeDone, if that mark is
 // outermost.
 func Plain(err error) error {
-	if v := (*verdictError)(nil); errors.As(err, &v) && error(v) == err {
+	if v, ok := err.(*verdictError); ok { //nolint:errorlint // what wraps it stays
 		return v.err
 	}
 	return err

@@ -186,27 +186,24 @@ func rawValues(dc converter.DataConverter, p *commonpb.Payloads) ([]any, error) 
 // digest returns the digest of a call's whole input. wire is the input as it
 // came from Temporal, if it was seen; args are what the SDK decoded it to.
 func (c codec) digest(wire *commonpb.Payloads, args []any) (string, error) {
+	if wire != nil {
+		args = []any{wire}
+	}
 	var parts []keys.Arg
 	add := func(p *commonpb.Payload) {
 		parts = append(parts, keys.Arg{Encoding: string(p.GetMetadata()[converter.MetadataEncoding]), Data: p.GetData()})
-	}
-	if wire != nil {
-		raws, err := rawValues(c.dataIn(c.where), wire)
-		if err != nil {
-			return "", fmt.Errorf("input: %w", err)
-		}
-		for _, raw := range raws {
-			add(raw.(converter.RawValue).Payload())
-		}
-		return keys.Digest(parts), nil
 	}
 	// Without a codec: an encryption gives other bytes each time.
 	dc := converter.GetDefaultDataConverter()
 	for i, arg := range args {
 		switch arg := arg.(type) {
-		case *commonpb.Payloads:
-			for _, p := range arg.GetPayloads() {
-				add(p)
+		case *commonpb.Payloads: // the wire, or a local activity in the SDK's test environment
+			raws, err := rawValues(c.dataIn(c.where), arg)
+			if err != nil {
+				return "", fmt.Errorf("input: %w", err)
+			}
+			for _, raw := range raws {
+				add(raw.(converter.RawValue).Payload())
 			}
 			continue
 		case converter.RawValue:

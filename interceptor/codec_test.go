@@ -33,11 +33,11 @@ func (s sealing) WithSerializationContext(sc converter.SerializationContext) con
 func (s sealing) gcm() cipher.AEAD {
 	block, err := aes.NewCipher([]byte("0123456789abcdef"))
 	if err != nil {
-		panic(err) //nolint:forbidigo // a constant key
+		panic(err)
 	}
 	gcm, err := cipher.NewGCM(block)
 	if err != nil {
-		panic(err) //nolint:forbidigo // a constant key
+		panic(err)
 	}
 	return gcm
 }
@@ -137,7 +137,8 @@ func TestCodec_FailureKeepsEverything(t *testing.T) {
 	require.Equal(t, "declined", app.Message())
 	require.True(t, app.NonRetryable())
 	require.ErrorContains(t, app.Unwrap(), "no funds")
-	require.False(t, original.(*temporal.ApplicationError).NonRetryable(), "the body's error is left as it was")
+	require.ErrorAs(t, original, &app)
+	require.False(t, app.NonRetryable(), "the body's error is left as it was")
 }
 
 func TestCodec_DigestIsOfThePlainInput(t *testing.T) {

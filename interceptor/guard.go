@@ -57,7 +57,7 @@ type Options struct {
 
 // Embedded under other names, since both SDK types are called PluginBase.
 type (
-	clientPluginBase = client.PluginBase
+	clientPluginBase = client.PluginBase //nolint:unused // it is embedded in Guard
 	workerPluginBase = worker.PluginBase
 )
 
@@ -66,7 +66,7 @@ type (
 // a worker interceptor. One Guard serves any number of clients and workers, and
 // its methods may be called from any number of goroutines.
 type Guard struct {
-	clientPluginBase
+	clientPluginBase //nolint:unused // client.Plugin demands it
 	workerPluginBase
 	sdkinterceptor.WorkerInterceptorBase
 

@@ -94,12 +94,14 @@ func TestGuard_ReplaysEveryKindOfResult(t *testing.T) {
 			check(t, v.Get)
 		}
 	}
-	runs := 0
 	t.Run("none", func(t *testing.T) {
+		t.Parallel()
+		runs := 0
 		replayed(t, func(context.Context) error { runs++; return nil }, func(*testing.T, func(any) error) {})
 		require.Equal(t, 1, runs)
 	})
 	t.Run("nil pointer", func(t *testing.T) {
+		t.Parallel()
 		replayed(t, func(context.Context) (*receipt, error) { return nil, nil }, func(t *testing.T, get func(any) error) {
 			var r *receipt
 			_ = get(&r)
@@ -107,6 +109,7 @@ func TestGuard_ReplaysEveryKindOfResult(t *testing.T) {
 		})
 	})
 	t.Run("zero", func(t *testing.T) {
+		t.Parallel()
 		replayed(t, func(context.Context) (int, error) { return 0, nil }, func(t *testing.T, get func(any) error) {
 			n := 1
 			require.NoError(t, get(&n))
@@ -114,6 +117,7 @@ func TestGuard_ReplaysEveryKindOfResult(t *testing.T) {
 		})
 	})
 	t.Run("bytes", func(t *testing.T) {
+		t.Parallel()
 		replayed(t, func(context.Context) ([]byte, error) { return []byte{0, 255, 10}, nil }, func(t *testing.T, get func(any) error) {
 			var b []byte
 			require.NoError(t, get(&b))

@@ -1,0 +1,78 @@
+package interceptor_test
+
+import (
+	"context"
+	"log"
+
+	"github.com/redis/go-redis/v9"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+type Charge struct {
+	OrderID string
+	Cents   int
+}
+
+type Receipt struct{ ID string }
+
+type Provider interface {
+	Charge(ctx context.Context, cents int, idempotencyKey string) (Receipt, error)
+	Find(ctx context.Context, orderID string) (r Receipt, found bool, err error)
+}
+
+type Payments struct{ provider Provider }
+
+func (p *Payments) ChargeCard(ctx context.Context, in Charge) (Receipt, error) {
+	return p.provider.Charge(ctx, in.Cents, once.Key(ctx))
+}
+
+// FindCharge has the shape of an activity on purpose: the SDK refuses to
+// register a struct with methods of any other shape.
+func (p *Payments) FindCharge(ctx context.Context, in Charge) (Receipt, error) {
+	r, found, err := p.provider.Find(ctx, in.OrderID)
+	if err == nil && !found {
+		err = once.ErrNotDone
+	}
+	return r, err
+}
+
+// Guarded stands beside the activities, and is not a method of the struct that
+// is registered: the SDK would take it for an activity.
+func Guarded(p *Payments) []once.Marked {
+	return once.Mark(once.Policy{
+		Key:         keys.From(func(in Charge) string { return in.OrderID }),
+		Scope:       keys.PerNamespace, // one charge per order, whichever workflow asks
+		OnDuplicate: once.Wait,
+		InDoubt:     once.Reconcile(p.FindCharge), // the worker died mid-charge? ask the provider
+	}, p.ChargeCard)
+}
+
+// The whole set-up of a worker whose activities take effect at most once.
+func ExampleNew() {
+	payments := &Payments{}
+	s, err := store.NewRedis(redis.NewClient(&redis.Options{Addr: "localhost:6379"}), store.RedisOptions{})
+	if err != nil {
+		log.Fatalln(err)
+	}
+	guard, err := interceptor.New(s, interceptor.Options{Activities: Guarded(payments)})
+	if err != nil {
+		log.Fatalln(err)
+	}
+	c, err := client.Dial(client.Options{Plugins: []client.Plugin{guard}}) // reaches every worker of this client
+	if err != nil {
+		log.Fatalln(err)
+	}
+	w := worker.New(c, "payments", worker.Options{})
+	w.RegisterActivity(payments)
+	err = w.Run(worker.InterruptCh())
+	c.Close()
+	if err != nil {
+		log.Fatalln(err)
+	}
+}
