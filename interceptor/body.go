@@ -47,7 +47,7 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 		c.settle(ctx, bid, l, o)
 		if broken != nil {
 			r.Outcome = o
-			return c.fail(refusal{reason: once.OutcomeNotKept, record: r, cause: broken})
+			return c.ran(c.fail(refusal{reason: once.OutcomeNotKept, record: r, cause: broken}))
 		}
 		return answer, nil
 	case err == sdkactivity.ErrResultPending && !c.info.IsLocalActivity: //nolint:errorlint // the SDK compares it so
@@ -77,7 +77,7 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 		return c.doubtful(bid, now, err)
 	}
 	if now.State == store.Succeeded {
-		return c.replay(ctx, now) // an earlier run turned out to have succeeded
+		return c.ran(c.replay(ctx, now)) // an earlier run turned out to have succeeded
 	}
 	c.report.Err = err
 	return nil, err
@@ -86,7 +86,7 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 // doubtful answers for a body after which the effect is in doubt.
 func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, error) {
 	if now.State == store.Succeeded {
-		return c.replay(c.codec.ctx, now)
+		return c.ran(c.replay(c.codec.ctx, now))
 	}
 	if now.State != store.InDoubt { // not written yet
 		now = store.Record{State: store.InDoubt, Info: bid.Info, Claimed: time.Now(), Doubted: time.Now()}
@@ -97,13 +97,17 @@ func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, erro
 		delay = max(delay, s.holdRetry)
 	}
 	d := s.refuseRetryably(once.InDoubt, delay)
-	_, _ = c.fail(refusal{
+	return c.ran(c.fail(refusal{
 		reason: once.InDoubt, record: now, delay: d.delay, cause: cause,
 		retryable: c.policy.InDoubt != once.Fail && !s.isLast(minRetry),
-	})
-	// It did run: the refusal is about what became of it.
+	}))
+}
+
+// ran passes an answer on for a call whose body did run, whatever the answer
+// rests on.
+func (c *call) ran(result any, err error) (any, error) {
 	c.report.Kind = Execute
-	return nil, c.report.Err
+	return result, err
 }
 
 // settle records o for the claim, and returns the record if that was done while

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	commonpb "go.temporal.io/api/common/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -167,7 +168,7 @@ func TestCodec_DigestIsOfThePlainInput(t *testing.T) {
 	require.NotEqual(t, digest(&commonpb.Payloads{}, nil), digest(encode(nil), nil), "no argument, and one that is nil")
 	require.NotEqual(t, digest(encode(map[string]any{"id": uint64(1234567890123456789)})), digest(encode(map[string]any{"id": uint64(1234567890123456788)})))
 	require.Equal(t, digest(nil, encode("x")), digest(encode("x")), "local activities of the test suite hand over payloads")
-	_, err := c.digest(nil, []any{converter.EncodedValues(nil)})
+	_, err := c.digest(nil, []any{client.NewValues(nil)})
 	require.Error(t, err)
 }
 

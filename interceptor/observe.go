@@ -64,8 +64,9 @@ type Event struct {
 	// Takeover is set where the body ran although an earlier run is in doubt.
 	Takeover bool
 
-	// Record is the one that the decision rests on, without its outcome.
-	Record store.Record
+	// Record is the one that the decision rests on, without its outcome. Where
+	// the body ran it is the call's own, and Earlier the one it took over.
+	Record, Earlier store.Record
 	// Took is the time from begin to end.
 	Took time.Duration
 }

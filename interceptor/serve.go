@@ -59,8 +59,10 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 		d, why := c.decide(r, bid, err)
 		switch d.do {
 		case takeOver:
+			c.report.Earlier = withoutOutcome(r)
 			r, d, why = c.takeOver(ctx, &bid, r)
 		case ask:
+			c.report.Earlier = withoutOutcome(r)
 			r, d, why = c.ask(ctx, &bid, r)
 		}
 		c.report.Record = withoutOutcome(r)
@@ -238,9 +240,9 @@ func (c *call) fail(r refusal) (any, error) {
 func (c *call) ended(ctx context.Context) (any, error) {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, worker.ErrWorkerShutdown) {
-		return c.fail(refusal{reason: once.InFlight, record: c.report.Record, retryable: true, delay: minRetry, cause: nil})
+		return c.fail(refusal{reason: once.InFlight, record: c.report.Record, retryable: true, delay: minRetry})
 	}
-	c.report.Kind, c.report.Reason, c.report.Err = Fail, once.InFlight, cause
+	c.report.Kind, c.report.Err = Fail, cause
 	return nil, cause
 }
 
@@ -290,7 +292,7 @@ func (p *pause) end() {
 	p.stop()
 	if p.done != nil {
 		e := p.c.event(Wait)
-		e.Record, e.Reason = p.c.report.Record, p.c.report.Reason
+		e.Record, e.Reason, e.Err = p.c.report.Record, p.c.report.Reason, p.c.report.Err
 		p.done(e)
 		p.done = nil
 	}
