@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -65,7 +66,7 @@ func (r *Record) settle(b Bid, o Outcome, now time.Time) (changed bool, err erro
 		r.put(o, now)
 	case r.owns(b):
 		if err := r.settleOwn(b, o, now); err != nil {
-			return err == ErrConflict, err
+			return errors.Is(err, ErrConflict), err
 		}
 	case o.State != Succeeded:
 		return false, ErrSuperseded

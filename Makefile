@@ -1,0 +1,58 @@
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+STORE    ?= file
+FUZZTIME ?= 30s
+MODULES  := . samples
+BIN      := $(CURDIR)/.cache/bin
+LINTER   := $(BIN)/golangci-lint-$(shell sed -n 's|.*golangci/golangci-lint/v2 v\([^ ]*\).*|\1|p' tools/golangci-lint/go.mod)
+
+.PHONY: help
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## charge 20 orders without and 20 with the guard, on a real server (STORE=file or redis)
+	@tools/need $(if $(filter redis,$(STORE)),redis-server)
+	@cd samples && go build -buildvcs=false -o $(BIN)/demo ./demo
+	@exec $(BIN)/demo -store $(STORE) -data samples/demo-data
+
+.PHONY: test
+test: ## run every test with the race detector; a skipped test is a failure
+	@tools/need redis-server gcc
+	@cd samples && go run ./cmd/devserver -build
+	@for module in $(MODULES); do \
+		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
+		(cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m -v ./... 2>&1) | awk -f tools/summary.awk || exit 1; \
+	done
+
+.PHONY: lint
+lint: $(LINTER) ## check format, vet and style
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
+	@for module in $(MODULES); do (cd $$module && go vet ./... && $(LINTER) run ./...) || exit 1; done
+
+$(LINTER):
+	@echo "building $(notdir $@), once, about 5 minutes ..."
+	@cd tools/golangci-lint && CGO_ENABLED=0 go build -buildvcs=false -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: bench
+bench: ## measure what the guard costs
+	@tools/need redis-server
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME=30s
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' keys store activity interceptor telemetry 2>/dev/null | \
+	while IFS=: read -r file target; do \
+		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
+	done
+
+.PHONY: tidy
+tidy: ## tidy the go.mod files and format the code
+	@for module in $(MODULES); do (cd $$module && go mod tidy); done
+	gofmt -w .
+
+.PHONY: clean
+clean: ## remove what these targets made, the tools that they built included
+	rm -rf .cache samples/demo-data

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/samples/order"
+	"github.com/atmostonce/atmostonce/samples/provider"
+)
+
+// fault is what happens to an order, once the provider has committed its charge.
+type fault string
+
+const (
+	none   fault = ""
+	kill   fault = "kill -9"     // of the worker, before it can report
+	zombie fault = "zombie"      // the attempt times out and goes on
+	drop   fault = "lost answer" // the connection breaks
+	reset  fault = "reset"       // of the workflow, to before the charge
+)
+
+var faults = []fault{kill, zombie, drop, reset}
+
+// each fault befalls three orders, the first ones; the others have none.
+const each = 3
+
+// The provider's answer to a zombie comes when its successor is running, and
+// has more than half of its own time left.
+const zombieDelay = order.AttemptTimeout + 2*time.Second
+
+func faultOf(n int) fault {
+	if i := (n - 1) / each; i < len(faults) {
+		return faults[i]
+	}
+	return none
+}
+
+// arm tells the provider how to spoil its first answer about an order.
+func (h *half) arm(ctx context.Context, n int) error {
+	f := provider.Fault{Order: orderID(n), Times: 1}
+	switch faultOf(n) {
+	case kill:
+		f.Kind = provider.Hold
+	case zombie:
+		f.Kind, f.Delay = provider.Slow, zombieDelay
+	case drop:
+		f.Kind = provider.Drop
+	default:
+		return nil
+	}
+	return h.bank.Arm(ctx, f)
+}
+
+// booked is told of each charge that the provider has committed and not yet
+// answered.
+func (h *half) booked(ctx context.Context, c provider.Charge) {
+	s := h.note(c.Order, func(s *sighting) {
+		s.charges++
+		if c.Fault != "" {
+			s.spoilt = c.Fault
+		}
+	})
+	switch {
+	case s.charges > 1:
+		h.console.bad(c.Order, "CHARGED AGAIN (%s)", c.ID)
+	case c.Fault == provider.Slow:
+		h.console.line(c.Order, "charged (%s); the answer comes %v late: the attempt times out", c.ID, zombieDelay-order.AttemptTimeout)
+	case c.Fault == provider.Drop:
+		h.console.line(c.Order, "charged (%s); the connection broke before the answer", c.ID)
+	}
+	if c.Fault != provider.Hold {
+		return
+	}
+	if err := h.kill(ctx, c); err != nil {
+		h.failed <- err
+	}
+}
+
+// kill kills the worker that waits for the answer to c, and replaces it.
+func (h *half) kill(ctx context.Context, c provider.Charge) error {
+	h.mu.Lock()
+	p, ok := h.workers[c.Caller]
+	delete(h.workers, c.Caller)
+	h.mu.Unlock()
+	if ok {
+		if !p.Kill() {
+			return fmt.Errorf("worker %d ended before it could be killed: %w", c.Caller, p.Err())
+		}
+		if err := h.startWorker(make(chan int, 1)); err != nil {
+			return err
+		}
+	}
+	h.console.line(c.Order, "charged (%s); kill -9 of worker %d before the answer", c.ID, c.Caller)
+	h.note(c.Order, func(s *sighting) { s.killed = true })
+	h.killed <- c.Order
+	return h.bank.LetGo(ctx, c.Order)
+}
+
+// guarded is told what the guard did in a worker.
+func (h *half) guarded(r report) {
+	id, _, _ := strings.Cut(r.Workflow, ".")
+	switch r.Kind {
+	case interceptor.Wait.String():
+		h.note(id, func(s *sighting) { s.waited = true })
+	case interceptor.Reconciled:
+		switch {
+		case r.NotDone:
+			h.console.line(id, "in doubt; the provider was asked, it has no charge (attempt %d)", r.Attempt)
+		case r.Err != "":
+			h.console.line(id, "in doubt, and the provider cannot tell: %s", r.Err)
+			return
+		}
+		h.note(id, func(s *sighting) { s.reconciled = true })
+	case interceptor.Duplicate.String():
+		s := h.note(id, func(s *sighting) { s.replayed = true })
+		switch {
+		case s.reconciled:
+			h.console.good(id, "in doubt; the provider was asked, its charge is replayed (attempt %d)", r.Attempt)
+		case s.waited:
+			h.console.good(id, "attempt %d waited for the one still running, its charge is replayed", r.Attempt)
+		default:
+			h.console.good(id, "the charge on record is replayed (attempt %d)", r.Attempt)
+		}
+	}
+}
+
+// reset resets a workflow to the task that scheduled the charge.
+func (h *half) reset(ctx context.Context, run client.WorkflowRun) (client.WorkflowRun, error) {
+	found, err := h.charging(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := h.client.WorkflowService().ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
+		Namespace:                 h.namespace,
+		WorkflowExecution:         &commonpb.WorkflowExecution{WorkflowId: run.GetID(), RunId: run.GetRunID()},
+		Reason:                    "demo",
+		WorkflowTaskFinishEventId: found.task,
+		RequestId:                 rand.Text(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h.client.GetWorkflow(ctx, run.GetID(), answer.GetRunId()), nil
+}
+
+// charging is where a run's history speaks of ChargeCard.
+type charging struct {
+	task    int64 // the workflow task that scheduled it
+	event   int64 // its scheduling
+	attempt int32 // the one that ended it
+}
+
+func (h *half) charging(ctx context.Context, run client.WorkflowRun) (found charging, err error) {
+	history := h.client.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for history.HasNext() {
+		event, err := history.Next()
+		if err != nil {
+			return charging{}, err
+		}
+		if a := event.GetActivityTaskScheduledEventAttributes(); a.GetActivityType().GetName() == "ChargeCard" {
+			found = charging{task: a.GetWorkflowTaskCompletedEventId(), event: event.GetEventId()}
+		}
+		if a := event.GetActivityTaskStartedEventAttributes(); a != nil && a.GetScheduledEventId() == found.event {
+			found.attempt = a.GetAttempt()
+		}
+	}
+	if found.attempt == 0 {
+		return charging{}, fmt.Errorf("the history of %s shows no charge", run.GetID())
+	}
+	return found, nil
+}
+
+// confirm reports an error unless an order's fault has fired.
+func (h *half) confirm(ctx context.Context, n int, run client.WorkflowRun) error {
+	found, err := h.charging(ctx, run)
+	if err != nil {
+		return err
+	}
+	s := h.note(orderID(n), func(*sighting) {})
+	retried := found.attempt > 1
+	fired := true
+	switch faultOf(n) {
+	case kill:
+		fired = s.killed && retried
+	case zombie:
+		fired = s.spoilt == provider.Slow && retried
+	case drop:
+		fired = s.spoilt == provider.Drop && retried
+	}
+	if !fired {
+		return errors.New("its fault did not fire: " + string(faultOf(n)))
+	}
+	return nil
+}

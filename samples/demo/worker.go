@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/samples/order"
+	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// Short, so that the demo is. The defaults are 60 s, 30 s and 30 s.
+const (
+	lease       = 3 * time.Second
+	settleDelay = 3 * time.Second
+	holdRetry   = time.Second
+)
+
+// runWorker is a worker process. With -store, its activities are guarded. It
+// logs to stderr and reports on stdout, one report a line.
+func runWorker(ctx context.Context, flags *flag.FlagSet, args []string) error {
+	address := flags.String("temporal", "", "")
+	namespace := flags.String("namespace", "", "")
+	queue := flags.String("queue", "", "")
+	providerURL := flags.String("provider", "", "")
+	storeURL := flags.String("store", "", "file:<directory> or redis:<address>; empty: unguarded")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	payments := &order.Payments{Provider: provider.Client{URL: *providerURL}}
+	options := client.Options{
+		HostPort: *address, Namespace: *namespace,
+		Logger: log.NewStructuredLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))),
+	}
+	var reports reporter
+	if *storeURL != "" {
+		s, err := openStore(*storeURL)
+		if err != nil {
+			return err
+		}
+		guard, err := order.Guard(s, payments, interceptor.Options{
+			Lease: lease, SettleDelay: settleDelay, HoldRetry: holdRetry,
+			Observers: []interceptor.Observer{&reports},
+		})
+		if err != nil {
+			return err
+		}
+		options.Plugins = []client.Plugin{guard}
+	}
+	c, err := client.DialContext(ctx, options)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	w := worker.New(c, *queue, worker.Options{StickyScheduleToStartTimeout: time.Second})
+	w.RegisterWorkflow(order.Workflow)
+	w.RegisterActivity(payments)
+	w.RegisterActivity(&order.Warehouse{})
+	if err := w.Start(); err != nil {
+		return err
+	}
+	defer w.Stop()
+	reports.send(report{Kind: ready})
+	<-ctx.Done()
+	return nil
+}
+
+func openStore(url string) (store.Store, error) {
+	kind, where, _ := strings.Cut(url, ":")
+	switch kind {
+	case "file":
+		return store.NewFile(where, store.FileOptions{})
+	case "redis":
+		return store.NewRedis(redis.NewClient(&redis.Options{Addr: where, ContextTimeoutEnabled: true}), store.RedisOptions{})
+	}
+	return nil, fmt.Errorf("no such store: %q", url)
+}
+
+// report is a line from a worker to the demo: an event of the guard, or ready.
+type report struct {
+	Kind     string
+	Workflow string `json:",omitempty"`
+	Attempt  int32  `json:",omitempty"`
+	NotDone  bool   `json:",omitempty"` // reconciled: there was no effect
+	Err      string `json:",omitempty"`
+}
+
+const ready = "ready"
+
+// reporter is the guard's observer.
+type reporter struct{ mu sync.Mutex }
+
+// Begin implements interceptor.Observer.
+func (r *reporter) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
+	return ctx, func(e interceptor.Event) {
+		line := report{Kind: e.Kind.String(), Workflow: e.WorkflowID, Attempt: e.Attempt, NotDone: errors.Is(e.Err, once.ErrNotDone)}
+		if e.Kind == interceptor.Notice {
+			line.Kind = e.Notice
+		}
+		if e.Err != nil {
+			line.Err = e.Err.Error()
+		}
+		r.send(line)
+	}
+}
+
+func (r *reporter) send(line report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// An error says that the demo has gone, and this process goes with it.
+	_ = json.NewEncoder(os.Stdout).Encode(line)
+}
