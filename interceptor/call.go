@@ -6,6 +6,7 @@ import (
 	"time"
 
 	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/keys"
@@ -37,7 +38,9 @@ type call struct {
 }
 
 const (
-	// maxMargin is how long before its deadline an attempt answers, at most.
+	// minMargin and maxMargin bound how long before its deadline an attempt
+	// answers.
+	minMargin = 500 * time.Millisecond
 	maxMargin = 5 * time.Second
 	// retentionSlack is added to how long a record must outlive its claim: for
 	// queueing, which nothing bounds.
@@ -55,8 +58,9 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 		deadline = info.Deadline
 	}
 	c.span = time.Until(deadline)
-	c.deadline = deadline.Add(-min(maxMargin, c.span/10))
+	c.deadline = deadline.Add(-margin(c.span))
 
+	showInput(args)
 	conv, wire := w.converters(ctx)
 	if conv == nil {
 		return c, errNoConverter
@@ -84,6 +88,21 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 	c.downstream = keys.Downstream(c.key)
 	c.digest = c.downstream[:16]
 	return c, nil
+}
+
+func margin(span time.Duration) time.Duration {
+	return min(maxMargin, max(span/10, min(minMargin, span/4)))
+}
+
+// showInput lets the capture see the input of a dynamic activity, which the SDK
+// hands over undecoded: decoding one value shows it all of them.
+func showInput(args []any) {
+	for _, arg := range args {
+		if values, ok := arg.(converter.EncodedValues); ok && values.HasValues() {
+			var first converter.RawValue
+			_ = values.Get(&first) // the digest reports what cannot be read
+		}
+	}
 }
 
 // bid makes a new claim's side of the store's calls.

@@ -210,6 +210,9 @@ func (c codec) digest(wire *commonpb.Payloads, args []any) (string, error) {
 			add(arg.Payload())
 			continue
 		case converter.EncodedValues:
+			if !arg.HasValues() {
+				continue
+			}
 			return "", fmt.Errorf("input: argument %d of a dynamic activity can only be read by a guard that is a plugin of the client", i)
 		}
 		p, err := dc.ToPayload(arg)
