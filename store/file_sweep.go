@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A sweep removes what nobody asks for any more: records past their expiry, and
+// what crashes left. It looks at twice as many records as can have been written
+// since the last, so that the expired ones stay few.
+const (
+	sweepEvery = 64 // writes to a shard
+	sweepLimit = 2 * sweepEvery
+)
+
+// sweepSometimes sweeps a shard, whose lock the caller has, now and then.
+func (f *File) sweepSometimes(n int, now time.Time) {
+	s := &f.shards[n]
+	if s.writes++; s.writes >= sweepEvery {
+		s.writes = 0
+		f.sweep(n, now)
+	}
+}
+
+// sweepAll sweeps the shards in turn until they are done or limit is over.
+func (f *File) sweepAll(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for i, first := 0, rand.N(shards); i < shards; i++ {
+		n := (first + i) % shards
+		if names, err := f.namesOf(n); err == nil && len(names) <= 1 {
+			continue // the lock
+		}
+		unlock, err := f.lock(ctx, n)
+		if err != nil {
+			return
+		}
+		f.sweep(n, clock())
+		unlock()
+	}
+}
+
+// sweep looks at a bounded number of records, after those that the last sweep
+// looked at. What it cannot read it leaves alone.
+func (f *File) sweep(n int, now time.Time) {
+	names, err := f.namesOf(n)
+	if err != nil {
+		return
+	}
+	var records []string
+	for _, name := range names {
+		path := filepath.Join(f.shardDir(n), name)
+		switch filepath.Ext(name) {
+		case recordExt:
+			records = append(records, name)
+		case tempExt:
+			// Written under the lock only: its writer has died.
+			_ = os.Remove(path)
+		case claimExt:
+			_, _ = ownerLives(path)
+		}
+	}
+	slices.Sort(records)
+	s := &f.shards[n]
+	from, found := slices.BinarySearch(records, s.swept)
+	if found {
+		from++
+	}
+	for i := range min(len(records), sweepLimit) {
+		s.swept = records[(from+i)%len(records)]
+		path := filepath.Join(f.shardDir(n), s.swept)
+		if r, err := readRecord(path); err == nil && r.State != Absent && r.expired(now) {
+			_ = os.Remove(path)
+		}
+	}
+}
+
+func (f *File) clearShard(ctx context.Context, n int) error {
+	unlock, err := f.lock(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	paths, err := f.recordsOf(n)
+	for _, path := range paths {
+		if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("store: %w", e))
+		}
+	}
+	return err
+}
+
+// recordsOf returns the paths of a shard's records.
+func (f *File) recordsOf(n int) ([]string, error) {
+	names, err := f.namesOf(n)
+	var paths []string
+	for _, name := range names {
+		if strings.HasSuffix(name, recordExt) {
+			paths = append(paths, filepath.Join(f.shardDir(n), name))
+		}
+	}
+	return paths, err
+}
+
+func (f *File) namesOf(n int) ([]string, error) {
+	dir, err := os.Open(f.shardDir(n))
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		err = fmt.Errorf("store: %w", err)
+	}
+	return names, err
+}

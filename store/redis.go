@@ -1,0 +1,204 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed" // the scripts
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisOptions are the options of NewRedis. The zero value is usable.
+type RedisOptions struct {
+	// Prefix begins the name of every Redis key that the store writes. Two
+	// Temporal clusters that share namespace names on one Redis need different
+	// prefixes. Defaults to "atmostonce:".
+	Prefix string
+}
+
+// Redis keeps records on a Redis server: a hash per key, and a script per verb,
+// so that each call is one round trip and atomic. It asks only the server's
+// clock. Redis 7.0 or newer, as a single server, with Sentinel, or as a Cluster.
+//
+// A record is as durable as the server: what a fail-over or a restart loses is
+// forgotten, and its effect may happen again. At its memory limit the server
+// refuses new claims with ErrFull; those that run can still settle.
+//
+// A call ends with its context only if ContextTimeoutEnabled is set in the
+// client's options; else with the client's own timeouts.
+type Redis struct {
+	client redis.UniversalClient
+	prefix string
+}
+
+var (
+	_ Store   = (*Redis)(nil)
+	_ Checker = (*Redis)(nil)
+)
+
+// NewRedis returns a store on client's server, which it does not contact yet.
+// The client stays the caller's to close. It refuses a nil client with
+// ErrInvalid, and a *redis.Ring with ErrUnsafe: each client of a ring decides by
+// itself which server has a key.
+func NewRedis(client redis.UniversalClient, o RedisOptions) (*Redis, error) {
+	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, fmt.Errorf("store: redis: %w: nil client", ErrInvalid)
+	}
+	if _, ring := client.(*redis.Ring); ring {
+		return nil, fmt.Errorf("store: redis: %w: clients of a Ring do not agree on where a key is; use a single server, Sentinel or Cluster", ErrUnsafe)
+	}
+	if o.Prefix == "" {
+		o.Prefix = "atmostonce:"
+	}
+	return &Redis{client: client, prefix: o.Prefix}, nil
+}
+
+// verb is a script with the name that errors give it.
+type verb struct {
+	name   string
+	script *redis.Script
+}
+
+var (
+	//go:embed redis/read.lua
+	readLua string
+	//go:embed redis/turns.lua
+	turnsLua string
+	//go:embed redis/quick_acquire.lua
+	quickAcquireLua string
+	//go:embed redis/quick_settle.lua
+	quickSettleLua string
+	//go:embed redis/bid.lua
+	bidLua string
+	//go:embed redis/acquire.lua
+	acquireLua string
+	//go:embed redis/renew.lua
+	renewLua string
+	//go:embed redis/settle.lua
+	settleLua string
+	//go:embed redis/release.lua
+	releaseLua string
+	//go:embed redis/takeover.lua
+	takeoverLua string
+	//go:embed redis/resolve.lua
+	resolveLua string
+	//go:embed redis/load.lua
+	loadLua string
+)
+
+// allowOOM lets a script write at the memory limit: what is underway must come
+// to its end. Scripts without it are refused there at their first write.
+const allowOOM = "#!lua flags=allow-oom\n"
+
+var (
+	acquireVerb  = verb{"acquire", redis.NewScript(readLua + quickAcquireLua + turnsLua + bidLua + acquireLua)}
+	renewVerb    = verb{"renew", redis.NewScript(allowOOM + readLua + turnsLua + bidLua + renewLua)}
+	settleVerb   = verb{"settle", redis.NewScript(allowOOM + readLua + quickSettleLua + turnsLua + bidLua + settleLua)}
+	releaseVerb  = verb{"release", redis.NewScript(allowOOM + readLua + turnsLua + bidLua + releaseLua)}
+	takeoverVerb = verb{"takeover", redis.NewScript(readLua + turnsLua + bidLua + takeoverLua)}
+	resolveVerb  = verb{"resolve", redis.NewScript(allowOOM + readLua + turnsLua + resolveLua)}
+	loadVerb     = verb{"load", redis.NewScript("#!lua flags=no-writes\n" + readLua + loadLua)}
+)
+
+// Acquire implements [Store].
+func (s *Redis) Acquire(ctx context.Context, b Bid) (Record, error) {
+	return s.bid(ctx, acquireVerb, b, Outcome{})
+}
+
+// Renew implements [Store].
+func (s *Redis) Renew(ctx context.Context, b Bid) (Record, error) {
+	return s.bid(ctx, renewVerb, b, Outcome{})
+}
+
+// Settle implements [Store].
+func (s *Redis) Settle(ctx context.Context, b Bid, o Outcome) (Record, error) {
+	if err := o.validate(); err != nil {
+		return Record{}, err
+	}
+	return s.bid(ctx, settleVerb, b, o, outcomeArgs(o)...)
+}
+
+// Release implements [Store].
+func (s *Redis) Release(ctx context.Context, b Bid) (Record, error) {
+	return s.bid(ctx, releaseVerb, b, Outcome{}, flag(b.Began), TombstoneTTL.Microseconds())
+}
+
+// Takeover implements [Store].
+func (s *Redis) Takeover(ctx context.Context, b Bid, from Record) (Record, error) {
+	return s.bid(ctx, takeoverVerb, b, Outcome{}, flag(b.Clean), string(from.State), from.Revision)
+}
+
+// Resolve implements [Store].
+func (s *Redis) Resolve(ctx context.Context, key string, from Record, r Resolution) (Record, error) {
+	if err := r.validate(); err != nil {
+		return Record{}, err
+	}
+	args := []any{
+		key, r.ID, string(r.To), r.By, r.Why, ttlArg(r.TTL), flag(r.Force), string(from.State), from.Revision,
+	}
+	o := r.Outcome
+	o.State = r.To
+	return s.run(ctx, resolveVerb, call{bid: Bid{Key: key}}, append(args, outcomeArgs(o)[1:]...))
+}
+
+// Load implements [Store].
+func (s *Redis) Load(ctx context.Context, key string) (Record, error) {
+	return s.run(ctx, loadVerb, call{bid: Bid{Key: key}}, []any{key})
+}
+
+// bid runs a verb of a claim; rest are the arguments after the bid's.
+func (s *Redis) bid(ctx context.Context, v verb, b Bid, o Outcome, rest ...any) (Record, error) {
+	if err := b.validate(); err != nil {
+		return Record{}, err
+	}
+	args, err := bidArgs(b, rest)
+	if err != nil {
+		return Record{}, fmt.Errorf("store: redis: %s: %w", v.name, err)
+	}
+	return s.run(ctx, v, call{bid: b, outcome: o}, args)
+}
+
+func (s *Redis) run(ctx context.Context, v verb, c call, args []any) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, err
+	}
+	name := s.name(c.bid.Key)
+	reply, err := v.script.Run(ctx, s.client, []string{name}, args...).Slice()
+	if err != nil {
+		return Record{}, s.fail(v.name, name, err)
+	}
+	r, verdict, err := c.read(reply)
+	if err != nil {
+		return Record{}, s.fail(v.name, name, err)
+	}
+	return r, verdict
+}
+
+// name returns the Redis key of key. The braces are a Cluster's hash tag.
+func (s *Redis) name(key string) string {
+	h := sha256.Sum256([]byte(key))
+	return s.prefix + "{" + base64.RawURLEncoding.EncodeToString(h[:]) + "}"
+}
+
+// fail gives an error the store's sentinel, and says where the record is that it
+// is about. It never shows a key in plain text.
+func (s *Redis) fail(doing, name string, err error) error {
+	switch {
+	case redis.HasErrorPrefix(err, "VERSION"):
+		return fmt.Errorf("store: redis: %s %s: %w", doing, name, ErrVersion)
+	case redis.HasErrorPrefix(err, "CORRUPT"), redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return fmt.Errorf("store: redis: %s %s: %w: %w", doing, name, ErrCorrupt, err)
+	case errors.Is(err, ErrCorrupt):
+		return fmt.Errorf("store: redis: %s %s: %w", doing, name, err)
+	case redis.HasErrorPrefix(err, "OOM"):
+		return fmt.Errorf("store: redis: %s: %w: %w", doing, ErrFull, err)
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"),
+		redis.HasErrorPrefix(err, "Protocol error: unauthenticated"): // to a call of many arguments
+		return fmt.Errorf("store: redis: %s: set Username and Password in the client's options: %w", doing, err)
+	}
+	return fmt.Errorf("store: redis: %s: %w", doing, err)
+}

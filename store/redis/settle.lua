@@ -1,0 +1,103 @@
+-- settle: writes what came of the act.
+--
+-- ARGV[2..7]  the bid
+-- ARGV[8]     state of the outcome: succeeded, failed, in_doubt or pending
+-- ARGV[9]     empty: the outcome has no data
+-- ARGV[10]    its data, any bytes
+-- ARGV[11]    its context
+-- ARGV[12]    why its data is missing
+-- Verdicts    superseded, conflict
+
+local function given(v)
+  return v ~= '' and v or nil
+end
+
+local outcome = {
+  state = ARGV[8], data = ARGV[9] ~= '' and ARGV[10] or nil,
+  context = given(ARGV[11]), missing = given(ARGV[12]),
+}
+
+-- settled_before recognizes the repetition of a settle that was already heard.
+local function settled_before()
+  for _, e in ipairs(history) do
+    if e.owner == owner then
+      if e.what == 'conflict' and outcome.state == 'succeeded' then
+        return true, 'conflict'
+      elseif e.what == 'resolved' and (e.from == 'succeeded' or e.from == 'failed')
+          or (e.what == 'resolved' or e.what == 'taken_over') and e.from == outcome.state then
+        return true, ''
+      end
+    end
+  end
+  if not owns() then
+    return false
+  elseif r.state == 'succeeded' or r.state == 'failed' then
+    return not h.by or h.by == 'superseded' or h.by == 'reconcile' and r.state == outcome.state, ''
+  elseif r.state == 'in_doubt' then
+    return outcome.state == 'in_doubt' and r.marked == '', ''
+  end
+  return r.state == outcome.state, ''
+end
+
+local function put_given()
+  put(outcome)
+  echo.outcome = outcome.state == 'succeeded' or outcome.state == 'failed'
+end
+
+local function conflict()
+  note({what = 'conflict', from = r.state, owner = owner, fence = fence ~= '0' and fence or nil})
+  revise()
+end
+
+-- settle_own hears the owner, or what used to be the owner before a resolve.
+local function settle_own()
+  if r.state == 'running' or r.state == 'in_doubt' or r.state == 'pending' then
+    if r.kept ~= '' and (outcome.state == 'failed' or outcome.state == 'in_doubt') then
+      adopt()
+    else
+      put_given()
+    end
+    return ''
+  elseif outcome.state ~= 'succeeded' then
+    return 'superseded'
+  elseif r.state == 'tombstone' then
+    put_given()
+    return ''
+  end
+  conflict()
+  return 'conflict'
+end
+
+-- settle_late keeps the success of a claim that somebody has superseded.
+local function settle_late()
+  conflict()
+  if r.state == 'tombstone' or r.state == 'in_doubt' then
+    r.owner = owner
+    set_info()
+    put_given()
+  elseif (r.state == 'running' or r.state == 'pending') and r.kept == '' then
+    keep(outcome)
+  end
+end
+
+local done, verdict = settled_before()
+if done then
+  return reply(verdict)
+elseif not r.state then
+  create(ttl)
+  r.forgotten = 'f'
+  note({what = 'forgotten', owner = owner, fence = fence ~= '0' and fence or nil})
+  put_given()
+elseif owns() then
+  verdict = settle_own()
+  if verdict ~= '' then
+    return reply(verdict)
+  end
+elseif outcome.state ~= 'succeeded' then
+  return reply('superseded')
+else
+  settle_late()
+  verdict = 'conflict'
+end
+extend(ttl)
+return reply(verdict or '')

@@ -1,0 +1,290 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// call is what a script's reply is read against: its echoes are the caller's own
+// values.
+type call struct {
+	bid     Bid
+	outcome Outcome
+}
+
+// verdicts are the errors that come with a record.
+var verdicts = map[string]error{
+	"":           nil,
+	"gone":       ErrGone,
+	"superseded": ErrSuperseded,
+	"conflict":   ErrConflict,
+	"moved":      ErrMoved,
+}
+
+// bidArgs are the arguments that bid.lua reads, and rest.
+func bidArgs(b Bid, rest []any) ([]any, error) {
+	if b.Fence >= 1<<53 {
+		return nil, fmt.Errorf("%w: fence over 2^53", ErrInvalid)
+	}
+	args := make([]any, 0, 7+len(rest))
+	args = append(args, b.Key, b.Owner, b.Fence, micros(b.Lease), ttlArg(b.TTL), micros(b.Deadline), infoWords(b.Info))
+	return append(args, rest...), nil
+}
+
+func outcomeArgs(o Outcome) []any {
+	return []any{string(o.State), flag(o.Data != nil), o.Data, o.Context, o.Missing}
+}
+
+// micros rounds up, to a century at most: a Lua number is exact below 2^53.
+func micros(d time.Duration) int64 {
+	return int64((min(max(d, 0), century) + time.Microsecond - 1) / time.Microsecond)
+}
+
+func ttlArg(ttl time.Duration) int64 {
+	if ttl > century {
+		return 0
+	}
+	return micros(ttl)
+}
+
+func flag(set bool) string {
+	if set {
+		return "1"
+	}
+	return ""
+}
+
+var errReply = errors.New("unexpected reply of a script")
+
+// read turns a script's reply into the record and the verdict; see read.lua and
+// the quick scripts for its shapes.
+func (c call) read(reply []any) (r Record, verdict, err error) {
+	switch len(reply) {
+	case 2:
+		r, err = c.granted(reply)
+		return r, nil, err
+	case 3:
+		r, err = c.settled(reply)
+		return r, nil, err
+	case 4:
+	default:
+		return Record{}, nil, errReply
+	}
+	now, ok1 := reply[0].(int64)
+	word, ok2 := reply[1].(string)
+	expires, ok3 := reply[2].(int64)
+	fields, ok4 := reply[3].([]any)
+	verdict, ok5 := verdicts[word]
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
+		return Record{}, nil, errReply
+	}
+	r.Key, r.Now, r.Expires = c.bid.Key, fromMicros(now), fromMillis(expires)
+	for i := 0; i+1 < len(fields); i += 2 {
+		field, ok1 := fields[i].(string)
+		value, ok2 := fields[i+1].(string)
+		if !ok1 || !ok2 {
+			return Record{}, nil, errReply
+		}
+		if err := c.set(&r, field, value); err != nil {
+			return Record{}, nil, fmt.Errorf("%w: field %s: %w", ErrCorrupt, field, err)
+		}
+	}
+	return r, verdict, nil
+}
+
+// granted is the record of a key that had none before this bid.
+func (c call) granted(reply []any) (Record, error) {
+	at, ok1 := reply[0].(int64)
+	expires, ok2 := reply[1].(int64)
+	if !ok1 || !ok2 {
+		return Record{}, errReply
+	}
+	b := c.bid
+	r := Record{
+		Key: b.Key, State: Running, Owner: b.Owner, Fence: uint64(at), Revision: 1,
+		Now: fromMicros(at), LeaseEnd: fromMicros(at + micros(b.Lease)), Claimed: fromMicros(at),
+		Expires: fromMillis(expires), Origin: First, Info: b.Info,
+	}
+	if b.Deadline > 0 {
+		r.Deadline = fromMicros(at + micros(b.Deadline))
+	}
+	return r, nil
+}
+
+// settled is the record that its undisturbed owner has settled.
+func (c call) settled(reply []any) (Record, error) {
+	now, ok1 := reply[0].(int64)
+	expires, ok2 := reply[1].(int64)
+	head, ok3 := reply[2].(string)
+	if !ok1 || !ok2 || !ok3 {
+		return Record{}, errReply
+	}
+	r := Record{Key: c.bid.Key, Now: fromMicros(now), Expires: fromMillis(expires)}
+	if err := parseHead(&r, head); err != nil {
+		return Record{}, fmt.Errorf("%w: field head: %w", ErrCorrupt, err)
+	}
+	c.echo(&r, "info")
+	c.echo(&r, "outcome")
+	return r, nil
+}
+
+// set gives r one field of the hash. Fields of a later version are ignored.
+func (c call) set(r *Record, field, value string) (err error) {
+	switch field {
+	case "head":
+		return parseHead(r, value)
+	case "id":
+		r.Key = value
+	case "by":
+		r.By = value
+	case "info":
+		r.Info, err = parseInfo(value)
+	case "history":
+		r.History, err = parseHistory(value)
+	case "data":
+		r.Outcome.Data = []byte(value)
+	case "context":
+		r.Outcome.Context = value
+	case "missing":
+		r.Outcome.Missing = value
+	case "kept_data":
+		kept(r).Data = []byte(value)
+	case "kept_context":
+		kept(r).Context = value
+	case "kept_missing":
+		kept(r).Missing = value
+	case "echo":
+		c.echo(r, value)
+	}
+	return err
+}
+
+func (c call) echo(r *Record, field string) {
+	switch field {
+	case "info":
+		r.Info = c.bid.Info
+	case "outcome":
+		o := c.outcome
+		r.Outcome.Data, r.Outcome.Context, r.Outcome.Missing = slices.Clone(o.Data), o.Context, o.Missing
+	}
+}
+
+// parseHead reads the field head; see read.lua.
+func parseHead(r *Record, head string) (err error) {
+	part := strings.SplitN(head, " ", 12)
+	if len(part) != 12 {
+		return errors.New("too short")
+	}
+	var number [7]int64
+	for i := range number {
+		if number[i], err = strconv.ParseInt(part[3+i], 10, 64); err != nil {
+			return err
+		}
+	}
+	r.State, r.Origin, r.Owner = State(part[1]), Origin(part[2]), part[11]
+	r.Revision, r.Fence = uint64(number[0]), uint64(number[1])
+	r.Claimed, r.LeaseEnd, r.Deadline = fromMicros(number[2]), fromMicros(number[3]), fromMicros(number[4])
+	r.Doubted, r.Settled = fromMicros(number[5]), fromMicros(number[6])
+	r.Marked, r.Forgotten = strings.Contains(part[10], "m"), strings.Contains(part[10], "f")
+	if strings.Contains(part[10], "k") {
+		kept(r).State = Succeeded
+	}
+	if r.State == Succeeded || r.State == Failed {
+		r.Outcome.State = r.State
+	}
+	return nil
+}
+
+// infoWords writes an Info as words that spaces separate and that contain none.
+// JSON takes ten times as long, on every call.
+func infoWords(i Info) string {
+	h := i.Holder
+	scheduled, local := "", ""
+	if !h.Scheduled.IsZero() {
+		scheduled = h.Scheduled.UTC().Format(time.RFC3339Nano)
+	}
+	if h.Local {
+		local = "local"
+	}
+	words := [...]string{
+		i.Activity, i.Input, i.Match, i.Trace, h.Namespace, h.WorkflowID, h.RunID, h.ActivityID, h.ActivityRunID,
+		h.Worker, scheduled, strconv.Itoa(int(h.Attempt)), local,
+	}
+	for i, w := range words {
+		words[i] = url.PathEscape(w)
+	}
+	return strings.Join(words[:], " ")
+}
+
+func parseInfo(value string) (i Info, err error) {
+	words := strings.Split(value, " ")
+	if len(words) < 13 {
+		return Info{}, errors.New("too short")
+	}
+	for i, w := range words {
+		if words[i], err = url.PathUnescape(w); err != nil {
+			return Info{}, err
+		}
+	}
+	attempt, err := strconv.ParseInt(words[11], 10, 32)
+	if err != nil {
+		return Info{}, err
+	}
+	i = Info{
+		Activity: words[0], Input: words[1], Match: words[2], Trace: words[3],
+		Holder: Holder{
+			Namespace: words[4], WorkflowID: words[5], RunID: words[6], ActivityID: words[7], ActivityRunID: words[8],
+			Worker: words[9], Attempt: int32(attempt), Local: words[12] != "",
+		},
+	}
+	if words[10] != "" {
+		i.Holder.Scheduled, err = time.Parse(time.RFC3339Nano, words[10])
+	}
+	return i, err
+}
+
+func kept(r *Record) *Outcome {
+	if r.Kept == nil {
+		r.Kept = new(Outcome)
+	}
+	return r.Kept
+}
+
+func parseHistory(value string) ([]Event, error) {
+	var list []struct {
+		Event
+		At    int64  `json:"at,string"`
+		Fence uint64 `json:"fence,string"`
+	}
+	if err := json.Unmarshal([]byte(value), &list); err != nil {
+		return nil, err
+	}
+	events := make([]Event, len(list))
+	for i, e := range list {
+		events[i] = e.Event
+		events[i].At, events[i].Fence = fromMicros(e.At), e.Fence
+	}
+	return events, nil
+}
+
+// fromMicros returns the zero time for 0: never.
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}
+
+// fromMillis returns the zero time for 0: forever.
+func fromMillis(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(n).UTC()
+}

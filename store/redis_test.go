@@ -1,0 +1,360 @@
+package store_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/storetest"
+)
+
+func TestRedis_Contract(t *testing.T) {
+	t.Parallel()
+	addr := startRedis(t)
+	storetest.Run(t, func(t *testing.T) storetest.Harness {
+		return storetest.Harness{Open: func(tb testing.TB) store.Store {
+			s, err := store.NewRedis(dialRedis(tb, addr), store.RedisOptions{Prefix: t.Name() + ":"})
+			require.NoError(tb, err)
+			return s
+		}}
+	})
+}
+
+func redisBid(key, owner string) store.Bid {
+	return store.Bid{
+		Key: key, Owner: owner, Lease: time.Minute, TTL: 24 * time.Hour, Began: true,
+		Info: store.Info{
+			Activity: "ChargeCard", Input: "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab",
+			Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+			Holder: store.Holder{
+				Namespace: "default", WorkflowID: "order-7", RunID: "0198d1c4-2c1b-7a53-9d0e-8f2f3f0a6f10",
+				ActivityID: "5", Scheduled: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC), Attempt: 1, Worker: "42@host",
+			},
+		},
+	}
+}
+
+var redisDone = store.Outcome{State: store.Succeeded, Data: []byte(`{"receipt":"4711"}`), Context: "json"}
+
+// redisName is the name of a record's hash.
+func redisName(key string) string {
+	h := sha256.Sum256([]byte(key))
+	return "atmostonce:{" + base64.RawURLEncoding.EncodeToString(h[:]) + "}"
+}
+
+// redisVerbs are all calls about one record.
+func redisVerbs(s *store.Redis, b store.Bid, from store.Record) map[string]func(context.Context) (store.Record, error) {
+	return map[string]func(context.Context) (store.Record, error){
+		"Acquire":  func(ctx context.Context) (store.Record, error) { return s.Acquire(ctx, b) },
+		"Renew":    func(ctx context.Context) (store.Record, error) { return s.Renew(ctx, b) },
+		"Settle":   func(ctx context.Context) (store.Record, error) { return s.Settle(ctx, b, redisDone) },
+		"Release":  func(ctx context.Context) (store.Record, error) { return s.Release(ctx, b) },
+		"Takeover": func(ctx context.Context) (store.Record, error) { return s.Takeover(ctx, b, from) },
+		"Resolve": func(ctx context.Context) (store.Record, error) {
+			return s.Resolve(ctx, b.Key, from, store.Resolution{
+				ID: "r", To: store.Failed, By: store.ByOperator, TTL: time.Hour, Force: true,
+			})
+		},
+		"Load": func(ctx context.Context) (store.Record, error) { return s.Load(ctx, b.Key) },
+	}
+}
+
+func TestNewRedis_RefusesClients(t *testing.T) {
+	t.Parallel()
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
+	t.Cleanup(func() { _ = ring.Close() })
+	_, err := store.NewRedis(ring, store.RedisOptions{})
+	require.ErrorIs(t, err, store.ErrUnsafe)
+	_, err = store.NewRedis(nil, store.RedisOptions{})
+	require.ErrorIs(t, err, store.ErrInvalid)
+	var none *redis.Client
+	_, err = store.NewRedis(none, store.RedisOptions{})
+	require.ErrorIs(t, err, store.ErrInvalid)
+}
+
+func TestRedis_Format(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	s := newRedis(t, client)
+	const key, name = "v1/default/w.order-7/ChargeCard/k", "atmostonce:{EhzMKTZ5Xu6bS9PsvQHVo1Pn1GjcPUvjx5lHmmmq8Pg}"
+
+	t.Run("written", func(t *testing.T) {
+		b := redisBid(key, "nonce")
+		b.Deadline = time.Second
+		r, err := s.Acquire(ctx, b)
+		require.NoError(t, err)
+		at := r.Claimed.UnixMicro()
+		require.Equal(t, map[string]string{
+			"head": fmt.Sprintf("1 running first 1 %d %d %d %d 0 0 - nonce", at, at, at+60_000_000, at+1_000_000),
+			"id":   key,
+			"info": "ChargeCard 9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab " +
+				" 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 default order-7 " +
+				"0198d1c4-2c1b-7a53-9d0e-8f2f3f0a6f10 5  42@host 2026-01-02T03:04:05.000006Z 1 ",
+		}, client.HGetAll(ctx, name).Val())
+		require.Equal(t, r.Expires.UnixMilli(), client.PExpireTime(ctx, name).Val().Milliseconds())
+		require.NoError(t, s.Clear(ctx))
+	})
+
+	t.Run("read", func(t *testing.T) {
+		require.NoError(t, client.HSet(ctx, name, map[string]string{
+			"head": "1 succeeded clean 9 1700000000000002 1700000000000000 0 0 0 1700000000000001 -f a nonce", "id": key,
+			"by": "superseded", "info": "Charge%20Card           3 local later", "a later field": "is ignored",
+			"data": "\x00\xff", "context": "json", "missing": "no",
+			"history": `[{"what":"taken_over","at":"1700000000000000","from":"in_doubt","owner":"o","fence":"1699999999999999"}]`,
+		}).Err())
+		r, err := s.Load(ctx, key)
+		require.NoError(t, err)
+		at := time.UnixMicro(1700000000000000).UTC()
+		require.Equal(t, store.Record{
+			Key: key, State: store.Succeeded, Owner: "a nonce", Fence: 1700000000000002, Revision: 9, Now: r.Now,
+			Claimed: at, Settled: at.Add(time.Microsecond), Origin: store.Clean, Forgotten: true, By: store.BySuperseded,
+			Info:    store.Info{Activity: "Charge Card", Holder: store.Holder{Attempt: 3, Local: true}},
+			Outcome: store.Outcome{State: store.Succeeded, Data: []byte("\x00\xff"), Context: "json", Missing: "no"},
+			History: []store.Event{{What: "taken_over", At: at, From: store.InDoubt, Owner: "o", Fence: 1699999999999999}},
+		}, r)
+	})
+}
+
+func TestRedis_RefusesWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	s := newRedis(t, client)
+	const absent = "\x00absent"
+	for i, c := range []struct {
+		field, value string
+		want         error
+	}{
+		{"head", "2 running", store.ErrVersion},
+		{"head", "10 ", store.ErrVersion},
+		{"head", absent, store.ErrCorrupt},
+		{"head", "", store.ErrCorrupt},
+		{"head", "running", store.ErrCorrupt},
+		{"head", "1 running first 1 1700000000000000 1700000000000000 1700000000000000 0 0 0 - ", store.ErrCorrupt},
+		{"head", "1 asleep first 1 1700000000000000 1700000000000000 1700000000000000 0 0 0 - a", store.ErrCorrupt},
+		{"head", "1 running last 1 1700000000000000 1700000000000000 1700000000000000 0 0 0 - a", store.ErrCorrupt},
+		{"head", "1 running first x 1700000000000000 1700000000000000 1700000000000000 0 0 0 - a", store.ErrCorrupt},
+		{"head", "1 running first 1 9007199254740992 1700000000000000 1700000000000000 0 0 0 - a", store.ErrCorrupt},
+		{"head", "1 running first 1 1e3 1700000000000000 1700000000000000 0 0 0 - a", store.ErrCorrupt},
+		{"head", "1 running first 1 1700000000000000 1700000000000000 0 0 0 0 - a", store.ErrCorrupt},
+		{"head", "1 running first 1 1700000000000000 1700000000000000 1700000000000000 0 0 0 -x a", store.ErrCorrupt},
+		{"id", "another", store.ErrCorrupt},
+		{"id", absent, store.ErrCorrupt},
+		{"info", "x", store.ErrCorrupt},
+		{"info", absent, store.ErrCorrupt},
+		{"history", "[", store.ErrCorrupt},
+		{"history", "{}", store.ErrCorrupt},
+		{"history", "[1]", store.ErrCorrupt},
+		{"history", `[{"what":"resolved","at":1}]`, store.ErrCorrupt},
+	} {
+		key := fmt.Sprintf("secret-%d", i)
+		b := redisBid(key, "a")
+		from, err := s.Acquire(ctx, b)
+		require.NoError(t, err)
+		if c.value == absent {
+			require.NoError(t, client.HDel(ctx, redisName(key), c.field).Err())
+		} else {
+			require.NoError(t, client.HSet(ctx, redisName(key), c.field, c.value).Err())
+		}
+		before := client.HGetAll(ctx, redisName(key)).Val()
+		for name, call := range redisVerbs(s, b, from) {
+			if c.field == "info" && name == "Takeover" {
+				continue // the bid has the key: nothing is read or written
+			}
+			_, err := call(ctx)
+			require.ErrorIs(t, err, c.want, "%s with %s = %q", name, c.field, c.value)
+			require.NotContains(t, err.Error(), key)
+		}
+		require.Equal(t, before, client.HGetAll(ctx, redisName(key)).Val(), "%s = %q", c.field, c.value)
+	}
+}
+
+func TestRedis_RefusesAnotherType(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	s := newRedis(t, client)
+	require.NoError(t, client.Set(ctx, redisName("k"), "not a record", 0).Err())
+	for name, call := range redisVerbs(s, redisBid("k", "a"), store.Record{}) {
+		_, err := call(ctx)
+		require.ErrorIs(t, err, store.ErrCorrupt, name)
+	}
+	require.Equal(t, "not a record", client.Get(ctx, redisName("k")).Val())
+}
+
+func TestRedis_RefusesTheRecordOfAnotherKey(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	s := newRedis(t, client)
+	_, err := s.Acquire(ctx, redisBid("k", "a"))
+	require.NoError(t, err)
+	require.NoError(t, client.Rename(ctx, redisName("k"), redisName("l")).Err())
+	for name, call := range redisVerbs(s, redisBid("l", "a"), store.Record{}) {
+		_, err := call(ctx)
+		require.ErrorIs(t, err, store.ErrCorrupt, name)
+	}
+	for _, err := range s.List(ctx, store.Query{}) {
+		require.ErrorIs(t, err, store.ErrCorrupt)
+	}
+}
+
+func TestRedis_ListGoesOnPastACorruptRecord(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	s := newRedis(t, client)
+	for _, key := range []string{"k1", "k2", "k3"} {
+		_, err := s.Acquire(ctx, redisBid(key, "a"))
+		require.NoError(t, err)
+	}
+	require.NoError(t, client.HSet(ctx, redisName("k2"), "head", "x").Err())
+	require.NoError(t, client.ScriptFlush(ctx).Err())
+	var keys []string
+	var failed error
+	for r, err := range s.List(ctx, store.Query{State: store.Running}) {
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		keys = append(keys, r.Key)
+	}
+	slices.Sort(keys)
+	require.Equal(t, []string{"k1", "k3"}, keys)
+	require.ErrorIs(t, failed, store.ErrCorrupt)
+	require.ErrorContains(t, failed, redisName("k2"), "an operator has to find it")
+}
+
+func TestRedis_PrefixesDoNotTouch(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	var stores []*store.Redis
+	for _, prefix := range []string{"a*:", "ab:", "a[b]:"} {
+		s, err := store.NewRedis(client, store.RedisOptions{Prefix: prefix})
+		require.NoError(t, err)
+		r, err := s.Acquire(ctx, redisBid("k", prefix))
+		require.NoError(t, err)
+		require.True(t, r.Owned(prefix))
+		stores = append(stores, s)
+	}
+	require.NoError(t, client.Set(ctx, "somebody else's", "", 0).Err())
+	for i, s := range stores {
+		n := 0
+		for _, err := range s.List(ctx, store.Query{}) {
+			require.NoError(t, err)
+			n++
+		}
+		require.Equal(t, 1, n)
+		require.NoError(t, s.Clear(ctx))
+		require.EqualValues(t, len(stores)-i, client.DBSize(ctx).Val())
+	}
+}
+
+func TestRedis_SurvivesScriptFlush(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	s := newRedis(t, client)
+	b := redisBid("k", "a")
+	_, err := s.Acquire(ctx, b)
+	require.NoError(t, err)
+	require.NoError(t, client.ScriptFlush(ctx).Err())
+	r, err := s.Settle(ctx, b, redisDone)
+	require.NoError(t, err)
+	require.NoError(t, client.ScriptFlush(ctx).Err())
+	replay, err := s.Acquire(ctx, redisBid("k", "b"))
+	require.NoError(t, err)
+	require.Equal(t, r.Outcome, replay.Outcome)
+}
+
+// A server at its limit must not stop what is underway from being recorded.
+func TestRedis_SettlesAtTheMemoryLimit(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	s := newRedis(t, client)
+	keys := []string{"settle", "release", "doubt", "renew", "marked"}
+	for _, key := range keys {
+		b := redisBid(key, "a")
+		if key == "marked" {
+			b.Lease = time.Millisecond
+		}
+		_, err := s.Acquire(ctx, b)
+		require.NoError(t, err)
+	}
+	require.NoError(t, client.ConfigSet(ctx, "maxmemory", "1").Err())
+
+	_, err := s.Acquire(ctx, redisBid("new", "a"))
+	require.ErrorIs(t, err, store.ErrFull)
+	r, err := s.Settle(ctx, redisBid("settle", "a"), redisDone)
+	require.NoError(t, err)
+	require.Equal(t, store.Succeeded, r.State)
+	long := redisBid("settle", "b")
+	long.TTL = store.Forever
+	r, err = s.Acquire(ctx, long)
+	require.NoError(t, err, "a duplicate is answered, and counts as contact")
+	require.Equal(t, redisDone, r.Outcome)
+	require.Zero(t, r.Expires)
+	_, err = s.Release(ctx, redisBid("release", "a"))
+	require.NoError(t, err)
+	_, err = s.Renew(ctx, redisBid("renew", "a"))
+	require.NoError(t, err)
+	r, err = s.Settle(ctx, redisBid("doubt", "a"), store.Outcome{State: store.InDoubt})
+	require.NoError(t, err)
+	_, err = s.Takeover(ctx, redisBid("doubt", "b"), r)
+	require.ErrorIs(t, err, store.ErrFull)
+	r, err = s.Resolve(ctx, "doubt", r, store.Resolution{ID: "r", To: store.Failed, By: store.ByOperator, TTL: time.Hour})
+	require.NoError(t, err)
+	require.Equal(t, store.Failed, r.State)
+	_, err = s.Settle(ctx, redisBid("forgotten", "a"), redisDone)
+	require.NoError(t, err)
+	_, err = s.Acquire(ctx, redisBid("release", "b"))
+	require.ErrorIs(t, err, store.ErrFull)
+}
+
+func TestRedis_CallsEndWithTheirContext(t *testing.T) {
+	t.Parallel()
+	s := newRedis(t, dialRedis(t, startRedis(t)))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range redisVerbs(s, redisBid("k", "a"), store.Record{}) {
+		_, err := call(ctx)
+		require.ErrorIs(t, err, context.Canceled, name)
+	}
+}
+
+// A field that Info gains has to be written and read too.
+func TestRedis_KeepsAllOfInfo(t *testing.T) {
+	t.Parallel()
+	s, b := newRedis(t, dialRedis(t, startRedis(t))), redisBid("k", "a")
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678_901_234, time.UTC)
+	fill(t, reflect.ValueOf(&b.Info).Elem(), at)
+	_, err := s.Acquire(t.Context(), b)
+	require.NoError(t, err)
+	r, err := s.Load(t.Context(), "k")
+	require.NoError(t, err)
+	require.Equal(t, b.Info, r.Info)
+}
+
+func fill(t *testing.T, v reflect.Value, at time.Time) {
+	t.Helper()
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Interface().(type) {
+		case string:
+			f.SetString(fmt.Sprintf("%d of %s: %% /\x00\xff\nü+", i, v.Type()))
+		case bool:
+			f.SetBool(true)
+		case int32:
+			f.SetInt(-7)
+		case time.Time:
+			f.Set(reflect.ValueOf(at))
+		default:
+			require.Equal(t, reflect.Struct, f.Kind(), "a field of a new kind: %s", v.Type().Field(i).Name)
+			fill(t, f, at)
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package storetest
+
+import "github.com/atmostonce/atmostonce/store"
+
+var outcomes = []store.Outcome{succeeded("1"), failed("no"), inDoubt, pending}
+
+var settleCases = []testCase{
+	{
+		"the owner settles",
+		"Settle writes what came of the act: the state, the outcome's bytes as they are, and when.",
+		func(k *kit) {
+			for _, o := range outcomes {
+				b := bid("a")
+				b.Key += string(o.State)
+				granted := k.grant(k.s, &b)
+				r := k.ok(k.s.Settle(k.ctx, b, o))
+				k.is(r, o.State, "a")
+				k.that(r.Fence == b.Fence && r.Revision > granted.Revision, "fence %d, want %d; revision %d after %d", r.Fence, b.Fence, r.Revision, granted.Revision)
+				switch o.State {
+				case store.Succeeded, store.Failed:
+					k.holds(r, o)
+					k.that(near(r.Settled, r.Now), "settled at %v, the clock says %v", r.Settled, r.Now)
+				case store.InDoubt:
+					k.that(near(r.Doubted, r.Now) && !r.Marked, "doubted at %v, marked %v", r.Doubted, r.Marked)
+				}
+				k.that(r.By == "", "the owner's own outcome is by %q", r.By)
+				k.unchanged(r, k.ok(k.open().Load(k.ctx, b.Key)))
+			}
+		},
+	},
+	{
+		"a settle may be repeated",
+		"A settle whose reply was lost is sent again. It answers as it did the first time, and changes nothing, the revision included.",
+		func(k *kit) {
+			for _, o := range outcomes {
+				b := bid("a")
+				b.Key += string(o.State)
+				k.grant(k.s, &b)
+				r := k.ok(k.s.Settle(k.ctx, b, o))
+				k.unchanged(r, k.ok(k.s.Settle(k.ctx, b, o)))
+				k.unchanged(r, k.ok(k.open().Settle(k.ctx, b, o)))
+			}
+		},
+	},
+	{
+		"the first settlement stands",
+		"Once a claim's success or failure is accepted, another settle of the same claim does not replace it.",
+		func(k *kit) {
+			for _, first := range outcomes[:2] {
+				b := bid("a")
+				b.Key += string(first.State)
+				k.grant(k.s, &b)
+				r := k.ok(k.s.Settle(k.ctx, b, first))
+				for _, o := range []store.Outcome{succeeded("2"), failed("2"), inDoubt, pending} {
+					k.unchanged(r, k.ok(k.s.Settle(k.ctx, b, o)))
+				}
+			}
+		},
+	},
+	{
+		"an owner that comes late is heard",
+		"Settle asks for nonce and fence, never for the time: an owner whose lease is over, and that nobody superseded, knows what nobody else does.",
+		func(k *kit) {
+			for _, o := range outcomes {
+				b, s := bid("a"), k.open()
+				b.Key, b.Lease = b.Key+string(o.State), shortLease
+				k.grant(s, &b)
+				k.h.Die(k.TB, s, shortLease)
+				k.is(k.ok(k.s.Settle(k.ctx, b, o)), o.State, "a")
+			}
+		},
+	},
+	{
+		"the owner heals what is in doubt",
+		"A late but unsuperseded owner settles a record in doubt, whether the store marked the doubt or the owner declared it.",
+		func(k *kit) {
+			for _, o := range outcomes[:2] {
+				b := bid("a")
+				b.Key += string(o.State)
+				k.grant(k.s, &b)
+				k.ok(k.s.Settle(k.ctx, b, inDoubt))
+				r := k.ok(k.s.Settle(k.ctx, b, o))
+				k.holds(r, o)
+				k.that(r.Doubted.IsZero(), "a settled record is doubted since %v", r.Doubted)
+			}
+			b, _ := k.marked("a")
+			r := k.ok(k.s.Settle(k.ctx, b, succeeded("1")))
+			k.holds(r, succeeded("1"))
+			k.that(!r.Marked, "a settled record is Marked")
+			k.unchanged(r, k.ok(k.s.Acquire(k.ctx, bid("b"))))
+		},
+	},
+	{
+		"what is pending is settled by its owner",
+		"The end of an asynchronous activity is reported later, with the nonce of the claim that started it: success, failure, or doubt.",
+		func(k *kit) {
+			for _, o := range outcomes[:3] {
+				b := bid("a")
+				b.Key += string(o.State)
+				k.grant(k.s, &b)
+				k.ok(k.s.Settle(k.ctx, b, pending))
+				r := k.ok(k.open().Settle(k.ctx, b, o))
+				k.is(r, o.State, "a")
+				k.unchanged(r, k.ok(k.s.Settle(k.ctx, b, o)))
+			}
+		},
+	},
+	{
+		"only the owner settles",
+		"A settle by another nonce, or with the fence of another grant, is answered ErrSuperseded and changes nothing. (A success of another is evidence: see the cases of late owners.)",
+		func(k *kit) {
+			b := k.granted("a")
+			r := k.load(theKey)
+			wrong := b
+			wrong.Fence--
+			for _, o := range []store.Outcome{failed("no"), inDoubt, pending} {
+				k.unchanged(r, k.answer(store.ErrSuperseded)(k.s.Settle(k.ctx, bid("b"), o)))
+				k.unchanged(r, k.answer(store.ErrSuperseded)(k.s.Settle(k.ctx, wrong, o)))
+			}
+			b.Fence = 0
+			k.holds(k.ok(k.s.Settle(k.ctx, b, succeeded("1"))), succeeded("1"))
+		},
+	},
+	{
+		"a forgotten record is created whole",
+		"If the store lost the claim, what the owner knows is the only truth there is. Settle creates the record from the bid, sets Forgotten and says so in the history; repeated, it changes nothing.",
+		func(k *kit) {
+			for _, o := range outcomes {
+				b := bid("a")
+				b.Key, b.Fence, b.Info = b.Key+string(o.State), 77, fullInfo
+				r := k.ok(k.s.Settle(k.ctx, b, o))
+				k.is(r, o.State, "a")
+				k.that(r.Key == b.Key && r.Fence == 77 && r.Revision > 0, "key %q, fence %d, revision %d", r.Key, r.Fence, r.Revision)
+				k.that(r.Forgotten, "Forgotten is not set")
+				k.that(r.Expires.After(r.Now.Add(longTTL-tick)), "it expires %v after now", r.Expires.Sub(r.Now))
+				k.event(r, store.EventForgotten, "a")
+				d := differentInfo(fullInfo, r.Info)
+				k.that(d == "", "%s", d)
+				if o.State == store.Succeeded || o.State == store.Failed {
+					k.holds(r, o)
+				}
+				k.unchanged(r, k.ok(k.open().Settle(k.ctx, b, o)))
+				other := bid("b")
+				other.Key = b.Key
+				k.unchanged(r, k.ok(k.s.Acquire(k.ctx, other)))
+			}
+		},
+	},
+	{
+		"a forgotten record keeps the fences rising",
+		"A record that a settle re-created has the fence of its claim: the next grant's is higher, even if the store's clock went back.",
+		func(k *kit) {
+			b := bid("a")
+			b.Fence = 1 << 52
+			r := k.ok(k.s.Settle(k.ctx, b, inDoubt))
+			k.that(r.Fence == b.Fence, "the fence is %d, want %d", r.Fence, b.Fence)
+			c := k.took("c", r, false)
+			k.that(c.Fence > b.Fence, "the fence went from %d to %d", b.Fence, c.Fence)
+		},
+	},
+	{
+		"a settle without a fence creates a record with one",
+		"A claim whose grant was never answered has no fence to give; the record has one all the same.",
+		func(k *kit) {
+			r := k.ok(k.s.Settle(k.ctx, bid("a"), inDoubt))
+			k.that(r.Fence > 0, "the fence is 0")
+		},
+	},
+	{
+		"a success heals the claim's own tombstone",
+		"An owner that gave the key back and then finds that the act did happen must be heard, or it would happen again. Anything less than a success does not undo a release.",
+		func(k *kit) {
+			b := k.granted("a")
+			tomb := k.ok(k.s.Release(k.ctx, b))
+			for _, o := range []store.Outcome{failed("no"), inDoubt, pending} {
+				k.unchanged(tomb, k.answer(store.ErrSuperseded)(k.s.Settle(k.ctx, b, o)))
+			}
+			r := k.ok(k.s.Settle(k.ctx, b, succeeded("1")))
+			k.holds(r, succeeded("1"))
+			k.that(!r.Expires.Before(r.Now.Add(longTTL-tick)), "it expires %v after now", r.Expires.Sub(r.Now))
+			k.unchanged(r, k.ok(k.s.Settle(k.ctx, b, succeeded("1"))))
+			k.unchanged(r, k.ok(k.s.Acquire(k.ctx, bid("b"))))
+		},
+	},
+}
