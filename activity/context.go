@@ -46,8 +46,12 @@ func Key(ctx context.Context) string {
 		return c.Key
 	}
 	info := sdkactivity.GetInfo(ctx)
-	return keys.Downstream(keys.Join("call", info.Namespace, info.WorkflowExecution.ID,
-		info.WorkflowExecution.RunID, info.ActivityRunID, info.ActivityID))
+	kind := "remote"
+	if info.IsLocalActivity {
+		kind = "local" // their IDs may be equal
+	}
+	return keys.Downstream(keys.Join("call", kind, info.Namespace, info.WorkflowExecution.ID,
+		info.WorkflowExecution.RunID, info.ActivityRunID, info.ActivityID, info.ActivityType.Name))
 }
 
 // NotDone says that err left no effect behind: the key is released, whatever

@@ -38,7 +38,8 @@ const (
 	BadRecord Reason = reasonPrefix + "BadRecord"
 	// BadKey: no key could be made for the call. Non-retryable.
 	BadKey Reason = reasonPrefix + "BadKey"
-	// BadSetup: the guard cannot work as it is installed. Retryable.
+	// BadSetup: the guard cannot work as it is installed. Retryable, unless the
+	// store refuses the call as invalid.
 	BadSetup Reason = reasonPrefix + "BadSetup"
 )
 
@@ -53,13 +54,13 @@ type Refusal struct {
 	RunID      string    `json:",omitempty"`
 	Attempt    int32     `json:",omitempty"`
 	Since      time.Time `json:",omitzero"` // when that call got the key, or the doubt began
-	// Untouched is set where neither this call nor an earlier attempt of it can
-	// have had the effect.
+	// Untouched is set where neither this call nor an earlier attempt of it, in
+	// this run of the workflow, can have had the effect.
 	Untouched bool `json:",omitempty"`
 }
 
 // Why returns what the guard said in err; ok is false if err is not from a
-// guard.
+// guard. Inside a timeout it is what an earlier attempt was told.
 func Why(err error) (r Refusal, ok bool) {
 	for err != nil {
 		app := (*temporal.ApplicationError)(nil)
@@ -98,6 +99,11 @@ func MayHaveHappened(err error) bool {
 	if err == nil {
 		return false
 	}
+	// The server hangs the failure of an earlier attempt under a timeout.
+	timeout, canceled, panicked := (*temporal.TimeoutError)(nil), (*temporal.CanceledError)(nil), (*temporal.PanicError)(nil)
+	if errors.As(err, &timeout) {
+		return true
+	}
 	if r, ok := Why(err); ok {
 		switch r.Reason {
 		case BadKey, BadSetup, StoreDown, BadRecord:
@@ -105,8 +111,7 @@ func MayHaveHappened(err error) bool {
 		}
 		return true
 	}
-	timeout, canceled, panicked := (*temporal.TimeoutError)(nil), (*temporal.CanceledError)(nil), (*temporal.PanicError)(nil)
-	if errors.As(err, &timeout) || errors.As(err, &canceled) || errors.As(err, &panicked) ||
+	if errors.As(err, &canceled) || errors.As(err, &panicked) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}

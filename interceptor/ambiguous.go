@@ -26,6 +26,9 @@ func ambiguous(err error) bool {
 	if s := (interface{ GRPCStatus() *status.Status })(nil); errors.As(err, &s) {
 		return !neverExecuted(s.GRPCStatus().Code())
 	}
+	if s := (interface{ Status() *status.Status })(nil); errors.As(err, &s) { // of Temporal's own client
+		return !neverExecuted(s.Status().Code())
+	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		return op.Op != "dial" // without a connection, nothing was sent
 	}

@@ -29,14 +29,15 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 	bctx = once.NewContext(bctx, once.Claim{Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken})
 	returned := false
 	defer func() {
-		if !returned { // a panic or Goexit passes through, untouched
+		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
 			c.report.Reason = once.InDoubt
 			c.settle(ctx, bid, l, store.Outcome{State: store.InDoubt})
 		}
 	}()
 	result, err = body(bctx)
+	result, err = c.conclude(ctx, bctx, bid, r, l, result, err)
 	returned = true
-	return c.conclude(ctx, bctx, bid, r, l, result, err)
+	return result, err
 }
 
 // conclude records the outcome of a body that returned, and makes the answer.
@@ -55,8 +56,11 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 		return nil, err
 	}
 	verdict, final := c.policy.OnFailure.Decide(err)
-	if !final && (bctx.Err() != nil || ambiguous(err)) {
+	if !final && (bctx.Err() != nil || ambiguous(err) || errors.Is(err, sdkactivity.ErrResultPending)) {
 		verdict = once.Doubt
+	}
+	if verdict == once.Lock && r.Origin == store.Taken {
+		verdict = once.Doubt // it cannot speak for the runs before it
 	}
 	err = once.Plain(err)
 	var now store.Record
@@ -99,7 +103,8 @@ func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, erro
 	d := s.refuseRetryably(once.InDoubt, delay)
 	return c.ran(c.fail(refusal{
 		reason: once.InDoubt, record: now, delay: d.delay, cause: cause,
-		retryable: c.policy.InDoubt != once.Fail && !s.isLast(minRetry),
+		// Also under Fail: what is decided, is decided after the settle delay.
+		retryable: !s.isLast(minRetry),
 	}))
 }
 

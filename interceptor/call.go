@@ -3,6 +3,8 @@ package interceptor
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"time"
 
 	sdkactivity "go.temporal.io/sdk/activity"
@@ -68,7 +70,7 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 	c.codec = conv.codec(ctx, info)
 	var err error
 	if c.input, err = c.codec.digest(wire, args); err != nil {
-		return c, err
+		return c, fmt.Errorf("%w: %w", errInput, err)
 	}
 	k := keys.Call{
 		Namespace: info.Namespace, TaskQueue: info.TaskQueue,
@@ -79,8 +81,11 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 	if m.KeyName != "" {
 		k.Activity = m.KeyName
 	}
+	if info.IsLocalActivity && c.policy.Scope == keys.PerCall {
+		return c, errLocalPerCall
+	}
 	if c.match, err = c.policy.Match.Part(k); err != nil {
-		return c, err
+		return c, fmt.Errorf("Match: %v", err) //nolint:errorlint // ErrSkip is for Key alone
 	}
 	if c.key, err = keys.Make(c.policy.Scope, c.policy.Key, k); err != nil {
 		return c, err
@@ -104,6 +109,11 @@ func showInput(args []any) {
 		}
 	}
 }
+
+var (
+	errLocalPerCall = errors.New("scope PerCall cannot tell the retries of a local activity from other calls: use PerWorkflow or PerRun")
+	errInput        = errors.New("the input cannot be read")
+)
 
 // bid makes a new claim's side of the store's calls.
 func (c *call) bid(traceparent string) store.Bid {
@@ -146,6 +156,10 @@ func (c *call) scheduleLeft() time.Duration {
 	return max(0, time.Until(c.info.ScheduledTime.Add(c.info.ScheduleToCloseTimeout)))
 }
 
+// untouched reports whether no earlier attempt of the call can have run. The
+// attempts of a local activity are counted anew after a crash of its worker.
+func (c *call) untouched() bool { return c.info.Attempt <= 1 && !c.info.IsLocalActivity }
+
 func (c *call) lastAttempt() bool {
 	p := c.info.RetryPolicy
 	return p != nil && p.MaximumAttempts > 0 && c.info.Attempt >= p.MaximumAttempts
@@ -156,6 +170,11 @@ func (c *call) lastAttempt() bool {
 // activities only.
 func (c *call) isRetryOf(r store.Record) bool {
 	h := r.Info.Holder
+	if h.Local && c.info.IsLocalActivity {
+		// Neither its ID nor its time of scheduling survives the worker.
+		return h.Namespace == c.info.Namespace && h.RunID == c.info.WorkflowExecution.RunID &&
+			r.Info.Activity == c.info.ActivityType.Name && r.Info.Input == c.input
+	}
 	return h.Namespace == c.info.Namespace && h.RunID == c.info.WorkflowExecution.RunID &&
 		h.ActivityRunID == c.info.ActivityRunID && h.ActivityID == c.info.ActivityID &&
 		h.Local == c.info.IsLocalActivity && h.Scheduled.Equal(c.info.ScheduledTime)

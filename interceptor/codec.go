@@ -138,7 +138,12 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 		if err := proto.Unmarshal(o.Data, f); err != nil {
 			return nil, nil, fmt.Errorf("failure: %w", err)
 		}
-		return nil, c.failuresIn(where).FailureToError(f), nil
+		if where != c.where {
+			if err := c.transcodeFailure(f, where); err != nil {
+				return nil, nil, fmt.Errorf("failure: %w", err)
+			}
+		}
+		return nil, c.failuresIn(c.where).FailureToError(f), nil
 	}
 	if len(o.Data) == 0 {
 		return nil, nil, nil
@@ -165,6 +170,33 @@ func (c codec) transcode(p *commonpb.Payloads, from converter.ActivitySerializat
 		return nil, err
 	}
 	return c.dataIn(c.where).ToPayloads(raws...)
+}
+
+// transcodeFailure does so with everything encoded in a failure and its causes.
+func (c codec) transcodeFailure(f *failurepb.Failure, from converter.ActivitySerializationContext) error {
+	for ; f != nil; f = f.GetCause() {
+		if p := f.GetEncodedAttributes(); p != nil {
+			moved, err := c.transcode(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}}, from)
+			if err != nil {
+				return err
+			}
+			f.EncodedAttributes = moved.GetPayloads()[0]
+		}
+		for _, details := range []*commonpb.Payloads{
+			f.GetApplicationFailureInfo().GetDetails(), f.GetCanceledFailureInfo().GetDetails(),
+			f.GetTimeoutFailureInfo().GetLastHeartbeatDetails(),
+		} {
+			if details == nil {
+				continue
+			}
+			moved, err := c.transcode(details, from)
+			if err != nil {
+				return err
+			}
+			details.Payloads = moved.GetPayloads()
+		}
+	}
+	return nil
 }
 
 // rawValues decrypts payloads without decoding them into Go values.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -119,6 +120,46 @@ func TestCodec_MovesAResultToAnotherWorkflow(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, second.dataIn(second.where).FromPayloads(result.(*commonpb.Payloads), &got))
 	require.Equal(t, "result", got)
+}
+
+func TestCodec_MovesAFailureToAnotherWorkflow(t *testing.T) {
+	t.Parallel()
+	// The SDK gives the converter the context of each call.
+	dc := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{})
+	conv := newConverters(dc, boundFailures{dc})
+	first, second := conv.codec(t.Context(), infoOf("order-7")), conv.codec(t.Context(), infoOf("order-8"))
+	outcome, _ := first.encodeFailure(temporal.NewApplicationErrorWithOptions("declined", "Declined", temporal.ApplicationErrorOptions{
+		Details: []any{"detail"}, Cause: temporal.NewApplicationError("no funds", "Funds", 42),
+	}))
+	_, replayed, err := second.replay(outcome)
+	require.NoError(t, err)
+	app := (*temporal.ApplicationError)(nil)
+	require.ErrorAs(t, replayed, &app)
+	require.Equal(t, "declined", app.Message())
+	var detail string
+	require.NoError(t, app.Details(&detail))
+	require.Equal(t, "detail", detail)
+	cause := (*temporal.ApplicationError)(nil)
+	require.ErrorAs(t, app.Unwrap(), &cause)
+	var n int
+	require.NoError(t, cause.Details(&n))
+	require.Equal(t, 42, n)
+}
+
+// boundFailures is a failure converter that encodes for its context.
+type boundFailures struct{ dc converter.DataConverter }
+
+func (b boundFailures) inner() converter.FailureConverter {
+	return temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: b.dc, EncodeCommonAttributes: true})
+}
+
+func (b boundFailures) ErrorToFailure(err error) *failurepb.Failure {
+	return b.inner().ErrorToFailure(err)
+}
+func (b boundFailures) FailureToError(f *failurepb.Failure) error { return b.inner().FailureToError(f) }
+
+func (b boundFailures) WithSerializationContext(sc converter.SerializationContext) converter.FailureConverter {
+	return boundFailures{converter.WithDataConverterSerializationContext(b.dc, sc)}
 }
 
 func TestCodec_FailureKeepsEverything(t *testing.T) {

@@ -117,13 +117,15 @@ func (s situation) inDoubt(since time.Duration) decision {
 // settling: a request that the last owner sent may still be on its way, and the
 // owner itself may yet heal the record.
 func (s situation) settling(left time.Duration) decision {
-	if !s.isLast(left) {
+	switch {
+	case !s.isLast(left):
 		return s.refuseRetryably(once.InDoubt, left)
-	}
-	if left < s.timeLeft && !s.stopping {
+	case s.stopping:
+		return s.refuseRetryably(once.InDoubt, minRetry)
+	case left < s.timeLeft:
 		return decision{do: await, delay: left}
 	}
-	return decision{do: refuse, reason: once.InDoubt, retryable: s.stopping}
+	return decision{do: refuse, reason: once.InDoubt}
 }
 
 // comeBack waits for what will not be decided here: in the slot if no attempt

@@ -108,7 +108,7 @@ func TestStoreDown_BeforeTheBody(t *testing.T) {
 	_, err := execute(t, g, p.ChargeCard, order(7))
 	requireReason(t, err, once.StoreDown, true)
 	require.ErrorContains(t, err, "store down: ChargeCard [key ")
-	require.ErrorContains(t, err, "Temporal tries again in 1s")
+	require.ErrorContains(t, err, "Temporal tries again in 5s")
 	require.ErrorContains(t, err, errNetwork.Error())
 	require.False(t, once.MayHaveHappened(err))
 	require.Empty(t, p.charges)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
 	sdkactivity "go.temporal.io/sdk/activity"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
@@ -199,6 +200,8 @@ func TestGuard_TellsAmbiguousErrorsFromClean(t *testing.T) {
 		"bad URL":                     {&url.Error{Op: "parse", URL: ":", Err: errors.New("missing scheme")}, false},
 		"plain":                       {errors.New("declined"), false},
 		"application error":           {temporal.NewApplicationError("declined", "Declined"), false},
+		"Temporal unavailable":        {serviceerror.NewUnavailable("x"), true},
+		"Temporal not found":          {serviceerror.NewNotFound("x"), false},
 		"gRPC invalid":                {status.Error(codes.InvalidArgument, "x"), false},
 		"gRPC not found":              {fmt.Errorf("x: %w", status.Error(codes.NotFound, "x")), false},
 		"gRPC denied":                 {status.Error(codes.PermissionDenied, "x"), false},
@@ -434,7 +437,7 @@ func TestGuard_InDoubtPolicies(t *testing.T) {
 			s := memory()
 			g := guarded(t, s, once.Policy{InDoubt: tc.policy})
 			_, err := execute(t, g, (&payments{fail: io.EOF}).ChargeCard, order(7))
-			requireReason(t, err, once.InDoubt, tc.policy != once.Fail)
+			requireReason(t, err, once.InDoubt, true) // nothing is decided before the delay
 
 			early, err := execute(t, g, (&payments{}).ChargeCard, order(7))
 			if time.Since(only(t, s).Doubted) < 30*time.Millisecond {
@@ -459,6 +462,26 @@ func TestGuard_InDoubtPolicies(t *testing.T) {
 			require.Equal(t, tc.want, again, "and it stays so")
 		})
 	}
+}
+
+func TestGuard_LockAfterATakeoverCannotSpeakForTheFirstRun(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{InDoubt: once.Rerun, OnFailure: once.Lock})
+	inDoubt(t, s, g)
+	_, err := execute(t, g, (&payments{fail: errors.New("declined")}).ChargeCard, order(7))
+	requireReason(t, err, once.InDoubt, true)
+	require.True(t, once.MayHaveHappened(err))
+	require.Equal(t, store.InDoubt, only(t, s).State)
+}
+
+func TestGuard_PanicOfAClassifierLeavesTheEffectInDoubt(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	bad := once.Classify(func(error) once.FailurePolicy { panic("classifier") })
+	_, err := execute(t, guarded(t, s, once.Policy{OnFailure: bad}), (&payments{fail: errors.New("x")}).ChargeCard, order(7))
+	require.ErrorContains(t, err, "classifier")
+	require.Equal(t, store.InDoubt, only(t, s).State)
 }
 
 func TestGuard_BadKeysAreRefused(t *testing.T) {

@@ -32,19 +32,24 @@ func (h *heartbeat) RecordHeartbeat(ctx context.Context, details ...any) {
 // again repeats the last progress: of this attempt, or if it reported none, of
 // the one before.
 func (h *heartbeat) again(ctx context.Context) {
+	// The SDK panics on details that it cannot encode.
+	defer func() { _ = recover() }()
 	h.mu.Lock()
 	details, seen := h.details, h.seen
 	h.mu.Unlock()
 	if !seen {
-		details = h.previous(ctx)
+		var err error
+		if details, err = h.previous(ctx); err != nil {
+			return // a heartbeat without them would erase them
+		}
 	}
 	h.Next.RecordHeartbeat(ctx, details...)
 }
 
 // previous returns the progress of the attempt before, as it is encoded.
-func (h *heartbeat) previous(ctx context.Context) (details []any) {
+func (h *heartbeat) previous(ctx context.Context) (details []any, err error) {
 	if !h.Next.HasHeartbeatDetails(ctx) {
-		return nil
+		return nil, nil
 	}
 	// The number of values is not known; those that are not there stay nil.
 	var raws [16]converter.RawValue
@@ -53,7 +58,7 @@ func (h *heartbeat) previous(ctx context.Context) (details []any) {
 		ptrs[i] = &raws[i]
 	}
 	if err := h.Next.GetHeartbeatDetails(ctx, ptrs...); err != nil {
-		return nil
+		return nil, err
 	}
 	for _, raw := range raws {
 		if raw.Payload() == nil {
@@ -61,7 +66,7 @@ func (h *heartbeat) previous(ctx context.Context) (details []any) {
 		}
 		details = append(details, raw)
 	}
-	return details
+	return details, nil
 }
 
 // ticks returns a channel that says when to call again: at least twice in each

@@ -27,10 +27,7 @@ func (c *call) refuse(r refusal) error {
 	details := once.Refusal{
 		Reason: r.reason, Activity: c.info.ActivityType.Name, Key: c.digest,
 		WorkflowID: r.record.Info.Holder.WorkflowID, RunID: r.record.Info.Holder.RunID,
-		Attempt: r.record.Info.Holder.Attempt, Since: r.record.Claimed, Untouched: r.untouched,
-	}
-	if !r.record.Doubted.IsZero() {
-		details.Since = r.record.Doubted
+		Attempt: r.record.Info.Holder.Attempt, Since: since(r.record), Untouched: r.untouched,
 	}
 	o := temporal.ApplicationErrorOptions{
 		NonRetryable: !r.retryable,
@@ -55,7 +52,7 @@ func (c *call) message(r refusal) string {
 	switch r.reason {
 	case once.InFlight:
 		if r.record.State == store.Absent || r.record.State == store.Tombstone {
-			return fmt.Sprintf("in flight: %s was not run, because too little of this attempt is left: %s", name, next)
+			return fmt.Sprintf("in flight: %s was not run, because the worker is stopping or too little of this attempt is left: %s", name, next)
 		}
 		return fmt.Sprintf("in flight: %s is being run by %s; this call was not run: %s", name, holder(r.record), next)
 	case once.Duplicate:
@@ -63,8 +60,8 @@ func (c *call) message(r refusal) string {
 	case once.Mismatch:
 		return fmt.Sprintf("mismatch: %s belongs to %s, which had other input; this call was not run: %s. If the difference does not matter, say so with Policy.Match", name, holder(r.record), next)
 	case once.InDoubt:
-		return fmt.Sprintf("in doubt: nobody knows whether %s took effect, last run by %s since %s: %s, policy %v. Find out at the callee, then resolve the key",
-			name, holder(r.record), r.record.Doubted.UTC().Format(time.RFC3339), next, c.policy.InDoubt)
+		return fmt.Sprintf("in doubt: nobody knows whether %s took effect, last run by %s since %s: %s, policy %v. Find out at the callee, then resolve the key with Store.Resolve",
+			name, holder(r.record), since(r.record).UTC().Format(time.RFC3339), next, c.policy.InDoubt)
 	case once.OutcomeNotKept:
 		return fmt.Sprintf("outcome not kept: %s took effect in %s, but its result was not recorded (%s): %s", name, holder(r.record), r.record.Outcome.Missing, next)
 	case once.StoreDown:
@@ -76,6 +73,14 @@ func (c *call) message(r refusal) string {
 	default:
 		return fmt.Sprintf("bad set-up: %s was not run: %s", c.info.ActivityType.Name, next)
 	}
+}
+
+// since is when the holder got the key, or the doubt began.
+func since(r store.Record) time.Time {
+	if !r.Doubted.IsZero() {
+		return r.Doubted
+	}
+	return r.Claimed
 }
 
 // holder names the call that has the key.

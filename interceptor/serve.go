@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -17,6 +18,14 @@ import (
 // storeTimeout bounds one call of the store.
 const storeTimeout = 5 * time.Second
 
+// storeRetry is how long Temporal waits before it tries again while the store
+// is down.
+const storeRetry = 5 * time.Second
+
+// maxLost bounds the claims that are waiting to be given back at one time. One
+// that is over it goes in doubt, should the store have granted it.
+const maxLost = 1000
+
 // keyless answers a call for which no key could be made.
 func (c *call) keyless(ctx context.Context, body func(context.Context) (any, error), err error) (any, error) {
 	e := c.event(Claim)
@@ -28,7 +37,10 @@ func (c *call) keyless(ctx context.Context, body func(context.Context) (any, err
 		e.Err = err
 		return result, err
 	}
-	r := refusal{reason: once.BadKey, cause: err, untouched: c.info.Attempt <= 1}
+	r := refusal{reason: once.BadKey, cause: err, untouched: c.untouched()}
+	if errors.Is(err, errInput) { // a codec that cannot be reached, say
+		r.retryable, r.delay = true, maxRetry
+	}
 	if errors.Is(err, errNoConverter) {
 		r.reason, r.retryable, r.delay = once.BadSetup, true, maxRetry
 	}
@@ -74,7 +86,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 			return c.replay(ctx, r)
 		case refuse:
 			return c.fail(refusal{reason: d.reason, record: r, retryable: d.retryable, delay: d.delay, cause: why,
-				untouched: c.info.Attempt <= 1})
+				untouched: c.untouched()})
 		}
 		if err := pause.next(ctx, r, d.delay); err != nil {
 			return c.ended(ctx)
@@ -105,8 +117,13 @@ func (c *call) doubtBid(ctx context.Context, bid *store.Bid, err error) error {
 	}
 	lost := *bid
 	bid.Owner, bid.Fence = rand.Text(), 0
+	if c.life.lost.Add(1) > maxLost {
+		c.life.lost.Add(-1)
+		return err
+	}
 	detached := context.WithoutCancel(ctx)
 	c.life.background(func(stop context.Context) {
+		defer c.life.lost.Add(-1)
 		_, _ = c.persist(detached, stop, func(ctx context.Context) (store.Record, error) {
 			return c.guard.store.Release(ctx, lost)
 		})
@@ -136,7 +153,7 @@ func (c *call) decide(r store.Record, bid store.Bid, err error) (decision, error
 	case errors.Is(err, store.ErrInvalid):
 		return decision{do: refuse, reason: once.BadSetup}, err
 	default:
-		return s.comeBack(once.StoreDown, minRetry), err
+		return s.comeBack(once.StoreDown, storeRetry), err
 	}
 }
 
@@ -161,7 +178,7 @@ func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record) (stor
 	switch {
 	case errors.Is(err, once.ErrNotDone):
 		if ctx.Err() != nil || s.late || s.stopping {
-			return from, s.refuseRetryably(once.InDoubt, minRetry), err
+			return from, s.refuseRetryably(once.InDoubt, c.guard.options.HoldRetry), errTooLate
 		}
 		bid.Clean = true
 		return c.takeOver(ctx, bid, from)
@@ -187,15 +204,19 @@ func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record) (stor
 	return r, d, why
 }
 
+var errTooLate = errors.New("the reconcile function said that the effect did not happen, but too little of the attempt was left to run the activity: raise StartToCloseTimeout")
+
 // find calls the policy's function, heartbeating for it.
 func (c *call) find(ctx context.Context) (result any, err error) {
 	ctx = once.NewContext(ctx, once.Claim{Key: c.downstream})
 	tick, stop := ticks(c.info)
 	defer stop()
 	done := make(chan struct{})
+	var beating sync.WaitGroup
+	defer beating.Wait()
 	defer close(done)
 	if tick != nil {
-		go func() {
+		beating.Go(func() {
 			for {
 				select {
 				case <-tick:
@@ -204,7 +225,7 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 					return
 				}
 			}
-		}()
+		})
 	}
 	return c.policy.InDoubt.Find(ctx, c.args)
 }

@@ -36,7 +36,8 @@ type life struct {
 	started  atomic.Bool
 	stopping chan struct{} // closed when the worker begins to stop
 	stopOnce sync.Once
-	tasks    tasks // bodies and background writes
+	lost     atomic.Int32 // claims that are being given back
+	tasks    tasks        // bodies and background writes
 	ctx      context.Context
 	cancel   context.CancelFunc // ends background writes
 }

@@ -23,14 +23,16 @@ func (r *Record) acquire(b Bid, now time.Time, over bool) (changed bool, err err
 	case r.spent(b.Owner):
 		return false, ErrSuperseded
 	case r.State == Tombstone:
-		if r.By == "" {
-			r.note(Event{What: EventReleased, At: now, From: Tombstone, Owner: r.Owner, Fence: r.Fence})
-		}
+		r.noteReplaced(now)
 		r.grant(b, First, now)
 		return true, nil
 	case r.State == Running && over && r.Owner != b.Owner:
-		r.doubt(now)
-		r.Marked = true
+		if r.Kept != nil {
+			r.adopt(now)
+		} else {
+			r.doubt(now)
+			r.Marked = true
+		}
 		r.extend(now, b.TTL)
 		return true, nil
 	}
@@ -61,12 +63,15 @@ func (r *Record) settle(b Bid, o Outcome, now time.Time) (changed bool, err erro
 	case r.State == Absent:
 		r.Key, r.Owner, r.Fence = b.Key, b.Owner, max(b.Fence, 1)
 		r.Claimed, r.Origin, r.Info, r.Forgotten = now, First, b.Info, true
+		if b.Deadline > 0 {
+			r.Deadline = now.Add(b.Deadline)
+		}
 		r.expiresAnew(now, b.TTL)
 		r.note(Event{What: EventForgotten, At: now, Owner: b.Owner, Fence: b.Fence})
 		r.put(o, now)
 	case r.owns(b):
-		if err := r.settleOwn(b, o, now); err != nil {
-			return errors.Is(err, ErrConflict), err
+		if err = r.settleOwn(b, o, now); errors.Is(err, ErrSuperseded) {
+			return false, err
 		}
 	case o.State != Succeeded:
 		return false, ErrSuperseded
@@ -99,7 +104,7 @@ func (r *Record) settledBefore(b Bid, o Outcome) (done bool, err error) {
 	case Succeeded, Failed:
 		return r.By == "" || r.By == BySuperseded || r.By == ByReconcile && r.State == o.State, nil
 	case InDoubt:
-		return o.State == InDoubt && !r.Marked, nil
+		return (o.State == InDoubt || o.State == Pending) && !r.Marked, nil
 	default:
 		return r.State == o.State, nil
 	}
@@ -135,6 +140,7 @@ func (r *Record) settleLate(b Bid, o Outcome, now time.Time) {
 	r.conflict(b, now)
 	switch r.State {
 	case Tombstone, InDoubt:
+		r.noteReplaced(now)
 		r.Owner, r.Info = b.Owner, b.Info
 		r.put(o, now)
 	case Running, Pending:
@@ -144,11 +150,26 @@ func (r *Record) settleLate(b Bid, o Outcome, now time.Time) {
 	}
 }
 
+// noteReplaced keeps the owner's nonce from being granted again, unless a
+// resolution has done so.
+func (r *Record) noteReplaced(now time.Time) {
+	what := EventTakenOver
+	if r.State == Tombstone {
+		what = EventReleased
+	}
+	if r.By == "" {
+		r.note(Event{What: what, At: now, From: r.State, Owner: r.Owner, Fence: r.Fence})
+	}
+}
+
 func (r *Record) release(b Bid, now time.Time) (changed bool, err error) {
 	switch {
 	case r.State == Absent:
 		r.Key, r.Owner, r.Fence = b.Key, b.Owner, max(b.Fence, 1)
 		r.Claimed, r.Origin, r.Info = now, First, b.Info
+		if b.Deadline > 0 {
+			r.Deadline = now.Add(b.Deadline)
+		}
 		r.expiresAnew(now, TombstoneTTL)
 		r.bury(now)
 		return true, nil
@@ -191,14 +212,14 @@ func (r *Record) takeover(b Bid, from Record, now time.Time) (changed bool, err 
 	switch {
 	case r.Owned(b.Owner):
 		return false, nil
-	case r.State != from.State || r.Revision != from.Revision:
+	case !r.isAsIn(from):
 		return false, ErrMoved
 	case r.spent(b.Owner) || r.Owner == b.Owner:
 		return false, ErrSuperseded
 	case r.State != InDoubt && r.State != Pending:
 		return false, ErrMoved
 	}
-	r.note(Event{What: EventTakenOver, At: now, From: r.State, Owner: r.Owner, Fence: r.Fence})
+	r.noteReplaced(now)
 	origin := Taken
 	if b.Clean {
 		origin = Clean
@@ -214,7 +235,7 @@ func (r *Record) resolve(res Resolution, from Record, now time.Time) (changed bo
 		}
 	}
 	switch {
-	case r.State != from.State || r.Revision != from.Revision:
+	case !r.isAsIn(from):
 		return false, ErrMoved
 	case r.State == InDoubt, r.State == Pending:
 	case r.State == Running && res.Force:
@@ -254,6 +275,12 @@ func (r *Record) spent(nonce string) bool {
 
 func (r *Record) owns(b Bid) bool {
 	return r.State != Absent && r.Owner == b.Owner && (b.Fence == 0 || b.Fence == r.Fence)
+}
+
+// isAsIn reports whether the record has not been written since it was read. A
+// record that was forgotten and made anew has another fence.
+func (r *Record) isAsIn(from Record) bool {
+	return r.State == from.State && r.Revision == from.Revision && r.Fence == from.Fence
 }
 
 func (r *Record) grant(b Bid, origin Origin, now time.Time) {

@@ -46,8 +46,6 @@ type actor struct {
 	heard   [4]bool // which of outcomesOf the store accepted
 	release *Bid    // a release that the store accepted
 	over    bool    // the store accepted its end, or somebody superseded it
-	// A superseded success took the record from it.
-	replaced bool
 }
 
 type world struct {
@@ -106,9 +104,6 @@ func (w *world) call(name string, verb func(*Record) (bool, error)) error {
 		w.violated("%s, repeated, changed the record from %+v to %+v", name, *r, again)
 	case before.State != Absent && r.State == Absent:
 		w.violated("%s made the record absent", name)
-	}
-	if name == "settle" && before.Owner != "" && r.Owner != before.Owner {
-		w.actors[before.Owner[0]-'a'].replaced = true
 	}
 	if before.Owner != "" && r.Owner != before.Owner && r.State == Running {
 		w.actors[before.Owner[0]-'a'].over = true
@@ -205,7 +200,7 @@ func (w *world) forget() {
 	w.decided = 0
 	for i := range w.actors {
 		a := &w.actors[i]
-		a.heard, a.release, a.over, a.replaced = [4]bool{}, nil, false, false
+		a.heard, a.release, a.over = [4]bool{}, nil, false
 	}
 }
 
@@ -234,13 +229,9 @@ func (w *world) check() {
 			if !a.heard[j] {
 				continue
 			}
-			// A "pending" that arrives after its owner's own doubt is believed.
-			// Both mean that the InDoubt policy decides.
-			if state != Pending || r.State != InDoubt || r.Owner != nonce(i) {
-				w.repeat("settle", func(r *Record) (bool, error) {
-					return r.settle(w.bid(i), Outcome{State: state, Context: nonce(i)}, w.now())
-				})
-			}
+			w.repeat("settle", func(r *Record) (bool, error) {
+				return r.settle(w.bid(i), Outcome{State: state, Context: nonce(i)}, w.now())
+			})
 		}
 		if a.release != nil {
 			w.repeat("release", func(r *Record) (bool, error) { return r.release(*a.release, w.now()) })
@@ -285,11 +276,7 @@ func (w *world) moves(yield func(name string, step func(*world))) {
 		case active:
 			w.runs(i, move)
 		default:
-			// The history does not name a replaced claim: once an operator
-			// reopens the key, its first call would be granted.
-			if !a.replaced {
-				move("is heard late: acquire", func(w *world) { w.acquire(i, false) })
-			}
+			move("is heard late: acquire", func(w *world) { w.acquire(i, false) })
 		}
 		if a.phase == idle && a.seen == nil {
 			break // claims that did nothing yet are alike
@@ -386,7 +373,7 @@ func (w *world) key() string {
 	for _, a := range w.claims() {
 		fresh := a.seen != nil && a.seen.State == r.State && a.seen.Revision == r.Revision
 		k = append(k, '|', byte(a.phase))
-		flags(a.fence != 0, a.fence == r.Fence, a.seen != nil, fresh, a.asked, a.began, a.effect, a.release != nil, a.over, a.replaced)
+		flags(a.fence != 0, a.fence == r.Fence, a.seen != nil, fresh, a.asked, a.began, a.effect, a.release != nil, a.over)
 		flags(a.heard[:]...)
 	}
 	return string(k)

@@ -129,7 +129,7 @@ func (s *Redis) Release(ctx context.Context, b Bid) (Record, error) {
 
 // Takeover implements [Store].
 func (s *Redis) Takeover(ctx context.Context, b Bid, from Record) (Record, error) {
-	return s.bid(ctx, takeoverVerb, b, Outcome{}, flag(b.Clean), string(from.State), from.Revision)
+	return s.bid(ctx, takeoverVerb, b, Outcome{}, flag(b.Clean), string(from.State), from.Revision, from.Fence)
 }
 
 // Resolve implements [Store].
@@ -138,7 +138,7 @@ func (s *Redis) Resolve(ctx context.Context, key string, from Record, r Resoluti
 		return Record{}, err
 	}
 	args := []any{
-		key, r.ID, string(r.To), r.By, r.Why, ttlArg(r.TTL), flag(r.Force), string(from.State), from.Revision,
+		key, r.ID, string(r.To), r.By, r.Why, ttlArg(r.TTL), flag(r.Force), string(from.State), from.Revision, from.Fence,
 	}
 	o := r.Outcome
 	o.State = r.To

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"reflect"
 	"testing"
 	"time"
 
@@ -80,49 +79,6 @@ func TestNewRedis_RefusesClients(t *testing.T) {
 	var none *redis.Client
 	_, err = store.NewRedis(none, store.RedisOptions{})
 	require.ErrorIs(t, err, store.ErrInvalid)
-}
-
-func TestRedis_Format(t *testing.T) {
-	t.Parallel()
-	ctx, client := t.Context(), dialRedis(t, startRedis(t))
-	s := newRedis(t, client)
-	const key, name = "v1/default/w.order-7/ChargeCard/k", "atmostonce:{EhzMKTZ5Xu6bS9PsvQHVo1Pn1GjcPUvjx5lHmmmq8Pg}"
-
-	t.Run("written", func(t *testing.T) {
-		b := redisBid(key, "nonce")
-		b.Deadline = time.Second
-		r, err := s.Acquire(ctx, b)
-		require.NoError(t, err)
-		at := r.Claimed.UnixMicro()
-		require.Equal(t, map[string]string{
-			"head": fmt.Sprintf("1 running first 1 %d %d %d %d 0 0 - nonce", at, at, at+60_000_000, at+1_000_000),
-			"id":   key,
-			"info": "ChargeCard 9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab " +
-				" 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 default order-7 " +
-				"0198d1c4-2c1b-7a53-9d0e-8f2f3f0a6f10 5  42@host 2026-01-02T03:04:05.000006Z 1 ",
-		}, client.HGetAll(ctx, name).Val())
-		require.Equal(t, r.Expires.UnixMilli(), client.PExpireTime(ctx, name).Val().Milliseconds())
-		require.NoError(t, s.Clear(ctx))
-	})
-
-	t.Run("read", func(t *testing.T) {
-		require.NoError(t, client.HSet(ctx, name, map[string]string{
-			"head": "1 succeeded clean 9 1700000000000002 1700000000000000 0 0 0 1700000000000001 -f a nonce", "id": key,
-			"by": "superseded", "info": "Charge%20Card           3 local later", "a later field": "is ignored",
-			"data": "\x00\xff", "context": "json", "missing": "no",
-			"history": `[{"what":"taken_over","at":"1700000000000000","from":"in_doubt","owner":"o","fence":"1699999999999999"}]`,
-		}).Err())
-		r, err := s.Load(ctx, key)
-		require.NoError(t, err)
-		at := time.UnixMicro(1700000000000000).UTC()
-		require.Equal(t, store.Record{
-			Key: key, State: store.Succeeded, Owner: "a nonce", Fence: 1700000000000002, Revision: 9, Now: r.Now,
-			Claimed: at, Settled: at.Add(time.Microsecond), Origin: store.Clean, Forgotten: true, By: store.BySuperseded,
-			Info:    store.Info{Activity: "Charge Card", Holder: store.Holder{Attempt: 3, Local: true}},
-			Outcome: store.Outcome{State: store.Succeeded, Data: []byte("\x00\xff"), Context: "json", Missing: "no"},
-			History: []store.Event{{What: "taken_over", At: at, From: store.InDoubt, Owner: "o", Fence: 1699999999999999}},
-		}, r)
-	})
 }
 
 func TestRedis_RefusesWhatItCannotRead(t *testing.T) {
@@ -324,37 +280,5 @@ func TestRedis_CallsEndWithTheirContext(t *testing.T) {
 	for name, call := range redisVerbs(s, redisBid("k", "a"), store.Record{}) {
 		_, err := call(ctx)
 		require.ErrorIs(t, err, context.Canceled, name)
-	}
-}
-
-// A field that Info gains has to be written and read too.
-func TestRedis_KeepsAllOfInfo(t *testing.T) {
-	t.Parallel()
-	s, b := newRedis(t, dialRedis(t, startRedis(t))), redisBid("k", "a")
-	at := time.Date(2026, 1, 2, 3, 4, 5, 678_901_234, time.UTC)
-	fill(t, reflect.ValueOf(&b.Info).Elem(), at)
-	_, err := s.Acquire(t.Context(), b)
-	require.NoError(t, err)
-	r, err := s.Load(t.Context(), "k")
-	require.NoError(t, err)
-	require.Equal(t, b.Info, r.Info)
-}
-
-func fill(t *testing.T, v reflect.Value, at time.Time) {
-	t.Helper()
-	for i := range v.NumField() {
-		switch f := v.Field(i); f.Interface().(type) {
-		case string:
-			f.SetString(fmt.Sprintf("%d of %s: %% /\x00\xff\nü+", i, v.Type()))
-		case bool:
-			f.SetBool(true)
-		case int32:
-			f.SetInt(-7)
-		case time.Time:
-			f.Set(reflect.ValueOf(at))
-		default:
-			require.Equal(t, reflect.Struct, f.Kind(), "a field of a new kind: %s", v.Type().Field(i).Name)
-			fill(t, f, at)
-		}
 	}
 }

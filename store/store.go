@@ -51,8 +51,8 @@ type Store interface {
 	//
 	// A key without a record, or with a tombstone, is granted. A running record
 	// whose lease is over is marked InDoubt and returned; it is never taken
-	// over here. Any other record is returned as it is. A nonce that was once
-	// released, settled or superseded is refused with ErrSuperseded.
+	// over here. Any other record is returned as it is. A nonce that was
+	// released, superseded or reopened is refused with ErrSuperseded.
 	Acquire(ctx context.Context, b Bid) (Record, error)
 
 	// Renew says that the owner is alive: it moves the lease's end to now +
@@ -79,12 +79,12 @@ type Store interface {
 	// refused. A bid without a fence goes by its nonce.
 	Release(ctx context.Context, b Bid) (Record, error)
 
-	// Takeover gives the key to the bid if the record still has the state and
-	// the revision of from, and is InDoubt or Pending; else ErrMoved.
+	// Takeover gives the key to the bid if the record still has the state, the
+	// revision and the fence of from, and is InDoubt or Pending; else ErrMoved.
 	Takeover(ctx context.Context, b Bid, from Record) (Record, error)
 
 	// Resolve writes a decision that no owner made, if the record still has the
-	// state and the revision of from; else ErrMoved. A running record is
+	// state, the revision and the fence of from; else ErrMoved. A running record is
 	// resolved only if Resolution.Force is set.
 	Resolve(ctx context.Context, key string, from Record, r Resolution) (Record, error)
 

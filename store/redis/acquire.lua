@@ -6,13 +6,15 @@
 if spent() then
   return reply('superseded')
 elseif r.state == 'tombstone' then
-  if not h.by then
-    note({what = 'released', from = 'tombstone', owner = r.owner, fence = r.fence})
-  end
+  note_replaced()
   grant('first')
 elseif r.state == 'running' and r.owner ~= owner and now >= tonumber(r.lease_end) then
-  doubt()
-  r.marked = 'm'
+  if r.kept ~= '' then
+    adopt()
+  else
+    doubt()
+    r.marked = 'm'
+  end
   extend(ttl)
 else
   touch(ttl)

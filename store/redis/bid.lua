@@ -1,5 +1,5 @@
 -- The claim's side of a call: what acquire, renew, settle, release and takeover
--- have after the prelude.
+-- have after turns.lua.
 --
 -- ARGV[2]  owner: the claim's nonce
 -- ARGV[3]  fence of its grant; 0: unknown
@@ -38,10 +38,20 @@ end
 local function create(remember)
   expires_anew(remember)
   r.owner, r.fence = owner, fence == '0' and '1' or fence
-  r.claimed, r.deadline, r.origin = decimal(now), '0', 'first'
+  r.claimed, r.origin = decimal(now), 'first'
+  r.deadline = ARGV[6] == '0' and '0' or decimal(now + ARGV[6])
   r.forgotten, r.kept = '', ''
   set('id', ARGV[1])
   set_info()
+end
+
+-- note_replaced keeps the owner's nonce from being granted again, unless a
+-- resolution has done so.
+local function note_replaced()
+  if not h.by then
+    local what = r.state == 'tombstone' and 'released' or 'taken_over'
+    note({what = what, from = r.state, owner = r.owner, fence = r.fence})
+  end
 end
 
 -- grant gives the key of an existing record to the bid.

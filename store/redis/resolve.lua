@@ -1,16 +1,16 @@
 -- resolve: writes a decision that no owner made.
 --
--- ARGV[2]    nonce of the resolution
--- ARGV[3]    the state to write: succeeded, failed or tombstone
--- ARGV[4,5]  who decided, and why
--- ARGV[6]    TTL in µs; 0: forever
--- ARGV[7]    empty: not while running
--- ARGV[8,9]  state and revision that the caller has read
--- ARGV[10]   empty: the outcome has no data
--- ARGV[11]   its data, any bytes
--- ARGV[12]   its context
--- ARGV[13]   why its data is missing
--- Verdicts   moved
+-- ARGV[2]     nonce of the resolution
+-- ARGV[3]     the state to write: succeeded, failed or tombstone
+-- ARGV[4,5]   who decided, and why
+-- ARGV[6]     TTL in µs; 0: forever
+-- ARGV[7]     empty: not while running
+-- ARGV[8..10] state, revision and fence that the caller has read
+-- ARGV[11]    empty: the outcome has no data
+-- ARGV[12]    its data, any bytes
+-- ARGV[13]    its context
+-- ARGV[14]    why its data is missing
+-- Verdicts    moved
 
 local function given(v)
   return v ~= '' and v or nil
@@ -26,7 +26,7 @@ end
 local open = r.state == 'in_doubt' or r.state == 'pending'
   or r.state == 'running' and ARGV[7] ~= ''
   or (r.state == 'succeeded' or r.state == 'failed') and to == 'tombstone'
-if not open or r.state ~= ARGV[8] or r.revision ~= ARGV[9] then
+if not open or r.state ~= ARGV[8] or r.revision ~= ARGV[9] or r.fence ~= ARGV[10] then
   return reply('moved')
 end
 note({
@@ -37,8 +37,8 @@ if to == 'tombstone' then
   bury()
 else
   put({
-    state = to, data = ARGV[10] ~= '' and ARGV[11] or nil,
-    context = given(ARGV[12]), missing = given(ARGV[13]),
+    state = to, data = ARGV[11] ~= '' and ARGV[12] or nil,
+    context = given(ARGV[13]), missing = given(ARGV[14]),
   })
 end
 set('by', by)

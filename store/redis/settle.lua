@@ -34,7 +34,7 @@ local function settled_before()
   elseif r.state == 'succeeded' or r.state == 'failed' then
     return not h.by or h.by == 'superseded' or h.by == 'reconcile' and r.state == outcome.state, ''
   elseif r.state == 'in_doubt' then
-    return outcome.state == 'in_doubt' and r.marked == '', ''
+    return (outcome.state == 'in_doubt' or outcome.state == 'pending') and r.marked == '', ''
   end
   return r.state == outcome.state, ''
 end
@@ -72,6 +72,7 @@ end
 local function settle_late()
   conflict()
   if r.state == 'tombstone' or r.state == 'in_doubt' then
+    note_replaced()
     r.owner = owner
     set_info()
     put_given()
@@ -90,7 +91,7 @@ elseif not r.state then
   put_given()
 elseif owns() then
   verdict = settle_own()
-  if verdict ~= '' then
+  if verdict == 'superseded' then
     return reply(verdict)
   end
 elseif outcome.state ~= 'succeeded' then

@@ -1,0 +1,170 @@
+//go:build linux || darwin
+
+package store
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const wholeRecord = `{"version":1,"key":"k","state":"succeeded","owner":"a","fence":1,"revision":1,"origin":"first","info":{}}`
+
+var badRecords = map[string]struct {
+	content string
+	want    error
+}{
+	"empty":             {"", ErrCorrupt},
+	"cut off":           {wholeRecord[:len(wholeRecord)/2], ErrCorrupt},
+	"zeros":             {strings.Repeat("\x00", 512), ErrCorrupt},
+	"null":              {"null", ErrCorrupt},
+	"no fields":         {"{}", ErrCorrupt},
+	"followed by more":  {wholeRecord + wholeRecord, ErrCorrupt},
+	"no version":        {strings.Replace(wholeRecord, `"version":1,`, "", 1), ErrCorrupt},
+	"no owner":          {strings.Replace(wholeRecord, `"a"`, `""`, 1), ErrCorrupt},
+	"no fence":          {strings.Replace(wholeRecord, `"fence":1,`, "", 1), ErrCorrupt},
+	"no state":          {strings.Replace(wholeRecord, `"succeeded"`, `""`, 1), ErrCorrupt},
+	"unknown state":     {strings.Replace(wholeRecord, "succeeded", "sleeping", 1), ErrCorrupt},
+	"another key":       {strings.Replace(wholeRecord, `"k"`, `"l"`, 1), ErrCorrupt},
+	"another type":      {strings.Replace(wholeRecord, `"fence":1`, `"fence":"1"`, 1), ErrCorrupt},
+	"newer":             {strings.Replace(wholeRecord, `"version":1`, `"version":2`, 1), ErrVersion},
+	"newer, other form": {`{"version":2,"key":["k"],"state":7}`, ErrVersion},
+}
+
+func TestFile_BadRecordIsNeverAbsent(t *testing.T) {
+	t.Parallel()
+	_, err := decodeRecord([]byte(wholeRecord))
+	require.NoError(t, err)
+	for name, c := range badRecords {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			f := newFile(t, dir)
+			path := locate(dir, "k").path
+			require.NoError(t, os.WriteFile(path, []byte(c.content), 0o600))
+			good := testBid("good", "a")
+			_, err := f.Acquire(t.Context(), good)
+			require.NoError(t, err)
+
+			ctx, b := t.Context(), testBid("k", "b")
+			for verb, call := range map[string]func() (Record, error){
+				"Acquire":  func() (Record, error) { return f.Acquire(ctx, b) },
+				"Renew":    func() (Record, error) { return f.Renew(ctx, b) },
+				"Settle":   func() (Record, error) { return f.Settle(ctx, b, testSuccess) },
+				"Release":  func() (Record, error) { return f.Release(ctx, b) },
+				"Takeover": func() (Record, error) { return f.Takeover(ctx, b, Record{}) },
+				"Resolve": func() (Record, error) {
+					return f.Resolve(ctx, "k", Record{}, Resolution{ID: "1", To: Failed, By: ByOperator, TTL: time.Hour})
+				},
+				"Load": func() (Record, error) { return f.Load(ctx, "k") },
+			} {
+				_, err := call()
+				require.ErrorIs(t, err, c.want, verb)
+				require.ErrorContains(t, err, path, verb)
+			}
+			require.Empty(t, f.unsure)
+			after, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.Equal(t, c.content, string(after))
+
+			var errs, records int
+			for r, err := range f.List(ctx, Query{}) {
+				if err != nil {
+					require.ErrorIs(t, err, c.want)
+					errs++
+					continue
+				}
+				require.Equal(t, "good", r.Key)
+				records++
+			}
+			require.Equal(t, []int{1, 1}, []int{errs, records})
+		})
+	}
+}
+
+const recordForm = `{
+  "version": 1,
+  "key": "v1/default/order-7/ChargeCard/1",
+  "state": "succeeded",
+  "owner": "n2",
+  "fence": 1772366400123456,
+  "revision": 4,
+  "claimed": "2026-03-01T12:00:00.123456789Z",
+  "settled": "2026-03-01T12:00:01.123456789Z",
+  "expires": "2026-03-01T13:00:00.123456789Z",
+  "origin": "taken",
+  "info": {
+    "activity": "ChargeCard",
+    "input": "sha",
+    "holder": {
+      "namespace": "default",
+      "workflow_id": "order-7",
+      "attempt": 2
+    }
+  },
+  "outcome": {
+    "state": "succeeded",
+    "data": "PDQyPg==",
+    "context": "json"
+  },
+  "history": [
+    {
+      "what": "taken_over",
+      "at": "2026-03-01T12:00:00.123456789Z",
+      "from": "in_doubt",
+      "owner": "n1",
+      "fence": 7
+    }
+  ]
+}
+`
+
+// What programs have written stays readable.
+func TestFile_RecordForm(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+	r := Record{
+		Key: "v1/default/order-7/ChargeCard/1", State: Succeeded, Owner: "n2", Fence: 1772366400123456, Revision: 4,
+		Claimed: at, Settled: at.Add(time.Second), Expires: at.Add(time.Hour), Origin: Taken,
+		Info:    Info{Activity: "ChargeCard", Input: "sha", Holder: Holder{Namespace: "default", WorkflowID: "order-7", Attempt: 2}},
+		Outcome: Outcome{State: Succeeded, Data: []byte("<42>"), Context: "json"},
+		History: []Event{{What: EventTakenOver, At: at, From: InDoubt, Owner: "n1", Fence: 7}},
+	}
+	data, err := encodeRecord(r)
+	require.NoError(t, err)
+	require.Equal(t, strings.Split(recordForm, "\n"), strings.Split(string(data), "\n"))
+	decoded, err := decodeRecord(data)
+	require.NoError(t, err)
+	require.Equal(t, r, decoded)
+
+	require.Equal(t, "/d/82/8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a.json", locate("/d", "k").path)
+}
+
+func FuzzFile_Record(f *testing.F) {
+	for _, r := range []Record{
+		{Key: "k", State: Running, Owner: "a", Fence: 1, Revision: 1},
+		{Key: "\xff", State: Succeeded, Owner: "a", Fence: 1, Revision: 2, Outcome: testSuccess, Kept: &testSuccess},
+	} {
+		data, err := encodeRecord(r)
+		require.NoError(f, err)
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := decodeRecord(data)
+		if err != nil {
+			require.True(t, errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion), "%v", err)
+			return
+		}
+		again, err := encodeRecord(r)
+		require.NoError(t, err)
+		r2, err := decodeRecord(again)
+		require.NoError(t, err)
+		once, err := encodeRecord(r2)
+		require.NoError(t, err)
+		require.Equal(t, string(again), string(once))
+	})
+}
