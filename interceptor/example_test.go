@@ -2,7 +2,9 @@ package interceptor_test
 
 import (
 	"context"
+	"crypto/rand"
 	"log"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.temporal.io/sdk/client"
@@ -12,6 +14,7 @@ import (
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/telemetry"
 )
 
 type Charge struct {
@@ -60,7 +63,10 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatalln(err)
 	}
-	guard, err := interceptor.New(s, interceptor.Options{Activities: Guarded(payments)})
+	guard, err := interceptor.New(s, interceptor.Options{
+		Activities: Guarded(payments),
+		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})}, // spans, metrics, warnings
+	})
 	if err != nil {
 		log.Fatalln(err)
 	}
@@ -74,5 +80,27 @@ func ExampleNew() {
 	c.Close()
 	if err != nil {
 		log.Fatalln(err)
+	}
+}
+
+// An operator decides about a key in doubt, which an error, a log line or a span
+// named by its digest.
+func Example_resolve() {
+	ctx, digest := context.Background(), "b4b653605d0cd823"
+	s, err := store.NewFile("/var/lib/atmostonce", store.FileOptions{})
+	if err != nil {
+		log.Fatalln(err)
+	}
+	for r, err := range s.List(ctx, store.Query{State: store.InDoubt, Activity: "ChargeCard"}) {
+		if err != nil || keys.Downstream(r.Key)[:16] != digest {
+			continue
+		}
+		_, err = s.Resolve(ctx, r.Key, r, store.Resolution{
+			ID: rand.Text(), To: store.Tombstone, By: store.ByOperator,
+			Why: "asked the provider: order 7 was not charged", TTL: 30 * 24 * time.Hour,
+		})
+		if err != nil { // such as store.ErrMoved: the owner came back meanwhile
+			log.Fatalln(err)
+		}
 	}
 }

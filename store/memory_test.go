@@ -116,8 +116,9 @@ func TestMemory_Clear(t *testing.T) {
 		require.NoError(t, err)
 	}
 	m.Clear()
-	for range m.List(t.Context(), store.Query{}) {
-		require.Fail(t, "a cleared store lists a record")
+	for r, err := range m.List(t.Context(), store.Query{}) {
+		require.NoError(t, err)
+		require.Fail(t, "a cleared store lists a record", "%+v", r)
 	}
 	for _, key := range []string{"1", "2", "3"} {
 		r, err := m.Acquire(t.Context(), memoryBid(key, "b"))

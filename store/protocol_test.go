@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,11 +95,11 @@ func (w *world) call(name string, verb func(*Record) (bool, error)) error {
 	_, errAgain := verb(&again)
 	same := equal(before, *r)
 	switch {
-	case err != nil && err != ErrConflict && !same:
+	case err != nil && !errors.Is(err, ErrConflict) && !same:
 		w.violated("%s was refused with %v and changed the record", name, err)
 	case !same && r.Revision <= before.Revision:
 		w.violated("%s wrote and left the revision at %d", name, r.Revision)
-	case err != errAgain:
+	case !errors.Is(err, errAgain):
 		w.violated("%s answered %v, and repeated %v", name, err, errAgain)
 	case name != "renew" && !equal(*r, again):
 		w.violated("%s, repeated, changed the record from %+v to %+v", name, *r, again)
@@ -160,7 +161,7 @@ func (w *world) settle(i int, state State) {
 	err := w.call("settle", func(r *Record) (bool, error) {
 		return r.settle(b, Outcome{State: state, Context: nonce(i)}, w.now())
 	})
-	if err == nil || err == ErrConflict {
+	if err == nil || errors.Is(err, ErrConflict) {
 		a.heard[slices.Index(outcomesOf[:], state)] = true
 		a.over = true
 		w.success = w.success || state == Succeeded
@@ -405,11 +406,11 @@ func search(t *testing.T, rules *rules) {
 			next := &copied
 			step(next)
 			calls++
-			if key := next.key(); next.broken == "" && seen[key] {
+			key := next.key()
+			if next.broken == "" && seen[key] {
 				return
-			} else {
-				seen[key] = true
 			}
+			seen[key] = true
 			next.check()
 			nodes = append(nodes, node{next, at, name})
 			if next.broken == "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-func TestRedis_Format(t *testing.T) {
+func TestRedis_Format(t *testing.T) { //nolint:tparallel // its steps share one record
 	t.Parallel()
 	ctx, client := t.Context(), dialRedis(t, startRedis(t))
 	s := newRedis(t, client)

@@ -13,8 +13,8 @@ var remedies = map[string]string{
 	interceptor.Conflict:     "two runs had the effect; compare with the callee",
 	interceptor.LeaseLost:    "another call may run beside this one; compare with the callee, and raise Lease if the store was only slow",
 	interceptor.OneAttempt:   "no retry can clear what ends in doubt; allow more attempts",
-	interceptor.OtherRun:     "equal calls of all runs of a workflow ID are one effect under this scope; if each run means its own, use keys.PerRun",
-	interceptor.SameRun:      "two equal calls in one run are one effect under this scope; if both are meant, use keys.PerCall or a Key",
+	interceptor.OtherRun:     "equal calls of all runs of a workflow ID are one effect under this scope; if each run means its own, use keys.PerRun; a reset then has the effect again",
+	interceptor.SameRun:      "two equal calls in one run are one effect under this scope; if both are meant, use a Key, or keys.PerCall: a reset then has the effect again",
 	interceptor.SettleFailed: "the outcome is not recorded, so the key goes in doubt; find out at the callee, then resolve it",
 	interceptor.StoreLost:    "the store had forgotten the claim; check its durability and eviction",
 }
@@ -25,7 +25,7 @@ func (o *OTel) warn(ctx context.Context, e interceptor.Event) {
 	if !sdkactivity.IsActivity(ctx) {
 		return
 	}
-	what, remedy := "in_doubt", "nobody knows whether the effect took place; find out at the callee, then resolve the key"
+	what, remedy := "in_doubt", "nobody knows whether the effect took place; find out at the callee, then resolve the key with Store.Resolve"
 	if e.Kind == interceptor.Notice {
 		what, remedy = e.Notice, remedies[e.Notice]
 	}
