@@ -80,8 +80,13 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 		now = c.settle(ctx, bid, l, store.Outcome{State: store.InDoubt})
 		return c.doubtful(bid, now, err)
 	}
-	if now.State == store.Succeeded {
-		return c.ran(c.replay(ctx, now)) // an earlier run turned out to have succeeded
+	switch now.State {
+	case store.Succeeded: // an earlier run's, as it turned out
+		return c.ran(c.replay(ctx, now))
+	case store.InDoubt:
+		return c.doubtful(bid, now, err)
+	case store.Running, store.Pending: // a successor's: its end decides
+		return c.ran(c.fail(refusal{reason: once.InFlight, record: now, retryable: true, delay: minRetry, cause: err}))
 	}
 	c.report.Err = err
 	return nil, err
@@ -140,6 +145,9 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 	c.life.background(func(stop context.Context) {
 		defer l.end()
 		r, err := c.persist(detached, stop, write)
+		if d := (*definiteError)(nil); errors.As(err, &d) {
+			r = d.record
+		}
 		c.noteWrite(detached, r, err)
 		landed <- r
 	})
@@ -195,9 +203,6 @@ func (e *definiteError) Error() string { return e.err.Error() }
 func (e *definiteError) Unwrap() error { return e.err }
 
 func (c *call) noteWrite(ctx context.Context, r store.Record, err error) {
-	if d := (*definiteError)(nil); errors.As(err, &d) {
-		r = d.record
-	}
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		c.notice(ctx, Conflict, r, err)

@@ -350,6 +350,53 @@ func TestReleaseThatFindsAnEarlierSuccess_ReplaysIt(t *testing.T) {
 	require.Equal(t, "first", got.ID)
 }
 
+func TestCleanErrorOfASupersededRun_IsNotTheLastWord(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{})
+	started, fail, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() { // A
+		_, err := execute(t, g, func(context.Context, charge) (receipt, error) {
+			close(started)
+			<-fail
+			return receipt{}, errors.New("declined")
+		}, order(7))
+		done <- err
+	}()
+	<-started
+	s.Clear()
+	finish := running(t, g, order(7)) // B runs because the store forgot A
+	close(fail)
+	err := <-done
+	requireReason(t, err, once.InFlight, true)
+	require.ErrorContains(t, err, "declined")
+	_, err = finish()
+	require.NoError(t, err)
+}
+
+func TestReconcile_ASlowAnswerDoesNotCutItsBodyOff(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{InDoubt: once.Reconcile(func(ctx context.Context, in charge) (receipt, error) {
+		select { // longer than the lease
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		return receipt{}, once.ErrNotDone
+	})})
+	inDoubt(t, s, g)
+	got, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+		select { // several checks of the lease
+		case <-time.After(20 * time.Millisecond):
+			return receipt{ID: "r"}, nil
+		case <-ctx.Done():
+			return receipt{}, context.Cause(ctx)
+		}
+	}, order(7))
+	require.NoError(t, err)
+	require.Equal(t, "r", got.ID)
+}
+
 type panicking struct{ ends bool }
 
 func (p panicking) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {

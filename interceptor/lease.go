@@ -38,6 +38,7 @@ func (c *call) keepAlive(ctx context.Context, bid store.Bid, sent time.Time) (co
 	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l := &lease{stop: stop, done: make(chan struct{})}
 	r := &renewal{call: c, bid: bid, cancelBody: cancelBody, acked: sent}
+	r.checkLease(rctx) // the process may have been suspended since the grant
 	go func() {
 		defer close(l.done)
 		defer cancelBody(nil)

@@ -75,7 +75,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 			r, d, why = c.takeOver(ctx, &bid, r)
 		case ask:
 			c.report.Earlier = withoutOutcome(r)
-			r, d, why = c.ask(ctx, &bid, r)
+			r, d, why = c.ask(ctx, &bid, r, &sent)
 		}
 		c.report.Record = withoutOutcome(r)
 		switch d.do {
@@ -103,7 +103,7 @@ func (c *call) look(ctx context.Context, bid *store.Bid) (store.Record, error) {
 	}
 	r, err := c.guard.store.Acquire(ctx, *bid)
 	if errors.Is(err, store.ErrSuperseded) {
-		bid.Owner = rand.Text() // a nonce that was given up; look again with another
+		bid.Owner = rand.Text() // the nonce is spent; the next look takes another
 		return r, nil
 	}
 	return r, c.doubtBid(ctx, bid, err)
@@ -171,8 +171,9 @@ func (c *call) takeOver(ctx context.Context, bid *store.Bid, from store.Record) 
 
 // ask lets the policy's function find out what happened, and acts on its answer
 // at once: the answer is about the record that was read before.
-func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record) (store.Record, decision, error) {
+func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record, sent *time.Time) (store.Record, decision, error) {
 	result, err := c.find(ctx)
+	*sent = time.Now() // the claim that may follow is not as old as the question
 	c.notice(ctx, Reconciled, from, err)
 	s := c.situation(from, bid.Owner)
 	switch {

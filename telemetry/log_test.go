@@ -21,7 +21,7 @@ func TestLog_WarnsOfASecondEqualCallInARun(t *testing.T) {
 	require.NoError(t, b.call(done, charge{Order: "7"}))
 	warned := b.lines.containing("WARN atmostonce: same_run")
 	require.Len(t, warned, 1)
-	require.Contains(t, warned[0], "if both are meant, use keys.PerCall or a Key")
+	require.Contains(t, warned[0], "if both are meant, use a Key, or keys.PerCall")
 	require.Contains(t, warned[0], "HolderWorkflowID default-test-workflow-id")
 	require.Contains(t, warned[0], "KeyDigest "+attributes(b.span(t, "atmostonce.execute ChargeCard"))["atmostonce.key.digest"].(string))
 }
