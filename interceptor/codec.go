@@ -138,7 +138,8 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 		if err := proto.Unmarshal(o.Data, f); err != nil {
 			return nil, nil, fmt.Errorf("failure: %w", err)
 		}
-		if where != c.where {
+		// The SDK's own failure converter encodes alike for every workflow.
+		if _, bound := c.failure.(converter.FailureConverterWithSerializationContext); bound && where != c.where {
 			if err := c.transcodeFailure(f, where); err != nil {
 				return nil, nil, fmt.Errorf("failure: %w", err)
 			}
