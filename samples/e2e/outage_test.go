@@ -27,7 +27,7 @@ func TestStoreDown_BeforeTheBodyNothingRuns(t *testing.T) {
 	err := s.held(run, once.StoreDown)
 	require.False(t, nonRetryable(err))
 	require.False(t, once.MayHaveHappened(err))
-	require.ErrorContains(t, err, "was not run: Temporal tries again in 1s")
+	require.ErrorContains(t, err, "was not run: Temporal tries again in 5s")
 	require.ErrorContains(t, err, errCutOff.Error())
 	s.eventually(func() bool { return cut.fired("acquire") > 1 }, "another attempt asks the store")
 	s.count(0, charged)
