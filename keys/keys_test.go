@@ -109,6 +109,7 @@ func TestDigest_OtherInput(t *testing.T) {
 		"two": json(`1`, `2`), "one array": json(`[1,2]`), "swapped": json(`2`, `1`), "joined": json(`12`),
 		"id": json(`{"id":1234567890123456789}`), "id - 1": json(`{"id":1234567890123456788}`),
 		"repeated name": json(`{"a":1,"a":2}`), "last value": json(`{"a":2}`), "first value": json(`{"a":1}`),
+		"repeated apart": json(`{"a":1,"b":0,"a":2}`), "repeated together": json(`{"a":1,"a":2,"b":0}`),
 		"lone surrogate": json(`"\ud800"`), "another": json(`"\ud801"`), "replacement": json(`"\ufffd"`),
 		"not JSON": json(`{`), "empty": json(``), "binary": {{Encoding: "binary/plain", Data: []byte(`5`)}},
 		"proto": {{Encoding: "json/protobuf", Data: []byte(`5`)}},
