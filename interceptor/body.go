@@ -183,9 +183,9 @@ func (c *call) persist(ctx, stop context.Context, write func(context.Context) (s
 	interval := backoff.NewExponentialBackOff()
 	interval.InitialInterval, interval.MaxInterval = 50*time.Millisecond, 5*time.Second
 	return backoff.Retry(ctx, func() (store.Record, error) {
-		once, cancel := context.WithTimeout(ctx, storeTimeout)
+		try, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		r, err := write(once)
+		r, err := write(try)
 		if err != nil && definite(err) && !errors.Is(err, store.ErrFull) {
 			return r, backoff.Permanent(&definiteError{r, err})
 		}

@@ -187,12 +187,12 @@ func TestGuard_DuplicateOfARunningCall(t *testing.T) {
 			}()
 		}
 		for range 3 {
-			<-waits.begun
+			receive(t, waits.begun)
 		}
 		_, err := finish()
 		require.NoError(t, err)
 		for range 3 {
-			require.Equal(t, receipt{ID: "first"}, <-got)
+			require.Equal(t, receipt{ID: "first"}, receive(t, got))
 		}
 	})
 	t.Cleanup(func() { require.Empty(t, p.charges) })

@@ -103,6 +103,17 @@ func startError(t *testing.T, g *interceptor.Guard, register func(worker.Registr
 	return w.Start()
 }
 
+// receive waits for what must come soon.
+func receive[T any](t *testing.T, from <-chan T) (got T) {
+	t.Helper()
+	select {
+	case got = <-from:
+	case <-time.After(soon):
+		require.Fail(t, "nothing came")
+	}
+	return got
+}
+
 var quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 
 const soon = 20 * time.Second

@@ -1,0 +1,116 @@
+package interceptor_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// slow starts a call whose body ends when its context does, and returns the
+// cause.
+func slow(t *testing.T, g *interceptor.Guard) (started chan struct{}, cause chan error) {
+	t.Helper()
+	started, cause = make(chan struct{}), make(chan error, 1)
+	go func() {
+		_, _ = execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+			close(started)
+			<-ctx.Done()
+			cause <- context.Cause(ctx)
+			return receipt{}, ctx.Err()
+		}, order(7))
+	}()
+	return started, cause
+}
+
+func TestLease_IsRenewedWhileTheBodyRuns(t *testing.T) {
+	t.Parallel()
+	s, p := newFaulty(), &payments{}
+	g := guarded(t, s, once.Policy{InDoubt: once.Fail})
+	finish := running(t, g, order(7))
+	first := only(t, s)
+	require.Eventually(t, func() bool { return only(t, s).LeaseEnd.After(first.LeaseEnd.Add(first.LeaseEnd.Sub(first.Claimed))) }, soon, time.Millisecond)
+	_, err := execute(t, g, p.ChargeCard, order(7))
+	requireReason(t, err, once.InFlight, true)
+	_, err = finish()
+	require.NoError(t, err)
+}
+
+func TestLease_OwnClockCutsTheBodyOffWhereOthersMayTakeOver(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []once.DoubtPolicy{once.Rerun, once.Resume, once.Reconcile(findCharge)} {
+		s := newFaulty()
+		g := guarded(t, s, once.Policy{InDoubt: policy})
+		s.set("renew", fault{times: always})
+		started, cause := slow(t, g)
+		receive(t, started)
+		require.ErrorContains(t, receive(t, cause), "could not be renewed in time")
+		require.NotZero(t, s.count("renew"))
+	}
+}
+
+func TestLease_ABlipDoesNotCancelWhereNobodyTakesOver(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []once.DoubtPolicy{once.Hold, once.HoldFor(time.Hour), once.Fail} {
+		s := newFaulty()
+		g := guarded(t, s, once.Policy{InDoubt: policy})
+		s.set("renew", fault{times: 8}) // more than two leases
+		started, cause := slow(t, g)
+		receive(t, started)
+		require.Eventually(t, func() bool { return s.count("renew") == 8 }, soon, time.Millisecond)
+		_, err := execute(t, g, (&payments{}).ChargeCard, order(7)) // marks the doubt if the lease is over
+		require.Error(t, err)
+		require.Eventually(t, func() bool { return only(t, s).State == store.Running }, soon, time.Millisecond,
+			"a renewal takes the doubt back")
+		select {
+		case err := <-cause:
+			require.Fail(t, "canceled", "%v", err)
+		default:
+		}
+		resolve(t, s, store.Tombstone) // now it is superseded
+		require.ErrorContains(t, receive(t, cause), "another call has taken over")
+	}
+}
+
+// resolve decides as an operator does, by force.
+func resolve(t *testing.T, s store.Store, to store.State) {
+	t.Helper()
+	var err error
+	for range 10 { // a renewal may come in between
+		r := only(t, s)
+		if _, err = s.Resolve(t.Context(), r.Key, r, store.Resolution{
+			ID: t.Name(), To: to, By: store.ByOperator, Why: "test", TTL: time.Hour, Force: true,
+		}); err == nil {
+			return
+		}
+	}
+	require.NoError(t, err)
+}
+
+func TestReconcile_ASlowAnswerDoesNotCutItsBodyOff(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{InDoubt: once.Reconcile(func(ctx context.Context, in charge) (receipt, error) {
+		select { // longer than the lease
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		return receipt{}, once.ErrNotDone
+	})})
+	inDoubt(t, s, g)
+	got, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+		select { // several checks of the lease
+		case <-time.After(20 * time.Millisecond):
+			return receipt{ID: "r"}, nil
+		case <-ctx.Done():
+			return receipt{}, context.Cause(ctx)
+		}
+	}, order(7))
+	require.NoError(t, err)
+	require.Equal(t, "r", got.ID)
+}
