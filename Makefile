@@ -10,7 +10,7 @@ LINTER   := $(BIN)/golangci-lint-$(shell sed -n 's|.*golangci/golangci-lint/v2 v
 
 .PHONY: help
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## charge 20 orders without and 20 with the guard, on a real server (STORE=file or redis)
@@ -26,6 +26,12 @@ test: ## run every test with the race detector; a skipped test is a failure
 		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
 		(cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m -v ./... 2>&1) | awk -f tools/summary.awk || exit 1; \
 	done
+
+.PHONY: histories
+histories: ## check that 2,000 histories of concurrent calls to each store are linearizable
+	@tools/need redis-server
+	@go test ./store -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
+		{ grep -vE '^ *(===|--- PASS)' || true; }
 
 .PHONY: lint
 lint: $(LINTER) ## check format, vet and style

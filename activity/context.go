@@ -19,6 +19,11 @@ type Claim struct {
 	// Takeover says that an earlier run may have had its effect: this one was
 	// started by Resume or Rerun.
 	Takeover bool
+	// Token returns what Guard.Complete needs to know of this call. An activity
+	// that returns ErrResultPending hands it to whoever will report the end, in
+	// place of Temporal's task token. It is text, and tells what the record tells:
+	// the key in plain text, say. Nil outside of a guarded worker.
+	Token func() string
 }
 
 type claimKey struct{}

@@ -30,7 +30,9 @@ type Policy struct {
 	// keys.Any asks for nothing. It is never asked of a retry.
 	Match keys.Func
 	// Scope says how far Key reaches. Defaults to keys.PerWorkflow; it must be
-	// said where Key is.
+	// said where Key is. keys.PerRun and keys.PerCall know a call after a reset
+	// where the guard, or interceptor.Workflows, is on the worker that runs the
+	// workflow.
 	Scope keys.Scope
 	// OnDuplicate says what a call gets while another one is running. Defaults
 	// to Return.
@@ -119,7 +121,7 @@ const (
 	Return DuplicatePolicy = iota + 1
 	// Reject fails another call for good with a Duplicate error, whether the
 	// first is running or settled. A retry of the same call is treated as by
-	// Return.
+	// Return, and so is the call after a reset where it has the guard's header.
 	Reject
 	// Wait holds the slot, heartbeating, until the outcome is there. What does
 	// not fit into the attempt is answered as by Return.
@@ -212,6 +214,13 @@ var (
 	// Resume lets a retry of the same call run the activity again, to go on
 	// from its heartbeat details. Other calls, resets and local activities hold.
 	// For long activities that checkpoint.
+	//
+	// What was done after the last checkpoint is done again. The SDK holds
+	// heartbeats back for up to four fifths of the heartbeat timeout, a killed
+	// worker loses those: set worker.Options.MaxHeartbeatThrottleInterval, or ask
+	// the callee what it has whenever Claim.Takeover is set. With OnFailure Unlock
+	// an error in the middle means that nothing happened; Doubt is what a job of
+	// many effects means.
 	Resume = DoubtPolicy{kind: resume}
 	// Rerun runs the activity again. The effect may then happen twice: at least
 	// once, as without a guard.

@@ -3,6 +3,7 @@ package interceptor
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -26,7 +27,8 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 	bid.Began = true
 	c.report.Kind, c.report.Takeover, c.report.Record = Execute, r.Origin == store.Taken, withoutOutcome(r)
 	bctx, l := c.keepAlive(ctx, bid, sent)
-	bctx = once.NewContext(bctx, once.Claim{Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken})
+	bctx = once.NewContext(bctx, once.Claim{Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
+		Token: func() string { return c.token(bid, r.Origin) }})
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
@@ -55,13 +57,7 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 		c.settle(ctx, bid, l, store.Outcome{State: store.Pending})
 		return nil, err
 	}
-	verdict, final := c.policy.OnFailure.Decide(err)
-	if !final && (bctx.Err() != nil || ambiguous(err) || errors.Is(err, sdkactivity.ErrResultPending)) {
-		verdict = once.Doubt
-	}
-	if verdict == once.Lock && r.Origin == store.Taken {
-		verdict = once.Doubt // it cannot speak for the runs before it
-	}
+	verdict := c.verdict(err, r.Origin, bctx.Err() != nil)
 	err = once.Plain(err)
 	var now store.Record
 	switch verdict {
@@ -92,6 +88,19 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 	return nil, err
 }
 
+// verdict is what err says about the effect of a claim of that origin; over
+// says that err came after the attempt was over.
+func (c *call) verdict(err error, origin store.Origin, over bool) once.FailurePolicy {
+	verdict, final := c.policy.OnFailure.Decide(err)
+	if !final && (over || ambiguous(err) || errors.Is(err, sdkactivity.ErrResultPending)) {
+		return once.Doubt
+	}
+	if verdict == once.Lock && origin == store.Taken {
+		return once.Doubt // it cannot speak for the runs before it
+	}
+	return verdict
+}
+
 // doubtful answers for a body after which the effect is in doubt.
 func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, error) {
 	if now.State == store.Succeeded {
@@ -102,7 +111,7 @@ func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, erro
 	}
 	s := c.situation(now, bid.Owner)
 	delay := s.settleDelay
-	if !c.policy.InDoubt.TakesOver() {
+	if p := c.policy.InDoubt; !p.TakesOver() && p != once.Fail {
 		delay = max(delay, s.holdRetry)
 	}
 	d := s.refuseRetryably(once.InDoubt, delay)
@@ -142,9 +151,14 @@ func (c *call) release(ctx context.Context, bid store.Bid, l *lease) store.Recor
 func (c *call) commit(ctx context.Context, l *lease, write func(context.Context) (store.Record, error)) store.Record {
 	landed := make(chan store.Record, 1)
 	detached := context.WithoutCancel(ctx)
+	var why atomic.Pointer[error]
 	c.life.background(func(stop context.Context) {
 		defer l.end()
-		r, err := c.persist(detached, stop, write)
+		r, err := c.persist(detached, stop, func(ctx context.Context) (store.Record, error) {
+			r, err := write(ctx)
+			why.Store(&err)
+			return r, err
+		})
 		if d := (*definiteError)(nil); errors.As(err, &d) {
 			r = d.record
 		}
@@ -165,7 +179,11 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 				return r
 			default:
 			}
-			c.notice(detached, SettleDelayed, store.Record{}, nil)
+			var err error
+			if last := why.Load(); last != nil {
+				err = *last
+			}
+			c.notice(detached, SettleDelayed, store.Record{}, err)
 			return store.Record{}
 		case <-tick:
 			if ctx.Err() == nil {

@@ -27,6 +27,9 @@ type call struct {
 	beat   *heartbeat
 	stop   <-chan struct{} // the SDK's sign that the worker stops
 
+	header    callHeader // zero without
+	headerErr error      // why it could not be used
+
 	key        string
 	digest     string // of key, for people
 	downstream string // of key, for the callee
@@ -72,22 +75,32 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 	if c.input, err = c.codec.digest(wire, args); err != nil {
 		return c, fmt.Errorf("%w: %w", errInput, err)
 	}
+	c.input = c.guard.hide(c.input)
+	if info.WorkflowExecution.ID != "" {
+		c.header, c.headerErr = readHeader(ctx)
+	}
 	k := keys.Call{
 		Namespace: info.Namespace, TaskQueue: info.TaskQueue,
 		WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
 		ActivityID: info.ActivityID, ActivityRunID: info.ActivityRunID, Scheduled: info.ScheduledTime,
 		Activity: info.ActivityType.Name, Args: args, Input: c.input,
+		OriginalRunID: c.header.OriginalRunID, FirstRunID: c.header.FirstRunID, Occurrence: c.header.Occurrence,
 	}
 	if m.KeyName != "" {
 		k.Activity = m.KeyName
 	}
-	if info.IsLocalActivity && c.policy.Scope == keys.PerCall {
-		return c, errLocalPerCall
+	if info.IsLocalActivity && c.policy.Scope == keys.PerCall && !c.header.found() {
+		return c, errors.Join(errLocalPerCall, c.headerErr)
 	}
 	if c.match, err = c.policy.Match.Part(k); err != nil {
 		return c, fmt.Errorf("Match: %v", err) //nolint:errorlint // ErrSkip is for Key alone
 	}
-	if c.key, err = keys.Make(c.policy.Scope, c.policy.Key, k); err != nil {
+	c.match = c.guard.hide(c.match)
+	key := c.policy.Key
+	if !key.IsZero() && !key.IsHash() { // the input is hidden already
+		key = c.guard.hidden(key)
+	}
+	if c.key, err = keys.Make(c.policy.Scope, key, k); err != nil {
 		return c, err
 	}
 	c.downstream = keys.Downstream(c.key)
@@ -111,7 +124,7 @@ func showInput(args []any) {
 }
 
 var (
-	errLocalPerCall = errors.New("scope PerCall cannot tell the retries of a local activity from other calls: use PerWorkflow or PerRun")
+	errLocalPerCall = errors.New("scope PerCall cannot tell the retries of a local activity from other calls without the guard's header: list the guard, or interceptor.Workflows, on the worker that runs the workflow")
 	errInput        = errors.New("the input cannot be read")
 )
 
@@ -126,6 +139,7 @@ func (c *call) bid(traceparent string) store.Bid {
 				Namespace: c.info.Namespace, WorkflowID: c.info.WorkflowExecution.ID, RunID: c.info.WorkflowExecution.RunID,
 				ActivityID: c.info.ActivityID, ActivityRunID: c.info.ActivityRunID, Local: c.info.IsLocalActivity,
 				Scheduled: c.info.ScheduledTime.UTC(), Attempt: c.info.Attempt, Worker: c.worker.name,
+				OriginalRunID: c.header.OriginalRunID, Occurrence: c.header.Occurrence,
 			},
 		},
 	}
@@ -172,17 +186,45 @@ func (c *call) isRetryOf(r store.Record) bool {
 	h := r.Info.Holder
 	if h.Local && c.info.IsLocalActivity {
 		// Neither its ID nor its time of scheduling survives the worker.
+		numbered := c.header.found() && h.Occurrence > 0
 		return h.Namespace == c.info.Namespace && h.RunID == c.info.WorkflowExecution.RunID &&
-			r.Info.Activity == c.info.ActivityType.Name && r.Info.Input == c.input
+			r.Info.Activity == c.info.ActivityType.Name && r.Info.Input == c.input &&
+			(!numbered || h.Occurrence == c.header.Occurrence)
 	}
 	return h.Namespace == c.info.Namespace && h.RunID == c.info.WorkflowExecution.RunID &&
 		h.ActivityRunID == c.info.ActivityRunID && h.ActivityID == c.info.ActivityID &&
 		h.Local == c.info.IsLocalActivity && h.Scheduled.Equal(c.info.ScheduledTime)
 }
 
+// isSameCall reports whether r's owner was an attempt of this call, in this run
+// or before a reset of it. The occurrence alone does not tell: calls of each
+// input are counted apart.
+func (c *call) isSameCall(r store.Record) bool {
+	h := r.Info.Holder
+	return c.isRetryOf(r) || c.header.found() && h.Namespace == c.info.Namespace &&
+		h.OriginalRunID == c.header.OriginalRunID && h.Occurrence == c.header.Occurrence &&
+		r.Info.Activity == c.info.ActivityType.Name && r.Info.Input == c.input
+}
+
+// isSameRun reports whether r's owner belongs to this run, or to a run that this
+// one is a reset of.
+func (c *call) isSameRun(r store.Record) bool {
+	h := r.Info.Holder
+	return h.RunID == c.info.WorkflowExecution.RunID ||
+		c.header.found() && h.OriginalRunID == c.header.OriginalRunID
+}
+
+// lacksHeader reports whether this is the first attempt of a call that a reset
+// would give another key.
+func (c *call) lacksHeader() bool {
+	scoped := c.policy.Scope == keys.PerRun || c.policy.Scope == keys.PerCall
+	return scoped && c.info.WorkflowExecution.ID != "" && c.info.Attempt <= 1 && !c.header.found()
+}
+
 func (c *call) situation(r store.Record, nonce string) situation {
 	s := situation{
-		policy: c.policy, record: r, nonce: nonce, sameCall: c.isRetryOf(r), match: c.match, local: c.info.IsLocalActivity,
+		policy: c.policy, record: r, nonce: nonce, match: c.match, local: c.info.IsLocalActivity,
+		retry: c.isRetryOf(r), sameCall: c.isSameCall(r),
 		settleDelay: c.guard.options.SettleDelay, holdRetry: c.guard.options.HoldRetry,
 		timeLeft: time.Until(c.deadline), scheduleLeft: c.scheduleLeft(),
 		last: c.lastAttempt(), stopping: c.stopping(),

@@ -12,7 +12,8 @@ type situation struct {
 	policy      once.Policy
 	record      store.Record
 	nonce       string // of this call's claim
-	sameCall    bool   // the record's owner was an attempt of this very call
+	retry       bool   // the record's owner was an earlier attempt of this very call
+	sameCall    bool   // so it was, or this call is that one after a reset of its workflow
 	match       string // what a duplicate must agree on
 	local       bool
 	settleDelay time.Duration
@@ -61,7 +62,7 @@ func decide(s situation) decision {
 	case r.State == store.Absent, r.State == store.Tombstone:
 		// Free, but not claimed: the guard does not claim when it is late.
 		return s.comeBack(once.InFlight, minRetry)
-	case !s.sameCall && r.Info.Match != s.match:
+	case !s.retry && r.Info.Match != s.match:
 		return decision{do: refuse, reason: once.Mismatch}
 	case !s.sameCall && s.policy.OnDuplicate == once.Reject && r.State != store.InDoubt:
 		return decision{do: refuse, reason: once.Duplicate}
@@ -103,7 +104,7 @@ func (s situation) inDoubt(since time.Duration) decision {
 		return decision{do: refuse, reason: once.InDoubt}
 	case limited:
 		return s.refuseRetryably(once.InDoubt, min(s.holdRetry, held-since))
-	case !p.TakesOver(), p == once.Resume && (!s.sameCall || s.local):
+	case !p.TakesOver(), p == once.Resume && (!s.retry || s.local):
 		return s.refuseRetryably(once.InDoubt, s.holdRetry)
 	case s.late || s.stopping:
 		return s.refuseRetryably(once.InDoubt, minRetry)

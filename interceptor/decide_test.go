@@ -54,7 +54,8 @@ func meets(r store.Record, change ...func(*situation)) situation {
 	return s
 }
 
-func retry(s *situation)    { s.sameCall = true }
+func retry(s *situation)    { s.retry, s.sameCall = true, true }
+func reset(s *situation)    { s.sameCall = true }
 func local(s *situation)    { s.local = true }
 func last(s *situation)     { s.last = true }
 func late(s *situation)     { s.late = true }
@@ -121,6 +122,8 @@ func TestDecide_ClaimMeetsRecord(t *testing.T) {
 			cell{"Return replays to a retry what has " + string(state), meets(inState(state), retry), decision{do: replay}},
 			cell{"Wait replays to another call what has " + string(state), meets(inState(state), on(once.Wait)), decision{do: replay}},
 			cell{"Wait replays to a retry what has " + string(state), meets(inState(state), on(once.Wait), retry), decision{do: replay}},
+			cell{"Return replays to a reset of the call what has " + string(state), meets(inState(state), reset), decision{do: replay}},
+			cell{"Reject replays to a reset of the call what has " + string(state), meets(inState(state), on(once.Reject), reset), decision{do: replay}},
 			cell{"Reject refuses another call what has " + string(state), meets(inState(state), on(once.Reject)), duplicate},
 			cell{"Reject replays to a retry what has " + string(state), meets(inState(state), on(once.Reject), retry), decision{do: replay}},
 			cell{"A stopping worker still replays what has " + string(state), meets(inState(state), stopping, late), decision{do: replay}},
@@ -130,6 +133,8 @@ func TestDecide_ClaimMeetsRecord(t *testing.T) {
 		cell{"Return sends another call away while the owner runs", meets(running), inFlight},
 		cell{"Return sends a retry away while the owner runs", meets(running, retry), inFlight},
 		cell{"Reject sends a retry away while the owner runs", meets(running, on(once.Reject), retry), inFlight},
+		cell{"Reject sends a reset of the call away while the owner runs", meets(running, on(once.Reject), reset), inFlight},
+		cell{"Wait keeps the slot of a reset of the call until its deadline", meets(running, on(once.Wait), reset), wait(time.Minute)},
 		cell{"Reject refuses another call while the owner runs", meets(running, on(once.Reject)), duplicate},
 		cell{"Reject refuses another call on its last attempt too", meets(running, on(once.Reject), last), duplicate},
 		cell{"Wait keeps another call's slot until its deadline", meets(running, on(once.Wait)), wait(time.Minute)},
@@ -157,6 +162,10 @@ func TestDecide_PendingMeetsItsCall(t *testing.T) {
 		cell{"a retry fails under Fail", meets(ended, retry, under(once.Fail)), never(once.InDoubt)},
 		cell{"a retry takes over under Resume", meets(ended, retry, under(once.Resume)), decision{do: takeOver}},
 		cell{"a retry asks under Reconcile", meets(ended, retry, under(once.Reconcile(findNothing))), decision{do: ask}},
+		cell{"a reset of the call lets the settle delay pass", meets(pendingPast(testDelay-time.Second), reset, under(once.Rerun)), later(once.InDoubt, time.Second)},
+		cell{"a reset of the call takes over under Rerun", meets(ended, reset, under(once.Rerun)), decision{do: takeOver}},
+		cell{"a reset of the call holds under Resume", meets(ended, reset, under(once.Resume)), later(once.InDoubt, testHold)},
+		cell{"Reject lets a reset of the call meet the InDoubt policy", meets(ended, reset, on(once.Reject), under(once.Rerun)), decision{do: takeOver}},
 		cell{"Reject lets a retry meet the InDoubt policy", meets(ended, retry, on(once.Reject), under(once.Rerun)), decision{do: takeOver}},
 	)
 }
@@ -171,6 +180,7 @@ func TestDecide_MismatchComesFirst(t *testing.T) {
 		for _, d := range []once.DuplicatePolicy{once.Return, once.Wait, once.Reject} {
 			check(t,
 				cell{d.String() + " refuses other input for " + name, meets(r, other, on(d), under(once.Rerun)), mismatch},
+				cell{d.String() + " refuses it to a reset of the call too, for " + name, meets(r, other, reset, on(d), under(once.Rerun)), mismatch},
 				cell{d.String() + " refuses it on the last attempt too, for " + name, meets(r, other, on(d), last), mismatch},
 			)
 			asked := decide(meets(r, other, retry, on(d)))
@@ -202,6 +212,8 @@ func TestDecide_InDoubtPolicies(t *testing.T) {
 		check(t,
 			cell{name + " answers a retry", meets(old, under(tc.policy), retry), tc.retry},
 			cell{name + " answers another call", meets(old, under(tc.policy)), tc.other},
+			cell{name + " answers a reset of the call", meets(old, under(tc.policy), reset), tc.other},
+			cell{name + " answers a reset of the call under Reject", meets(old, under(tc.policy), on(once.Reject), reset), tc.other},
 			cell{name + " answers a retry of a local activity", meets(old, under(tc.policy), retry, local), tc.local},
 			cell{name + " answers a retry that is late", meets(old, under(tc.policy), retry, late), tc.late},
 			cell{name + " answers a retry while the worker stops", meets(old, under(tc.policy), retry, stopping), tc.late},
@@ -278,7 +290,7 @@ func TestDecide_DelayFitsTheLeaseAndTheSchedule(t *testing.T) {
 		inState(store.Absent), inState(store.Tombstone), runningFor(time.Minute), inDoubtSince(0), inDoubtSince(time.Hour), pendingPast(0),
 	} {
 		for left := 2 * time.Second; left < time.Minute; left += 500 * time.Millisecond {
-			for _, change := range []func(*situation){retry, late, stopping, last, under(once.HoldFor(time.Minute)), under(once.Rerun), timeLeft(0)} {
+			for _, change := range []func(*situation){retry, reset, late, stopping, last, under(once.HoldFor(time.Minute)), under(once.Rerun), timeLeft(0)} {
 				d := decide(meets(r, scheduleLeft(left), change))
 				if d.do == refuse && d.retryable {
 					require.GreaterOrEqual(t, d.delay, minRetry, "record %s, %v left", r.State, left)
@@ -296,7 +308,7 @@ func TestDecide_NeverActsWithoutAnOwnerOrADoubt(t *testing.T) {
 		runningFor(time.Minute), runningFor(-time.Minute), inDoubtSince(testDelay - 1), pendingPast(testDelay - 1),
 	} {
 		for _, d := range []once.DuplicatePolicy{once.Return, once.Wait, once.Reject} {
-			for _, change := range []func(*situation){retry, local, last, late, stopping, scheduleLeft(0), timeLeft(0)} {
+			for _, change := range []func(*situation){retry, reset, local, last, late, stopping, scheduleLeft(0), timeLeft(0)} {
 				got := decide(meets(r, on(d), under(once.Rerun), change))
 				require.NotContains(t, []action{run, takeOver, ask}, got.do, "record %s, %v", r.State, d)
 			}

@@ -2,12 +2,11 @@ package interceptor_test
 
 import (
 	"context"
-	"crypto/rand"
 	"log"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -85,20 +84,24 @@ func ExampleNew() {
 
 // An operator decides about a key in doubt, which an error, a log line or a span
 // named by its digest.
-func Example_resolve() {
-	ctx, digest := context.Background(), "b4b653605d0cd823"
+func ExampleGuard_Resolve() {
+	ctx, payments := context.Background(), &Payments{}
 	s, err := store.NewFile("/var/lib/atmostonce", store.FileOptions{})
 	if err != nil {
 		log.Fatalln(err)
 	}
-	for r, err := range s.List(ctx, store.Query{State: store.InDoubt, Activity: "ChargeCard"}) {
-		if err != nil || keys.Downstream(r.Key)[:16] != digest {
-			continue
+	guard, err := interceptor.New(s, interceptor.Options{
+		Activities:    Guarded(payments),
+		DataConverter: converter.GetDefaultDataConverter(), // the client's: it encodes the result
+	})
+	if err != nil {
+		log.Fatalln(err)
+	}
+	for r, err := range s.List(ctx, store.Query{State: store.InDoubt, Digest: "b4b653605d0cd823"}) {
+		if err != nil {
+			log.Fatalln(err)
 		}
-		_, err = s.Resolve(ctx, r.Key, r, store.Resolution{
-			ID: rand.Text(), To: store.Tombstone, By: store.ByOperator,
-			Why: "asked the provider: order 7 was not charged", TTL: 30 * 24 * time.Hour,
-		})
+		_, err = guard.Resolve(ctx, r, interceptor.Done(Receipt{ID: "ch_7"}), "found at the provider")
 		if err != nil { // such as store.ErrMoved: the owner came back meanwhile
 			log.Fatalln(err)
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -27,6 +29,21 @@ type Options struct {
 	// Strict refuses to start a worker on which an activity is registered that
 	// is neither marked nor exempt.
 	Strict bool
+
+	// Mode, if not nil, is asked at each call how much to do about its activity:
+	// a switch to try the guard on a running system, and to turn it off. It must
+	// be fast and may be called from any number of goroutines. Defaults to Enforce.
+	Mode func(activity string) Mode
+	// DistrustBefore is when the guard was put on a system that had run without
+	// it. A later attempt of a call that was scheduled before, and that left no
+	// record, may have had its effect: it is in doubt. Zero trusts.
+	DistrustBefore time.Time
+
+	// KeySecret, if set, hides the inputs and what the key functions return behind
+	// an HMAC-SHA256, in keys and records: a plain digest of an input that has few
+	// possible values tells it. At least 16 bytes, the same in every process that
+	// shares the store; another secret makes other keys, and so forgets.
+	KeySecret []byte
 
 	// Lease is how long a running call is presumed alive without a sign of
 	// life; it is renewed every third of that. Stores that see a process die
@@ -78,7 +95,10 @@ type Guard struct {
 
 	mu      sync.Mutex
 	clients int
+	latest  *converters             // of the last client
 	workers map[string]*workerGuard // by worker instance key
+
+	checked atomic.Int64 // when the store was last checked, in ns since 1970
 }
 
 // mark is a Marked activity with its policy complete.
@@ -141,6 +161,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SettleDelay <= o.Lease/3 {
 		errs = append(errs, fmt.Errorf("SettleDelay is %v; it must be greater than %v, a third of Lease, so that a slow owner can renew first", o.SettleDelay, o.Lease/3))
 	}
+	if n := len(o.KeySecret); n > 0 && n < minSecret {
+		errs = append(errs, fmt.Errorf("KeySecret has %d bytes; the least is %d", n, minSecret))
+	}
+	o.KeySecret = slices.Clone(o.KeySecret)
 	if o.MaxOutcome == 0 {
 		o.MaxOutcome = 2 << 20
 	}

@@ -15,10 +15,11 @@ import (
 // call that is late only looks, and changes nothing.
 func (m *model) situation(a *attempt, r store.Record) situation {
 	h := a.bid.Info.Holder
-	c := call{info: sdkactivity.Info{ActivityID: h.ActivityID}}
+	c := call{info: sdkactivity.Info{ActivityID: h.ActivityID}, header: callHeader{OriginalRunID: h.OriginalRunID, Occurrence: h.Occurrence}}
 	c.info.WorkflowExecution.RunID = h.RunID
 	return situation{
-		policy: m.policy, record: r, nonce: a.bid.Owner, sameCall: c.isRetryOf(r), match: a.bid.Info.Match,
+		policy: m.policy, record: r, nonce: a.bid.Owner, match: a.bid.Info.Match,
+		retry: c.isRetryOf(r), sameCall: c.isSameCall(r),
 		settleDelay: modelDelay, holdRetry: maxRetry, timeLeft: time.Hour, scheduleLeft: -1,
 		last: m.made[a.call] == m.most[a.call],
 	}
@@ -50,6 +51,9 @@ func (m *model) obey(a *attempt, r store.Record) {
 		a.phase = claiming
 	case takeOver:
 		a.phase, a.from = taking, r
+		if m.policy.InDoubt == once.Resume && r.Info.Holder.RunID != a.bid.Info.Holder.RunID {
+			m.breaks("call %d goes on with what %s began", a.call, r.Info.Holder.RunID)
+		}
 	case ask:
 		a.phase, a.from = asking, r
 	}

@@ -118,6 +118,7 @@ func TestModel_KeepsThePromiseInEveryOrder(t *testing.T) {
 		for _, r := range []rules{
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Return}, faults: 1},
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Wait}, faults: 2},
+			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Reject}, reset: true, faults: 1},
 		} {
 			r.decide, r.unsure, r.most = decide, retDoubt, [2]int{2, 1}
 			t.Run(fmt.Sprint(r.policy.InDoubt, "/", r.policy.OnDuplicate), func(t *testing.T) {
@@ -158,6 +159,10 @@ func TestModel_FindsBrokenGuards(t *testing.T) {
 		s.settleDelay = 0
 		return decide(s)
 	}
+	resume := func(s situation) decision {
+		s.retry = s.sameCall
+		return decide(s)
+	}
 	reconcile := once.Reconcile(findNothing)
 	for name, broken := range map[string]struct {
 		doubt once.DoubtPolicy
@@ -167,6 +172,7 @@ func TestModel_FindsBrokenGuards(t *testing.T) {
 		"does not ask":                              {reconcile, rules{decide: as(once.Rerun)}},
 		"takes over under Hold":                     {once.Hold, rules{decide: as(once.Rerun)}},
 		"takes over under Fail":                     {once.Fail, rules{decide: as(once.Resume)}},
+		"goes on after a reset":                     {once.Resume, rules{decide: resume, reset: true}},
 		"takes over after the hold":                 {once.HoldFor(modelHold), rules{decide: as(once.Rerun)}},
 		"runs beside a live owner":                  {once.Rerun, rules{decide: instead(store.Running, run)}},
 		"runs what has succeeded":                   {once.Hold, rules{decide: instead(store.Succeeded, run)}},

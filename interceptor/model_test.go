@@ -70,6 +70,7 @@ type rules struct {
 	unsure   act    // what an error that may hide an effect is written as
 	goesOn   bool   // the owner does not cancel its body when its lease is over
 	locksAll bool   // an error for good is recorded after a takeover too
+	reset    bool   // the second call is the first after a reset of its workflow
 	most     [2]int // attempts of each call
 	faults   int    // on one path
 }
@@ -142,10 +143,14 @@ func (m *model) attemptOf(call int) {
 		return
 	}
 	m.made[call]++
+	holder := store.Holder{RunID: fmt.Sprint("run-", call), ActivityID: "1", OriginalRunID: fmt.Sprint("run-", call), Occurrence: 1}
+	if m.reset {
+		holder.OriginalRunID = "run-0"
+	}
 	m.attempts = append(m.attempts, &attempt{call: call, phase: claiming, request: unsent, bid: store.Bid{
 		Key: modelKey, Owner: fmt.Sprint(len(m.attempts)), Lease: modelLease, TTL: 30 * 24 * time.Hour,
 		Deadline: modelLease,
-		Info:     store.Info{Match: "match", Holder: store.Holder{RunID: fmt.Sprint("run-", call), ActivityID: "1"}},
+		Info:     store.Info{Match: "match", Holder: holder},
 	}})
 }
 

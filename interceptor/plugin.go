@@ -43,6 +43,7 @@ func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, 
 	o.ClientOptions.DataConverter = watchedConverter{conv.data}
 	g.mu.Lock()
 	g.clients++
+	g.latest = conv
 	g.mu.Unlock()
 	return next(ctx, o)
 }

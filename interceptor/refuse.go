@@ -60,7 +60,7 @@ func (c *call) message(r refusal) string {
 	case once.Mismatch:
 		return fmt.Sprintf("mismatch: %s belongs to %s, which had other input; this call was not run: %s. If the difference does not matter, say so with Policy.Match", name, holder(r.record), next)
 	case once.InDoubt:
-		return fmt.Sprintf("in doubt: nobody knows whether %s took effect, last run by %s since %s: %s, policy %v. Find out at the callee, then resolve the key with Store.Resolve",
+		return fmt.Sprintf("in doubt: nobody knows whether %s took effect, last run by %s since %s: %s, policy %v. Find out at the callee, then resolve the key with Guard.Resolve",
 			name, holder(r.record), since(r.record).UTC().Format(time.RFC3339), next, c.policy.InDoubt)
 	case once.OutcomeNotKept:
 		return fmt.Sprintf("outcome not kept: %s took effect in %s, but its result was not recorded (%s): %s", name, holder(r.record), r.record.Outcome.Missing, next)

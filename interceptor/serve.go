@@ -56,6 +56,10 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 	if c.info.Attempt == 1 && c.info.RetryPolicy != nil && c.info.RetryPolicy.MaximumAttempts == 1 {
 		c.notice(ctx, OneAttempt, store.Record{}, nil)
 	}
+	if c.lacksHeader() {
+		c.notice(ctx, NoHeader, store.Record{}, c.headerErr)
+	}
+	c.watchStore(ctx)
 	bid := c.bid(c.guard.trace(ctx))
 	pause := newPause(c)
 	defer pause.end()
@@ -65,6 +69,9 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 		}
 		sent := time.Now()
 		r, err := c.look(ctx, &bid)
+		if err == nil && c.distrusted(r, bid.Owner) {
+			r, err = c.distrust(ctx, &bid, r)
+		}
 		if err != nil && ctx.Err() != nil {
 			return c.ended(ctx)
 		}
@@ -134,7 +141,7 @@ func (c *call) doubtBid(ctx context.Context, bid *store.Bid, err error) error {
 // definite reports whether err says what the store did.
 func definite(err error) bool {
 	for _, e := range []error{store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone,
-		store.ErrCorrupt, store.ErrVersion, store.ErrFull, store.ErrInvalid} {
+		store.ErrCorrupt, store.ErrVersion, store.ErrFull, store.ErrInvalid, store.ErrQuarantine} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -234,9 +241,9 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 // replay answers with the recorded outcome.
 func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
 	c.report.Kind, c.report.Record = Duplicate, withoutOutcome(r)
-	if c.policy.Scope == keys.PerWorkflow && !c.isRetryOf(r) {
+	if c.policy.Scope == keys.PerWorkflow && !c.isSameCall(r) {
 		what := OtherRun
-		if r.Info.Holder.RunID == c.info.WorkflowExecution.RunID {
+		if c.isSameRun(r) {
 			what = SameRun
 		}
 		c.notice(ctx, what, r, nil)

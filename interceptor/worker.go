@@ -15,8 +15,6 @@ import (
 	sdkactivity "go.temporal.io/sdk/activity"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
-
-	"github.com/atmostonce/atmostonce/store"
 )
 
 // workerGuard is the Guard on one worker.
@@ -98,13 +96,11 @@ func (w *workerGuard) check(ctx context.Context) error {
 	}
 	g.mu.Unlock()
 	errs = append(errs, w.types.errors(), w.unregistered(), w.otherGuards())
-	if c, ok := g.store.(store.Checker); ok {
-		switch err := c.Check(ctx); {
-		case errors.Is(err, store.ErrUnverified):
-			slog.Warn("atmostonce: the store's set-up could not be verified", "error", err)
-		case err != nil:
-			errs = append(errs, err)
-		}
+	switch err := g.checkStore(ctx); {
+	case tolerable(err):
+		slog.Warn("atmostonce: look at the store", "error", err)
+	default:
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: the worker does not start: %w", errOptions, err)
@@ -248,8 +244,14 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	life.tasks.begin()
 	defer life.tasks.end()
 	c, err := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
-	if err != nil {
+	mode := c.mode()
+	switch {
+	case mode == Off:
+		return c.off(ctx, body)
+	case err != nil:
 		return c.keyless(ctx, body, err)
+	case mode == Observe:
+		return c.observe(ctx, body)
 	}
 	return c.serve(ctx, body)
 }

@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Arg is one argument as it is encoded for Temporal, before encryption.
@@ -51,103 +51,137 @@ func canonicalJSON(data []byte) (canonical []byte, ok bool) {
 	if !json.Valid(data) {
 		return nil, false
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	var b bytes.Buffer
-	if err := writeValue(&b, d); err != nil {
-		return nil, false
-	}
-	return b.Bytes(), true
+	w := writer{in: data, out: make([]byte, 0, len(data))}
+	ok = w.value()
+	return w.out, ok
 }
 
-var errAmbiguous = errors.New("keys: ambiguous JSON")
-
-func writeValue(b *bytes.Buffer, d *json.Decoder) error {
-	token, err := d.Token()
-	if err != nil {
-		return err
-	}
-	switch t := token.(type) {
-	case json.Delim:
-		if t == '{' {
-			return writeObject(b, d)
-		}
-		return writeArray(b, d)
-	case json.Number:
-		b.WriteString(t.String())
-		return nil
-	case string:
-		return writeString(b, t)
-	case bool:
-		if t {
-			b.WriteString("true")
-		} else {
-			b.WriteString("false")
-		}
-		return nil
-	default:
-		b.WriteString("null")
-		return nil
-	}
+// writer writes the valid JSON in in to out. Its methods report whether what
+// they write is unambiguous.
+type writer struct {
+	in, out []byte
+	open    []member // of the objects that are not written to their end yet
 }
 
-func writeString(b *bytes.Buffer, s string) error {
+// next returns the first byte that is no white space.
+func (w *writer) next() byte {
+	w.in = bytes.TrimLeft(w.in, " \t\r\n")
+	return w.in[0]
+}
+
+func (w *writer) copy(n int) {
+	w.out = append(w.out, w.in[:n]...)
+	w.in = w.in[n:]
+}
+
+func (w *writer) value() bool {
+	switch w.next() {
+	case '{':
+		return w.object()
+	case '[':
+		return w.array()
+	case '"':
+		_, ok := w.text()
+		return ok
+	}
+	if n := bytes.IndexAny(w.in, " \t\r\n,]}"); n >= 0 {
+		w.copy(n) // a number, true, false or null
+	} else {
+		w.copy(len(w.in))
+	}
+	return true
+}
+
+// text returns the decoded string too.
+func (w *writer) text() (decoded []byte, ok bool) {
+	end, plain := 1, true
+	for ; w.in[end] != '"'; end++ {
+		switch c := w.in[end]; {
+		case c == '\\':
+			plain = false
+			end++ // it may be followed by a quote
+		case c >= utf8.RuneSelf, c == '<', c == '>', c == '&':
+			plain = false
+		}
+	}
+	if plain {
+		decoded = w.in[1:end]
+		w.copy(end + 1)
+		return decoded, true
+	}
+	var s string
+	err := json.Unmarshal(w.in[:end+1], &s)
+	quoted, _ := json.Marshal(s) // it cannot fail
+	w.in, w.out = w.in[end+1:], append(w.out, quoted...)
 	// The decoder puts this character in place of what is not Unicode.
-	if strings.ContainsRune(s, '�') {
-		return errAmbiguous
-	}
-	quoted, err := json.Marshal(s)
-	b.Write(quoted)
-	return err
+	return []byte(s), err == nil && !strings.ContainsRune(s, '�')
 }
 
-func writeArray(b *bytes.Buffer, d *json.Decoder) error {
-	b.WriteByte('[')
-	for first := true; d.More(); first = false {
-		if !first {
-			b.WriteByte(',')
+func (w *writer) array() bool {
+	w.copy(1)
+	for w.next() != ']' {
+		if w.in[0] == ',' {
+			w.copy(1)
 		}
-		if err := writeValue(b, d); err != nil {
-			return err
+		if !w.value() {
+			return false
 		}
 	}
-	b.WriteByte(']')
-	_, err := d.Token()
-	return err
+	w.copy(1)
+	return true
 }
 
-func writeObject(b *bytes.Buffer, d *json.Decoder) error {
-	type member struct{ name, value string }
-	var members []member
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return err
+// member is one of an object: its name, and where out has it all.
+type member struct {
+	name     []byte
+	from, to int
+}
+
+func (w *writer) object() bool {
+	w.copy(1)
+	outer := len(w.open)
+	for w.next() != '}' {
+		if w.in[0] == ',' {
+			w.copy(1)
 		}
-		var value bytes.Buffer
-		if err := writeValue(&value, d); err != nil {
-			return err
+		w.next()
+		from := len(w.out)
+		name, ok := w.text()
+		if w.next(); !ok {
+			return false
 		}
-		members = append(members, member{token.(string), value.String()})
+		w.copy(1) // the colon
+		if !w.value() {
+			return false
+		}
+		w.open = append(w.open, member{name, from, len(w.out)})
 	}
-	if _, err := d.Token(); err != nil {
-		return err
-	}
-	slices.SortFunc(members, func(x, y member) int { return strings.Compare(x.name, y.name) })
-	b.WriteByte('{')
-	for i, m := range members {
-		if i > 0 {
-			if m.name == members[i-1].name {
-				return errAmbiguous
+	ok := w.sort(w.open[outer:])
+	w.open = w.open[:outer]
+	w.copy(1)
+	return ok
+}
+
+// sort brings the members of the last object in out into the order of their
+// names, which must differ.
+func (w *writer) sort(members []member) bool {
+	byName := func(a, b member) int { return bytes.Compare(a.name, b.name) }
+	if !slices.IsSortedFunc(members, byName) {
+		first := members[0].from
+		sorted := make([]byte, 0, len(w.out)-first)
+		slices.SortFunc(members, byName)
+		for i, m := range members {
+			if i > 0 {
+				sorted = append(sorted, ',')
 			}
-			b.WriteByte(',')
+			sorted = append(sorted, w.out[m.from:m.to]...)
 		}
-		if err := writeString(b, m.name); err != nil {
-			return err
-		}
-		b.WriteByte(':')
-		b.WriteString(m.value)
+		w.out = append(w.out[:first], sorted...)
 	}
-	b.WriteByte('}')
-	return nil
+	for i := 1; i < len(members); i++ {
+		if bytes.Equal(members[i].name, members[i-1].name) {
+			return false
+		}
+	}
+	return true
 }

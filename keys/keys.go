@@ -10,16 +10,25 @@
 //
 //	w:<workflow ID>                              PerWorkflow
 //	r:<run ID>                                   PerRun
-//	c:<run ID>:<activity ID>:<scheduled time>    PerCall
+//	o:<run ID>:<occurrence>                      PerCall
+//	c:<run ID>:<activity ID>:<scheduled time>    PerCall, without the header
 //	n                                            PerNamespace
 //	a:<activity ID>                              PerWorkflow, standalone activity
 //	s:<activity run ID>                          PerRun, standalone activity
 //
 // The key part is h:<digest of the whole input> or k:<what the key function
 // returned>.
+//
+// In r and o, the run ID is that of the run before any reset, and the
+// occurrence counts the calls of one activity type with one input in the run: a
+// reset makes both anew. They come in a header of the activity call, which the
+// guard writes on workers that run workflows. A call without the header, from
+// another worker or scheduled before the guard was installed, has the current
+// run's ID in r, and c in place of o: after a reset it is another call.
 package keys
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -40,10 +49,12 @@ const (
 	// continue-as-new, cron, and later runs that reuse the ID. Two equal calls
 	// in one workflow are one effect.
 	PerWorkflow Scope = iota + 1
-	// PerRun reaches over the retries in one workflow run.
+	// PerRun reaches over the retries in one workflow run, and over its resets
+	// where the calls have the header.
 	PerRun
-	// PerCall reaches over the retries of one call: two equal calls in one run
-	// are two effects. It takes no key function.
+	// PerCall reaches over the retries of one call, and over resets where the
+	// call has the header: two equal calls in one run are two effects. It takes
+	// no key function. A local activity without the header is refused.
 	PerCall
 	// PerNamespace reaches over all workflows of the namespace. It needs a key
 	// function.
@@ -77,14 +88,21 @@ var (
 type Call struct {
 	Namespace     string
 	TaskQueue     string
-	WorkflowID    string // empty for a standalone activity
-	RunID         string // empty for a standalone activity
-	ActivityID    string
+	WorkflowID    string    // empty for a standalone activity
+	RunID         string    // empty for a standalone activity; a reset changes it
+	ActivityID    string    // a reset may change it
 	ActivityRunID string    // of a standalone activity only
 	Scheduled     time.Time // by Temporal; the same in all attempts
 	Activity      string    // the activity type's name
 	Args          []any     // decoded, without the context; not to be modified
 	Input         string    // digest of the whole input, by [Digest]
+
+	// OriginalRunID, FirstRunID and Occurrence come in the call's header and are
+	// zero without it, all three. A [FromCall] function that needs one should
+	// return an error then: a key without it may be shared.
+	OriginalRunID string // the run's ID before any reset of it
+	FirstRunID    string // of the first run, before any continue-as-new, retry, cron or reset
+	Occurrence    int32  // counts the run's calls of this activity type with this input, from 1
 }
 
 // Func derives the key part from a call. The zero value is not said. Funcs are
@@ -232,7 +250,9 @@ func (s Scope) part(c Call) (string, error) {
 	case standalone && (s == PerRun || s == PerCall):
 		return "s:" + escape(c.ActivityRunID), nil
 	case s == PerRun:
-		return "r:" + escape(c.RunID), nil
+		return "r:" + escape(cmp.Or(c.OriginalRunID, c.RunID)), nil
+	case s == PerCall && c.OriginalRunID != "" && c.Occurrence > 0:
+		return "o:" + escape(c.OriginalRunID) + ":" + strconv.Itoa(int(c.Occurrence)), nil
 	case s == PerCall:
 		at := strconv.FormatInt(c.Scheduled.UnixNano(), 10)
 		return "c:" + escape(c.RunID) + ":" + escape(c.ActivityID) + ":" + at, nil

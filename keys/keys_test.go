@@ -28,6 +28,8 @@ func TestMake_GoldenVectors(t *testing.T) {
 	order := keys.From(func(in charge) string { return in.OrderID })
 	standalone := call()
 	standalone.WorkflowID, standalone.RunID, standalone.ActivityRunID = "", "", "arun-1"
+	known := call()
+	known.RunID, known.OriginalRunID, known.FirstRunID, known.Occurrence = "run-2", "run-1", "run-0", 3
 	for _, tc := range []struct {
 		scope keys.Scope
 		fn    keys.Func
@@ -40,8 +42,12 @@ func TestMake_GoldenVectors(t *testing.T) {
 		{keys.PerNamespace, order, call(), "v1/default/n/ChargeCard/k:o%207"},
 		{keys.PerRun, order, call(), "v1/default/r:run-1/ChargeCard/k:o%207"},
 		{keys.PerCall, keys.Hash(), call(), "v1/default/c:run-1:5:1000000002/ChargeCard/h:abc"},
+		{keys.PerWorkflow, order, known, "v1/default/w:order%2F7/ChargeCard/k:o%207"},
+		{keys.PerRun, order, known, "v1/default/r:run-1/ChargeCard/k:o%207"},
+		{keys.PerCall, keys.Hash(), known, "v1/default/o:run-1:3/ChargeCard/h:abc"},
 		{keys.PerWorkflow, order, standalone, "v1/default/a:5/ChargeCard/k:o%207"},
 		{keys.PerRun, order, standalone, "v1/default/s:arun-1/ChargeCard/k:o%207"},
+		{keys.PerCall, keys.Hash(), standalone, "v1/default/s:arun-1/ChargeCard/h:abc"},
 		{keys.PerNamespace, keys.FromCall(func(c keys.Call) (string, error) {
 			return keys.Join(c.TaskQueue, "a/b", "c"), nil
 		}), call(), "v1/default/n/ChargeCard/k:%2Fa%252Fb%2Fc%2F"},
@@ -49,6 +55,39 @@ func TestMake_GoldenVectors(t *testing.T) {
 		got, err := keys.Make(tc.scope, tc.fn, tc.call)
 		require.NoError(t, err)
 		require.Equal(t, tc.want, got)
+	}
+}
+
+func TestMake_TheHeaderTellsCallsApartAndSurvivesAReset(t *testing.T) {
+	t.Parallel()
+	headed := func(run string, occurrence int32, change func(*keys.Call)) (k keys.Call) {
+		k = call()
+		k.RunID, k.OriginalRunID, k.FirstRunID, k.Occurrence = run, "run-1", "run-0", occurrence
+		if change != nil {
+			change(&k)
+		}
+		return k
+	}
+	moved := func(k *keys.Call) { k.ActivityID, k.Scheduled = "8", time.Unix(9, 9) }
+	for name, tc := range map[string]struct {
+		scope keys.Scope
+		a, b  keys.Call
+		same  bool
+	}{
+		"PerRun, reset":                   {keys.PerRun, headed("run-1", 1, nil), headed("run-2", 1, moved), true},
+		"PerRun, a call before the guard": {keys.PerRun, call(), headed("run-1", 2, moved), true},
+		"PerRun, another run":             {keys.PerRun, call(), headed("run-1", 1, func(k *keys.Call) { k.OriginalRunID = "run-2" }), false},
+		"PerCall, reset":                  {keys.PerCall, headed("run-1", 2, nil), headed("run-2", 2, moved), true},
+		"PerCall, another occurrence":     {keys.PerCall, headed("run-1", 1, nil), headed("run-1", 2, moved), false},
+		"PerCall, another run":            {keys.PerCall, headed("run-1", 1, nil), headed("run-1", 1, func(k *keys.Call) { k.OriginalRunID = "run-2" }), false},
+		"PerCall, other input":            {keys.PerCall, headed("run-1", 1, nil), headed("run-1", 1, func(k *keys.Call) { k.Input = "def" }), false},
+		"PerCall, another activity":       {keys.PerCall, headed("run-1", 1, nil), headed("run-1", 1, func(k *keys.Call) { k.Activity = "Refund" }), false},
+	} {
+		a, err := keys.Make(tc.scope, keys.Hash(), tc.a)
+		require.NoError(t, err)
+		b, err := keys.Make(tc.scope, keys.Hash(), tc.b)
+		require.NoError(t, err)
+		require.Equal(t, tc.same, a == b, "%s: %s and %s", name, a, b)
 	}
 }
 
@@ -69,6 +108,7 @@ func TestDigest_GoldenVectors(t *testing.T) {
 		"a 64-bit ID":     {json(`{"id":1234567890123456789}`), "71152a6c575ea78dda12d9f17b10d9e2d69351f32f781be9218b8621b707fc9f"},
 		"the ID before":   {json(`{"id":1234567890123456788}`), "15e677938d6df0b79c5a6d32257957d7ffff3d71486d37a2797db75c70c26e15"},
 		"nil":             {[]keys.Arg{{Encoding: "binary/null"}}, "4fa0ff5f80a3bb428c6ebb25bebe358af56294498dd1749f489a90132b01318a"},
+		"out of order":    {json(`{"é":[{"b":0,"a":null}],"<":"&\"\\","A":-1.5e+7}`), "a63de6e47278046f207048aa4f184dcc7290e8806ad1e3c740f9df3f10ae8d97"},
 		"HTML and quotes": {json(`"<a href=\"x\">\u2028"`), "e34d501894335388ba2b1a497f5d28d97bc0dc2c347e81b2afd0b2cab61282ce"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -90,6 +130,8 @@ func TestDigest_SameInput(t *testing.T) {
 	for _, same := range [][2]string{
 		{`{"a":1,"b":2}`, `{"b":2,"a":1}`},
 		{`{"a":{"c":[1,2],"b":null}}`, " {\n\"a\": {\"b\": null, \"c\": [1, 2]} } "},
+		{`{"<":1,"A":{"d":"\\","c":"\""},"é":-1.5e+7}`, ` { "é" : -1.5e+7 , "A" : {"c":"\u0022", "d":"\u005c"} , "\u003c" : 1 } `},
+		{`[[],{},{"a":[{"c":1,"b":2}]}]`, `[[],{ },{"a":[{"b":2,"c":1}]}]`},
 		{`"a"`, `"\u0061"`},
 		{`"/"`, `"\/"`},
 		{`"😀"`, `"\ud83d\ude00"`},
@@ -210,17 +252,22 @@ func FuzzMake_Injective(f *testing.F) {
 	f.Add("", "w:", "", "h:abc", "", "", "w:", "abc")
 	f.Add("n", "é%", "A", "+ ", "n", "é", "%A", "%20")
 	f.Fuzz(func(t *testing.T, ns1, wf1, act1, part1, ns2, wf2, act2, part2 string) {
+		const header = 0x80 // marks a scope whose call has the header
 		build := func(s keys.Scope, ns, wf, act, part string) string {
-			got, err := keys.Make(s, keys.FromCall(func(keys.Call) (string, error) { return part, nil }),
-				keys.Call{Namespace: ns, WorkflowID: wf, RunID: wf, ActivityID: wf, Activity: act})
+			k := keys.Call{Namespace: ns, WorkflowID: wf, RunID: wf, ActivityID: wf, Activity: act}
+			if s&header != 0 {
+				k.OriginalRunID, k.Occurrence = wf, 1
+			}
+			got, err := keys.Make(s&^header, keys.FromCall(func(keys.Call) (string, error) { return part, nil }), k)
 			if err != nil {
 				return ""
 			}
 			return got
 		}
 		same := ns1 == ns2 && wf1 == wf2 && act1 == act2 && part1 == part2
-		for _, s1 := range []keys.Scope{keys.PerWorkflow, keys.PerRun, keys.PerCall} {
-			for _, s2 := range []keys.Scope{keys.PerWorkflow, keys.PerRun, keys.PerCall} {
+		scopes := []keys.Scope{keys.PerWorkflow, keys.PerRun, keys.PerCall, keys.PerCall | header}
+		for _, s1 := range scopes {
+			for _, s2 := range scopes {
 				k1, k2 := build(s1, ns1, wf1, act1, part1), build(s2, ns2, wf2, act2, part2)
 				if k1 == "" || k2 == "" {
 					continue

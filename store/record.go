@@ -1,7 +1,10 @@
 package store
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -83,6 +86,11 @@ type Holder struct {
 	Scheduled     time.Time `json:"scheduled,omitzero"` // by Temporal's clock; equal in all attempts
 	Attempt       int32     `json:"attempt,omitempty"`
 	Worker        string    `json:"worker,omitempty"`
+	// OriginalRunID and Occurrence name the call across resets of its workflow,
+	// together with [Info]'s Activity and Input. Both are zero where the call
+	// came without the guard's header.
+	OriginalRunID string `json:"original_run_id,omitempty"`
+	Occurrence    int32  `json:"occurrence,omitempty"`
 }
 
 // Outcome is what came of an act.
@@ -170,7 +178,10 @@ type Query struct {
 	State      State
 	Activity   string
 	WorkflowID string
-	OlderThan  time.Duration // since the record was claimed
+	// Digest begins the hexadecimal SHA-256 of the key, as errors, logs and spans
+	// show it.
+	Digest    string
+	OlderThan time.Duration // since the record was claimed
 }
 
 // Matches reports whether q selects r.
@@ -178,7 +189,13 @@ func (q Query) Matches(r Record) bool {
 	return (q.State == "" || q.State == r.State) &&
 		(q.Activity == "" || q.Activity == r.Info.Activity) &&
 		(q.WorkflowID == "" || q.WorkflowID == r.Info.Holder.WorkflowID) &&
+		(q.Digest == "" || strings.HasPrefix(digest(r.Key), q.Digest)) &&
 		(q.OlderThan == 0 || r.Now.Sub(r.Claimed) > q.OlderThan)
+}
+
+func digest(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:])
 }
 
 // Owned reports whether the bid of that nonce holds the key.

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,6 +20,19 @@ type RedisOptions struct {
 	// Temporal clusters that share namespace names on one Redis need different
 	// prefixes. Defaults to "atmostonce:".
 	Prefix string
+
+	// Replicas is how many replicas must confirm each claim, settle and resolve
+	// within a second; fewer is ErrUnreplicated. An effect then begins only once
+	// so many replicas know of its claim. Defaults to 0: the master's word is
+	// enough. Costs the round trip to the replicas.
+	Replicas int
+
+	// Quarantine is for how long no absent key is granted after Check has
+	// noticed that a server lost records or was replaced; ErrQuarantine. It
+	// should be longer than the lease and the longest activity: what was underway
+	// can then end, and write down again what the server has forgotten. Defaults
+	// to 0: none.
+	Quarantine time.Duration
 }
 
 // Redis keeps records on a Redis server: a hash per key, and a script per verb,
@@ -25,14 +40,23 @@ type RedisOptions struct {
 // clock. Redis 7.0 or newer, as a single server, with Sentinel, or as a Cluster.
 //
 // A record is as durable as the server: what a fail-over or a restart loses is
-// forgotten, and its effect may happen again. At its memory limit the server
-// refuses new claims with ErrFull; those that run can still settle.
+// forgotten, and its effect may happen again; the package's documentation says
+// which settings prevent what. At its memory limit the server refuses new claims
+// with ErrFull; those that run can still settle.
 //
 // A call ends with its context only if ContextTimeoutEnabled is set in the
 // client's options; else with the client's own timeouts.
 type Redis struct {
-	client redis.UniversalClient
-	prefix string
+	client     redis.UniversalClient
+	prefix     string
+	replicas   int
+	quarantine time.Duration
+
+	mu          sync.Mutex
+	beats       map[string]int64     // of each witness
+	losses      map[string]time.Time // when each witness noticed its last one
+	evicted     map[string]int64     // keys, by witness
+	quarantined time.Time            // until when, by the local clock
 }
 
 var (
@@ -51,16 +75,33 @@ func NewRedis(client redis.UniversalClient, o RedisOptions) (*Redis, error) {
 	if _, ring := client.(*redis.Ring); ring {
 		return nil, fmt.Errorf("store: redis: %w: clients of a Ring do not agree on where a key is; use a single server, Sentinel or Cluster", ErrUnsafe)
 	}
+	if o.Replicas < 0 || o.Quarantine < 0 {
+		return nil, fmt.Errorf("store: redis: %w: Replicas %d, Quarantine %v: negative", ErrInvalid, o.Replicas, o.Quarantine)
+	}
 	if o.Prefix == "" {
 		o.Prefix = "atmostonce:"
 	}
-	return &Redis{client: client, prefix: o.Prefix}, nil
+	return &Redis{
+		client: client, prefix: o.Prefix, replicas: o.Replicas, quarantine: o.Quarantine,
+		beats: map[string]int64{}, losses: map[string]time.Time{}, evicted: map[string]int64{},
+	}, nil
 }
 
 // verb is a script with the name that errors give it.
 type verb struct {
-	name   string
-	script *redis.Script
+	name    string
+	script  *redis.Script
+	claims  bool // grants the key
+	decides bool // says what came of the act
+}
+
+// stands reports whether somebody acts on the answer because of what the call
+// has written.
+func (v verb) stands(r Record, b Bid, verdict error) bool {
+	if v.claims {
+		return r.Owned(b.Owner)
+	}
+	return v.decides && (verdict == nil || errors.Is(verdict, ErrConflict))
 }
 
 var (
@@ -95,17 +136,20 @@ var (
 const allowOOM = "#!lua flags=allow-oom\n"
 
 var (
-	acquireVerb  = verb{"acquire", redis.NewScript(readLua + quickAcquireLua + turnsLua + bidLua + acquireLua)}
-	renewVerb    = verb{"renew", redis.NewScript(allowOOM + readLua + turnsLua + bidLua + renewLua)}
-	settleVerb   = verb{"settle", redis.NewScript(allowOOM + readLua + quickSettleLua + turnsLua + bidLua + settleLua)}
-	releaseVerb  = verb{"release", redis.NewScript(allowOOM + readLua + turnsLua + bidLua + releaseLua)}
-	takeoverVerb = verb{"takeover", redis.NewScript(readLua + turnsLua + bidLua + takeoverLua)}
-	resolveVerb  = verb{"resolve", redis.NewScript(allowOOM + readLua + turnsLua + resolveLua)}
-	loadVerb     = verb{"load", redis.NewScript("#!lua flags=no-writes\n" + readLua + loadLua)}
+	acquireVerb  = verb{name: "acquire", script: redis.NewScript(readLua + quickAcquireLua + turnsLua + bidLua + acquireLua), claims: true}
+	renewVerb    = verb{name: "renew", script: redis.NewScript(allowOOM + readLua + turnsLua + bidLua + renewLua)}
+	settleVerb   = verb{name: "settle", script: redis.NewScript(allowOOM + readLua + quickSettleLua + turnsLua + bidLua + settleLua), decides: true}
+	releaseVerb  = verb{name: "release", script: redis.NewScript(allowOOM + readLua + turnsLua + bidLua + releaseLua)}
+	takeoverVerb = verb{name: "takeover", script: redis.NewScript(readLua + turnsLua + bidLua + takeoverLua), claims: true}
+	resolveVerb  = verb{name: "resolve", script: redis.NewScript(allowOOM + readLua + turnsLua + resolveLua), decides: true}
+	loadVerb     = verb{name: "load", script: redis.NewScript("#!lua flags=no-writes\n" + readLua + loadLua)}
 )
 
 // Acquire implements [Store].
 func (s *Redis) Acquire(ctx context.Context, b Bid) (Record, error) {
+	if err := s.inQuarantine(ctx, b.Key); err != nil {
+		return Record{}, err
+	}
 	return s.bid(ctx, acquireVerb, b, Outcome{})
 }
 
@@ -169,13 +213,27 @@ func (s *Redis) run(ctx context.Context, v verb, c call, args []any) (Record, er
 	name := s.name(c.bid.Key)
 	reply, err := v.script.Run(ctx, s.client, []string{name}, args...).Slice()
 	if err != nil {
+		s.reload(ctx, err)
 		return Record{}, s.fail(v.name, name, err)
 	}
 	r, verdict, err := c.read(reply)
+	if err == nil && s.replicas > 0 && v.stands(r, c.bid, verdict) {
+		err = s.confirm(ctx, name, r)
+	}
 	if err != nil {
 		return Record{}, s.fail(v.name, name, err)
 	}
 	return r, verdict
+}
+
+// reload has a Cluster's client look for the masters after an error that no server
+// sent: it does so by itself only once a minute, or when a server sends it
+// elsewhere, which a dead one does not.
+func (s *Redis) reload(ctx context.Context, err error) {
+	var answered redis.Error
+	if cluster, ok := s.client.(clustered); ok && !errors.As(err, &answered) {
+		cluster.ReloadState(ctx)
+	}
 }
 
 // name returns the Redis key of key. The braces are a Cluster's hash tag.

@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -58,6 +59,47 @@ func BenchmarkRedis(b *testing.B) {
 	})
 }
 
+// BenchmarkRedisDurability measures what a first run costs with each of the
+// settings that keep records, taking turns. It reports medians and their ratio to
+// a server that keeps nothing.
+func BenchmarkRedisDurability(b *testing.B) {
+	kinds := []string{"nothing", "everysec", "always", "replica"}
+	stores := map[string]*store.Redis{}
+	for _, kind := range kinds[:3] {
+		var config []string
+		if kind != "nothing" {
+			config = []string{"--appendonly", "yes", "--appendfsync", kind}
+		}
+		stores[kind] = newRedis(b, dialRedis(b, startRedis(b, config...)))
+	}
+	master := startServer(b)
+	startReplica(b, master)
+	stores["replica"] = replicated(b, dialRedis(b, master.addr))
+
+	times := map[string][]time.Duration{}
+	run := 0
+	for b.Loop() {
+		run++
+		for _, kind := range kinds {
+			start := time.Now()
+			complete(b, stores[kind], strconv.Itoa(run))
+			times[kind] = append(times[kind], time.Since(start))
+		}
+	}
+	bare := median(times["nothing"])
+	for _, kind := range kinds {
+		m := median(times[kind])
+		b.ReportMetric(float64(m.Microseconds()), "µs-"+kind)
+		b.ReportMetric(float64(m)/float64(bare), "x-"+kind)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func median(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
 func compare(b *testing.B, bare, guarded func(i int) error) {
 	b.Helper()
 	var times [2][]time.Duration
@@ -71,12 +113,8 @@ func compare(b *testing.B, bare, guarded func(i int) error) {
 		}
 		i++
 	}
-	var median [2]float64
-	for j := range times {
-		slices.Sort(times[j])
-		median[j] = float64(times[j][len(times[j])/2].Nanoseconds()) / 1000
-	}
-	b.ReportMetric(median[0], "µs-bare")
-	b.ReportMetric(median[1], "µs-store")
-	b.ReportMetric(median[1]/median[0], "x-bare")
+	base, ours := median(times[0]), median(times[1])
+	b.ReportMetric(float64(base.Nanoseconds())/1000, "µs-bare")
+	b.ReportMetric(float64(ours.Nanoseconds())/1000, "µs-store")
+	b.ReportMetric(float64(ours)/float64(base), "x-bare")
 }

@@ -29,9 +29,12 @@ func (s *Redis) Check(ctx context.Context) error {
 			return s.fail("check", "", err)
 		}
 	}
-	// Running a script finds out whether this user may.
+	// Running its scripts finds out whether this user may.
 	if _, err := s.Load(ctx, "check"); err != nil {
 		return err
+	}
+	if err := s.watch(ctx); err != nil {
+		return s.fail("check", "", err)
 	}
 	if unverified != nil {
 		return s.fail("check", "", unverified)
@@ -61,10 +64,14 @@ func (s *Redis) checkNode(ctx context.Context, node redis.Cmdable) error {
 		}
 		policy, limit = conf["maxmemory-policy"], conf["maxmemory"]
 	}
-	switch policy {
-	case "noeviction":
+	replicas, err := strconv.Atoi(infoField(info, "connected_slaves"))
+	few := err == nil && replicas < s.replicas
+	switch {
+	case policy == "noeviction" && few:
+		return fmt.Errorf("%w: %d replicas are connected and RedisOptions.Replicas is %d: claims are refused until there are more", ErrUnverified, replicas, s.replicas)
+	case policy == "noeviction":
 		return nil
-	case "":
+	case policy == "":
 		return fmt.Errorf("%w: this user may run neither INFO nor CONFIG GET: make sure that maxmemory-policy is noeviction", ErrUnverified)
 	}
 	return fmt.Errorf("%w: the server may evict records (maxmemory-policy %s, maxmemory %s): set maxmemory-policy noeviction", ErrUnsafe, policy, limit)
@@ -88,9 +95,7 @@ func infoField(info, field string) string {
 
 // nodes returns a client for each server that holds records.
 func (s *Redis) nodes(ctx context.Context) ([]redis.Cmdable, error) {
-	cluster, ok := s.client.(interface {
-		ForEachMaster(context.Context, func(context.Context, *redis.Client) error) error
-	})
+	cluster, ok := s.client.(clustered)
 	if !ok {
 		return []redis.Cmdable{s.client}, nil
 	}

@@ -212,14 +212,19 @@ func infoWords(i Info) string {
 	if h.Local {
 		local = "local"
 	}
-	words := [...]string{
+	all := [...]string{
 		i.Activity, i.Input, i.Match, i.Trace, h.Namespace, h.WorkflowID, h.RunID, h.ActivityID, h.ActivityRunID,
 		h.Worker, scheduled, strconv.Itoa(int(h.Attempt)), local,
+		h.OriginalRunID, strconv.Itoa(int(h.Occurrence)),
+	}
+	words := all[:]
+	if h.OriginalRunID == "" && h.Occurrence == 0 {
+		words = words[:13]
 	}
 	for i, w := range words {
 		words[i] = url.PathEscape(w)
 	}
-	return strings.Join(words[:], " ")
+	return strings.Join(words, " ")
 }
 
 func parseInfo(value string) (i Info, err error) {
@@ -242,6 +247,13 @@ func parseInfo(value string) (i Info, err error) {
 			Namespace: words[4], WorkflowID: words[5], RunID: words[6], ActivityID: words[7], ActivityRunID: words[8],
 			Worker: words[9], Attempt: int32(attempt), Local: words[12] != "",
 		},
+	}
+	if len(words) > 14 {
+		occurrence, err := strconv.ParseInt(words[14], 10, 32)
+		if err != nil {
+			return Info{}, err
+		}
+		i.Holder.OriginalRunID, i.Holder.Occurrence = words[13], int32(occurrence)
 	}
 	if words[10] != "" {
 		i.Holder.Scheduled, err = time.Parse(time.RFC3339Nano, words[10])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -196,9 +197,16 @@ func requireSameLife(t *testing.T, want, got store.Record, msg string, args ...a
 	}
 }
 
+var refusals = []error{store.ErrSuperseded, store.ErrConflict, store.ErrGone, store.ErrMoved}
+
+// isRefusal reports whether the protocol has refused a call.
+func isRefusal(err error) bool {
+	return slices.ContainsFunc(refusals, func(refusal error) bool { return errors.Is(err, refusal) })
+}
+
 // sentinel returns the protocol's error in err.
 func sentinel(err error) error {
-	for _, s := range []error{store.ErrSuperseded, store.ErrConflict, store.ErrGone, store.ErrMoved} {
+	for _, s := range refusals {
 		if errors.Is(err, s) {
 			return s
 		}

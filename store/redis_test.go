@@ -29,6 +29,18 @@ func TestRedis_Contract(t *testing.T) {
 	})
 }
 
+// runContract holds stores on one client to the contract.
+func runContract(t *testing.T, client redis.UniversalClient) {
+	t.Helper()
+	storetest.Run(t, func(t *testing.T) storetest.Harness {
+		return storetest.Harness{Open: func(tb testing.TB) store.Store {
+			s, err := store.NewRedis(client, store.RedisOptions{Prefix: t.Name() + ":"})
+			require.NoError(tb, err)
+			return s
+		}}
+	})
+}
+
 func redisBid(key, owner string) store.Bid {
 	return store.Bid{
 		Key: key, Owner: owner, Lease: time.Minute, TTL: 24 * time.Hour, Began: true,

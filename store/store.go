@@ -1,15 +1,3 @@
-// Package store keeps one record per key: who may act on it, and what came of
-// the act.
-//
-// A [Store] is dumb and atomic: it never decides what a duplicate gets. That is
-// the guard's business (package interceptor). What every store must do is
-// written on the interface and checked by package storetest.
-//
-// Three stores come with the package.
-//
-//   - [Memory]: one process; forgets everything when that process ends.
-//   - [File]: a directory shared by the processes of one host.
-//   - [Redis]: one Redis server shared by everything that reaches it.
 package store
 
 import (
@@ -52,7 +40,8 @@ type Store interface {
 	// A key without a record, or with a tombstone, is granted. A running record
 	// whose lease is over is marked InDoubt and returned; it is never taken
 	// over here. Any other record is returned as it is. A nonce that was
-	// released, superseded or reopened is refused with ErrSuperseded.
+	// released, superseded, reopened or, before it settled, forgotten is refused
+	// with ErrSuperseded.
 	Acquire(ctx context.Context, b Bid) (Record, error)
 
 	// Renew says that the owner is alive: it moves the lease's end to now +
@@ -97,10 +86,14 @@ type Store interface {
 	List(ctx context.Context, q Query) iter.Seq2[Record, error]
 }
 
-// Checker is implemented by stores that can tell before the first call that
-// they cannot keep their promise. The guard asks once at each worker start and
-// refuses to start on an error.
+// Checker is implemented by stores that can tell that they cannot keep their
+// promise, or have not kept it. The guard asks at each worker start, and from
+// time to time while calls come in.
 type Checker interface {
+	// Check tells what is wrong with the store, and what has happened to it since
+	// the last Check: ErrForgot and ErrReplaced are told once. At start the guard
+	// warns of these two and of ErrUnverified, and refuses to start on any other
+	// error; later it notifies its observers.
 	Check(ctx context.Context) error
 }
 
@@ -123,6 +116,18 @@ var (
 	ErrFull = errors.New("store: full")
 	// ErrInvalid: a field of the call is missing or out of range.
 	ErrInvalid = errors.New("store: invalid call")
+	// ErrUnreplicated: too few replicas have confirmed the write, which is there
+	// and may be lost. A claim is to be given back, a settle to be repeated.
+	ErrUnreplicated = errors.New("store: too few replicas confirmed the write")
+	// ErrQuarantine: records may have been lost a while ago, so that a key without
+	// a record says little. Records that are there are answered.
+	ErrQuarantine = errors.New("store: no new claims for a while after a loss of records")
+	// ErrForgot: a server has lost what it had acknowledged. Effects whose records
+	// are gone may happen again.
+	ErrForgot = errors.New("store: records were lost")
+	// ErrReplaced: a server was restarted, or another one has taken its place. What
+	// it had not yet made durable, or replicated, is lost.
+	ErrReplaced = errors.New("store: the server was restarted or replaced; its last writes may be lost")
 	// ErrUnverified: Checker.Check was not allowed to look. The guard warns, and
 	// starts.
 	ErrUnverified = errors.New("store: set-up not verified")

@@ -49,8 +49,9 @@
 // # Log
 //
 // What somebody should look into is a warning in the activity's logger: effects
-// in doubt, and the notices conflict, lease_lost, one_attempt (once per
-// activity type), other_run, same_run, settle_failed and store_lost.
+// in doubt, and the notices conflict, lease_lost, other_run, same_run,
+// settle_failed, store_forgot, store_lost, store_replaced, store_unsafe, and once
+// per activity type no_header and one_attempt.
 //
 // No span, metric or log line carries a key, an input or a result; keys are
 // shown by a short digest. Log lines quote the store's errors.

@@ -40,7 +40,8 @@ func TestLog_TellsWhatToDoAboutEachNoticeOfWeight(t *testing.T) {
 	b := newBench(t, setup{})
 	o := telemetry.NewOTel(telemetry.Options{TracerProvider: b.tracer})
 	notices := []string{interceptor.Conflict, interceptor.StoreLost, interceptor.LeaseLost, interceptor.SettleFailed,
-		interceptor.OtherRun, interceptor.SameRun, interceptor.OneAttempt, // and those of none:
+		interceptor.OtherRun, interceptor.SameRun, interceptor.StoreForgot, interceptor.StoreReplaced, interceptor.StoreUnsafe,
+		interceptor.OneAttempt, interceptor.NoHeader, // and those of none:
 		interceptor.RenewFailed, interceptor.SettleDelayed, interceptor.Reconciled}
 	require.NoError(t, b.call(func(ctx context.Context, _ charge) (string, error) {
 		background := context.WithoutCancel(ctx)
@@ -55,10 +56,10 @@ func TestLog_TellsWhatToDoAboutEachNoticeOfWeight(t *testing.T) {
 	for i, notice := range notices {
 		warned := b.lines.containing("WARN atmostonce: " + notice)
 		switch {
-		case i > 6:
+		case i > 10:
 			require.Empty(t, warned, notice)
 			continue
-		case notice == interceptor.OneAttempt:
+		case notice == interceptor.OneAttempt || notice == interceptor.NoHeader:
 			require.Len(t, warned, 1, "it is about the activity type, not about the call")
 		default:
 			require.Len(t, warned, 2, notice)

@@ -33,7 +33,7 @@ type Options struct {
 type OTel struct {
 	tracer  trace.Tracer
 	metrics metrics
-	told    sync.Map // activity types that were warned about one_attempt
+	told    sync.Map // what was warned about once per activity type
 }
 
 var (

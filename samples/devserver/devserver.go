@@ -25,6 +25,9 @@ type Options struct {
 	UI       bool      // with Temporal's web UI, on a port of its own
 	LogFile  string    // of the server's own output
 	Progress io.Writer // told when the CLI has to be built first
+
+	Port     int    // of the front end; a free one by default
+	Database string // file in which everything outlives the server; by default nothing does
 }
 
 // Server is a Temporal server. The caller ends it by Stop.
@@ -38,14 +41,14 @@ type Server struct {
 }
 
 // Start returns a server that answers: the one at TEMPORAL_ADDRESS if that is
-// set, else a new development server in memory on free ports of 127.0.0.1. ctx
-// bounds the start, not the life of the server.
+// set, else a new development server on 127.0.0.1; a new one in any case if
+// Port or Database is set. ctx bounds the start, not the life of the server.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
 	s := &Server{Address: os.Getenv("TEMPORAL_ADDRESS")}
-	if s.Address == "" {
+	if s.Address == "" || o.Port != 0 || o.Database != "" {
 		binary, err := Binary(ctx, o.Progress)
 		if err != nil {
 			return nil, err
@@ -62,12 +65,18 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 }
 
 func (s *Server) launch(binary string, o Options) error {
-	port, err := child.FreePort()
-	if err != nil {
-		return err
+	if o.Port == 0 {
+		port, err := child.FreePort()
+		if err != nil {
+			return err
+		}
+		o.Port = port
 	}
-	s.Address = "127.0.0.1:" + strconv.Itoa(port)
-	args := []string{"server", "start-dev", "--ip", "127.0.0.1", "--port", strconv.Itoa(port)}
+	s.Address = "127.0.0.1:" + strconv.Itoa(o.Port)
+	args := []string{"server", "start-dev", "--ip", "127.0.0.1", "--port", strconv.Itoa(o.Port)}
+	if o.Database != "" {
+		args = append(args, "--db-filename", o.Database)
+	}
 	if o.UI {
 		uiPort, err := child.FreePort()
 		if err != nil {
@@ -79,6 +88,7 @@ func (s *Server) launch(binary string, o Options) error {
 		args = append(args, "--headless")
 	}
 	cmd := exec.Command(binary, args...)
+	var err error
 	if o.LogFile != "" {
 		if s.log, err = os.Create(o.LogFile); err != nil {
 			return err
@@ -126,6 +136,10 @@ func ask(ctx context.Context, address string) (string, error) {
 	info, err := c.WorkflowService().GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
 	return info.GetServerVersion(), err
 }
+
+// Kill ends the server by SIGKILL, and reports whether that is what ended it. It
+// must be one that Start started.
+func (s *Server) Kill() bool { return s.process.Kill() }
 
 // Stop ends the server if Start started it.
 func (s *Server) Stop() {

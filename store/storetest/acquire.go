@@ -205,6 +205,7 @@ var fullInfo = store.Info{
 	Holder: store.Holder{
 		Namespace: "default", WorkflowID: "order/7 \"ü\"\n", RunID: "run", ActivityID: "5", ActivityRunID: "arun",
 		Local: true, Scheduled: time.Date(2026, 2, 28, 23, 59, 59, 123456789, time.UTC), Attempt: 3, Worker: "4711@host@",
+		OriginalRunID: "orun", Occurrence: 2,
 	},
 }
 

@@ -51,7 +51,7 @@ var listCases = []testCase{
 		},
 	},
 	{
-		"records are selected by activity and workflow",
+		"records are selected by activity, workflow and digest",
 		"The fields of a query must all agree; those that are zero select everything.",
 		func(k *kit) {
 			for key, info := range map[string]store.Info{
@@ -72,6 +72,11 @@ var listCases = []testCase{
 				{store.Query{Activity: "Charge", WorkflowID: "w1"}, []string{"1"}},
 				{store.Query{Activity: "Charge", WorkflowID: "w1", State: store.Failed}, nil},
 				{store.Query{Activity: "charge"}, nil},
+				// The SHA-256 of "1" begins with 6b86b273, of "2" with d4735e3a, of "3" with 4e074085.
+				{store.Query{Digest: "6b86b273"}, []string{"1"}},
+				{store.Query{Digest: "4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce"}, []string{"3"}},
+				{store.Query{Digest: "d4735e3a", Activity: "Ship"}, nil},
+				{store.Query{Digest: "86b2"}, nil},
 			} {
 				keys := k.listed(c.q)
 				k.that(slices.Equal(keys, c.want), "%+v yields %q, want %q", c.q, keys, c.want)

@@ -47,12 +47,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 			for _, c := range group.cases {
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
-					h := newHarness(t)
-					if h.Around == nil {
-						c.check(t, h)
-						return
-					}
-					h.Around(t, func(t *testing.T) { c.check(t, h) })
+					c.checkAround(t, newHarness(t))
 				})
 			}
 		})
@@ -86,7 +81,17 @@ func suite() []group {
 		{"list", listCases},
 		{"calls", callsCases},
 		{"contention", contentionCases},
+		{"linear", linearCases},
 	}
+}
+
+func (c testCase) checkAround(t *testing.T, h Harness) {
+	t.Helper()
+	if h.Around == nil {
+		c.check(t, h)
+		return
+	}
+	h.Around(t, func(t *testing.T) { c.check(t, h) })
 }
 
 func (c testCase) check(tb testing.TB, h Harness) {

@@ -1,0 +1,182 @@
+package interceptor_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
+	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// completions is the part of a client that Complete uses.
+type completions struct {
+	client.Client
+	err  error
+	told []client.CompleteActivityOptions
+}
+
+func (c *completions) CompleteActivityWithOptions(_ context.Context, o client.CompleteActivityOptions) error {
+	c.told = append(c.told, o)
+	return c.err
+}
+
+// pending starts a call that its body leaves to others, and returns its token.
+func pending(t *testing.T, g *interceptor.Guard, in charge) (token string) {
+	t.Helper()
+	_, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+		claim, ok := once.FromContext(ctx)
+		require.True(t, ok)
+		token = claim.Token()
+		return receipt{}, sdkactivity.ErrResultPending
+	}, in)
+	require.ErrorIs(t, err, sdkactivity.ErrResultPending)
+	return token
+}
+
+func TestComplete_RecordsTheResultThenTellsTemporal(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	g := guarded(t, s, once.Policy{})
+	token := pending(t, g, order(7))
+	require.Equal(t, store.Pending, only(t, s).State)
+
+	// By another process, which need not know the activity.
+	elsewhere := newGuard(t, s, options())
+	for range 2 { // the second time after a lost answer
+		require.NoError(t, elsewhere.Complete(t.Context(), c, token, receipt{ID: "from outside"}, nil))
+	}
+	require.Len(t, c.told, 2)
+	require.NotEmpty(t, c.told[0].TaskToken)
+	require.Equal(t, receipt{ID: "from outside"}, c.told[0].Result)
+	require.Equal(t, "ChargeCard", c.told[0].ActivityType)
+	got, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+	require.NoError(t, err)
+	require.Equal(t, "from outside", got.ID)
+}
+
+// The callee may be faster than the activity's return.
+func TestComplete_BeforeTheActivityHasReturned(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	g := guarded(t, s, once.Policy{})
+	_, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+		claim, _ := once.FromContext(ctx)
+		require.NoError(t, g.Complete(ctx, c, claim.Token(), receipt{ID: "fast"}, nil))
+		return receipt{}, sdkactivity.ErrResultPending
+	}, order(7))
+	require.ErrorIs(t, err, sdkactivity.ErrResultPending)
+	require.Equal(t, store.Succeeded, only(t, s).State)
+}
+
+func TestComplete_JudgesAFailureAsThePolicySays(t *testing.T) {
+	t.Parallel()
+	declined := errors.New("declined")
+	for name, want := range map[string]struct {
+		policy    once.Policy
+		failure   error
+		state     store.State
+		told      string
+		retryable bool
+	}{
+		"Unlock":    {once.Policy{OnFailure: once.Unlock}, declined, store.Tombstone, "", true},
+		"Lock":      {once.Policy{OnFailure: once.Lock}, declined, store.Failed, "", false},
+		"Doubt":     {once.Policy{OnFailure: once.Doubt}, declined, store.InDoubt, "in doubt", true},
+		"MaybeDone": {once.Policy{}, once.MaybeDone(declined), store.InDoubt, "in doubt", true},
+		"NotDone":   {once.Policy{OnFailure: once.Doubt}, once.NotDone(declined), store.Tombstone, "", true},
+		"ambiguous": {once.Policy{}, errors.Join(declined, io.ErrUnexpectedEOF), store.InDoubt, "in doubt", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, c := memory(), &completions{}
+			g := guarded(t, s, want.policy)
+			require.NoError(t, g.Complete(t.Context(), c, pending(t, g, order(7)), nil, want.failure))
+			require.Equal(t, want.state, only(t, s).State)
+			told := c.told[0].Err
+			require.ErrorContains(t, told, "declined")
+			require.ErrorContains(t, told, want.told)
+			require.Equal(t, want.state == store.InDoubt, once.Is(told, once.InDoubt))
+			_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+			switch want.state {
+			case store.Tombstone:
+				require.NoError(t, err, "the next attempt runs")
+			case store.Failed:
+				require.ErrorContains(t, err, "declined")
+			default:
+				requireReason(t, err, once.InDoubt, true)
+			}
+		})
+	}
+}
+
+func TestComplete_AfterTemporalStoppedWaiting(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{})
+	token := pending(t, g, order(7))
+	gone := &completions{err: serviceerror.NewNotFound("activity task not found")}
+	require.NoError(t, g.Complete(t.Context(), gone, token, receipt{ID: "late"}, nil))
+	got, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+	require.NoError(t, err)
+	require.Equal(t, "late", got.ID, "a later attempt replays it")
+
+	unreachable := serviceerror.NewUnavailable("no server")
+	require.ErrorIs(t, g.Complete(t.Context(), &completions{err: unreachable}, token, receipt{ID: "late"}, nil), unreachable)
+}
+
+func TestComplete_OfASupersededCall(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	g := guarded(t, s, once.Policy{})
+	token := pending(t, g, order(7))
+	_, err := g.Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "operator"}), "seen at the provider")
+	require.NoError(t, err)
+	require.ErrorIs(t, g.Complete(t.Context(), c, token, receipt{ID: "x"}, nil), store.ErrConflict)
+	require.ErrorIs(t, g.Complete(t.Context(), c, token, nil, errors.New("declined")), store.ErrSuperseded)
+	require.Empty(t, c.told, "Temporal gets the record's outcome")
+}
+
+func TestComplete_WhileTheStoreIsDown(t *testing.T) {
+	t.Parallel()
+	s, c := newFaulty(), &completions{}
+	g := guarded(t, s, once.Policy{})
+	token := pending(t, g, order(7))
+	s.set("settle", fault{times: 3})
+	require.NoError(t, g.Complete(t.Context(), c, token, receipt{ID: "r"}, nil))
+	require.Equal(t, store.Succeeded, only(t, s).State)
+
+	s.set("settle", fault{times: 1_000_000})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	c.told = nil
+	require.Error(t, g.Complete(ctx, c, token, receipt{ID: "r"}, nil))
+	require.Empty(t, c.told, "nothing is reported that is not recorded")
+}
+
+func TestComplete_RefusesWhatIsNoToken(t *testing.T) {
+	t.Parallel()
+	g := guarded(t, memory(), once.Policy{})
+	for _, text := range []string{"", "?", "AAAA", "e30"} {
+		require.ErrorContains(t, g.Complete(t.Context(), &completions{}, text, nil, nil), "not a token")
+	}
+	bare := newGuard(t, memory(), interceptor.Options{})
+	require.ErrorContains(t, bare.Complete(t.Context(), &completions{}, pending(t, g, order(7)), nil, nil), "data converter")
+}
+
+func TestComplete_RefusesWhatCannotBeEncoded(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	g := guarded(t, s, once.Policy{})
+	token := pending(t, g, order(7))
+	require.ErrorContains(t, g.Complete(t.Context(), c, token, make(chan int), nil), "cannot be encoded")
+	require.Equal(t, store.Pending, only(t, s).State)
+	require.Empty(t, c.told)
+}

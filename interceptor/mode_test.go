@@ -1,0 +1,181 @@
+package interceptor_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// inMode returns a guard in that mode, and what it observes.
+func inMode(t *testing.T, s store.Store, m interceptor.Mode, p once.Policy) (*interceptor.Guard, *watch) {
+	t.Helper()
+	o := options(once.Mark(p, "ChargeCard"))
+	o.Lease, o.SettleDelay, o.HoldRetry = 60*time.Millisecond, 30*time.Millisecond, time.Second
+	o.Mode = func(activity string) interceptor.Mode {
+		require.Equal(t, "ChargeCard", activity)
+		return m
+	}
+	events := newWatch(interceptor.Notice)
+	o.Observers = []interceptor.Observer{events}
+	return newGuard(t, s, o), events
+}
+
+func TestObserve_RunsAndTellsWhatEnforceWouldHaveDone(t *testing.T) {
+	t.Parallel()
+	s := newFaulty()
+	g, events := inMode(t, s, interceptor.Observe, once.Policy{})
+	told := func() interceptor.Event {
+		e := receive(t, events.ended)
+		require.Equal(t, interceptor.Observed, e.Notice)
+		return e
+	}
+	p := &payments{}
+	_, err := execute(t, g, p.ChargeCard, order(7))
+	require.NoError(t, err)
+	require.Equal(t, store.Succeeded, only(t, s).State)
+	require.Empty(t, events.ended, "a first run is what Enforce does")
+
+	got, err := execute(t, g, p.ChargeCard, order(7))
+	require.NoError(t, err)
+	require.Equal(t, "r-7", got.ID)
+	require.Empty(t, told().Reason, "a replay")
+	require.Len(t, p.charges, 2)
+
+	s.set("acquire", fault{times: 1})
+	_, err = execute(t, g, p.ChargeCard, order(7))
+	require.NoError(t, err)
+	require.Equal(t, once.StoreDown, told().Reason)
+	require.Len(t, p.charges, 3)
+}
+
+func TestObserve_RunsBesideARunningCall(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{}
+	finish := running(t, guarded(t, s, once.Policy{}), order(7))
+	g, events := inMode(t, s, interceptor.Observe, once.Policy{OnDuplicate: once.Wait})
+	_, err := execute(t, g, p.ChargeCard, order(7))
+	require.NoError(t, err)
+	require.Equal(t, once.InFlight, receive(t, events.ended).Reason)
+	_, err = finish()
+	require.NoError(t, err)
+}
+
+func TestObserve_TakesOverWhatIsInDoubt(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{}
+	doubted(t, s, once.Policy{})
+	g, events := inMode(t, s, interceptor.Observe, once.Policy{})
+	_, err := execute(t, g, p.ChargeCard, order(7))
+	require.NoError(t, err)
+	require.Equal(t, once.InDoubt, receive(t, events.ended).Reason)
+	require.Len(t, p.charges, 1)
+	require.Equal(t, store.Succeeded, only(t, s).State)
+}
+
+func TestObserve_PassesErrorsUnchanged(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	for name, policy := range map[string]once.FailurePolicy{"Unlock": once.Unlock, "Lock": once.Lock, "Doubt": once.Doubt} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := memory()
+			g, _ := inMode(t, s, interceptor.Observe, once.Policy{OnFailure: policy})
+			_, err := execute(t, g, (&payments{fail: boom}).ChargeCard, order(7))
+			_, plain := execute(t, unguarded(t), (&payments{fail: boom}).ChargeCard, order(7))
+			require.Equal(t, plain.Error(), err.Error())
+			var app, want *temporal.ApplicationError
+			require.ErrorAs(t, plain, &want)
+			require.ErrorAs(t, err, &app)
+			require.Equal(t, want.NonRetryable(), app.NonRetryable())
+			require.Equal(t, want.Type(), app.Type())
+			state := map[string]store.State{"Unlock": store.Tombstone, "Lock": store.Failed, "Doubt": store.InDoubt}[name]
+			require.Equal(t, state, only(t, s).State)
+		})
+	}
+	_, err := execute(t, func() *interceptor.Guard {
+		g, _ := inMode(t, memory(), interceptor.Observe, once.Policy{})
+		return g
+	}(), func(context.Context, charge) (receipt, error) { return receipt{}, sdkactivity.ErrResultPending }, order(8))
+	require.ErrorIs(t, err, sdkactivity.ErrResultPending)
+}
+
+// unguarded is a guard that has nothing to do.
+func unguarded(t *testing.T) *interceptor.Guard {
+	t.Helper()
+	return newGuard(t, memory(), options())
+}
+
+func TestOff_AsksAndRecordsNothing(t *testing.T) {
+	t.Parallel()
+	s, p := newFaulty(), &payments{}
+	s.set("acquire", fault{times: 100})
+	g, events := inMode(t, s, interceptor.Off, once.Policy{})
+	for range 2 {
+		_, err := execute(t, g, p.ChargeCard, order(7))
+		require.NoError(t, err)
+	}
+	require.Len(t, p.charges, 2)
+	require.Zero(t, s.count("acquire"))
+	require.Empty(t, events.ended)
+}
+
+func TestMode_KeepsTheKey(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, m := range []interceptor.Mode{interceptor.Enforce, interceptor.Observe, interceptor.Off} {
+		g, _ := inMode(t, memory(), m, once.Policy{})
+		_, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+			seen[once.Key(ctx)] = true
+			return receipt{}, nil
+		}, order(7))
+		require.NoError(t, err)
+	}
+	require.Len(t, seen, 1)
+}
+
+func TestKeySecret_HidesInputAndKey(t *testing.T) {
+	t.Parallel()
+	pin := charge{Order: "4711", Cents: 100}
+	records := map[string]store.Record{}
+	for name, secret := range map[string]string{"": "", "a": "0123456789abcdef", "b": "fedcba9876543210"} {
+		for kind, p := range map[string]once.Policy{
+			"hash": {}, "key": {Key: keys.From(byOrder), Scope: keys.PerNamespace, Match: keys.From(byOrder)},
+		} {
+			s := memory()
+			o := options(once.Mark(p, "ChargeCard"))
+			o.KeySecret = []byte(secret)
+			g := newGuard(t, s, o)
+			for range 2 {
+				_, err := execute(t, g, (&payments{}).ChargeCard, pin)
+				require.NoError(t, err)
+			}
+			r := only(t, s)
+			require.Equal(t, secret == "" && kind == "key", strings.Contains(r.Key+r.Info.Match, "4711"))
+			records[kind+name] = r
+		}
+	}
+	for _, kind := range []string{"hash", "key"} {
+		for _, part := range []func(store.Record) string{
+			func(r store.Record) string { return r.Key }, func(r store.Record) string { return r.Info.Input },
+			func(r store.Record) string { return r.Info.Match },
+		} {
+			require.NotEqual(t, part(records[kind]), part(records[kind+"a"]))
+			require.NotEqual(t, part(records[kind+"b"]), part(records[kind+"a"]))
+		}
+	}
+	o := options()
+	o.KeySecret = []byte("short")
+	_, err := interceptor.New(memory(), o)
+	require.ErrorContains(t, err, "KeySecret has 5 bytes")
+}

@@ -1,0 +1,157 @@
+package interceptor
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.temporal.io/sdk/converter"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/atmostonce/atmostonce/keys"
+)
+
+// Workflows returns the part of a Guard that works beside workflows, for
+// worker.Options.Interceptors of a worker that runs them without a Guard. It
+// puts a header on each activity call, by which scopes PerRun and PerCall know
+// the call again after a reset, and does nothing else.
+//
+// Replay does not look at headers: it can be added and removed while workflows
+// run. Calls that were scheduled without it stay without the header.
+//
+// The header holds two run IDs and a count of calls of equal input, which is
+// compared as the SDK's default converter encodes it.
+func Workflows() sdkinterceptor.WorkerInterceptor { return &workflows{} }
+
+type workflows struct {
+	sdkinterceptor.WorkerInterceptorBase
+}
+
+// InterceptWorkflow implements the SDK's WorkerInterceptor.
+func (*workflows) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
+	return newWorkflowInbound(next)
+}
+
+// InterceptWorkflow implements the SDK's WorkerInterceptor as [Workflows] does.
+func (*Guard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
+	return newWorkflowInbound(next)
+}
+
+// InterceptWorkflow implements the SDK's WorkerInterceptor.
+func (*workerGuard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
+	return newWorkflowInbound(next)
+}
+
+type workflowInbound struct {
+	sdkinterceptor.WorkflowInboundInterceptorBase
+}
+
+func newWorkflowInbound(next sdkinterceptor.WorkflowInboundInterceptor) *workflowInbound {
+	w := &workflowInbound{}
+	w.Next = next
+	return w
+}
+
+// Init implements the SDK's WorkflowInboundInterceptor.
+func (w *workflowInbound) Init(outbound sdkinterceptor.WorkflowOutboundInterceptor) error {
+	o := &workflowOutbound{made: map[equalCalls]int32{}}
+	o.Next = outbound
+	return w.Next.Init(o)
+}
+
+// workflowOutbound counts the activity calls of one run. A replay makes the same
+// calls in the same order, and one goroutine of a workflow runs at a time.
+type workflowOutbound struct {
+	sdkinterceptor.WorkflowOutboundInterceptorBase
+	made map[equalCalls]int32
+}
+
+type equalCalls struct{ activity, input string }
+
+// ExecuteActivity implements the SDK's WorkflowOutboundInterceptor.
+func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, activity string, args ...any) workflow.Future {
+	o.name(ctx, activity, args)
+	return o.Next.ExecuteActivity(ctx, activity, args...)
+}
+
+// ExecuteLocalActivity implements the SDK's WorkflowOutboundInterceptor.
+func (o *workflowOutbound) ExecuteLocalActivity(ctx workflow.Context, activity string, args ...any) workflow.Future {
+	o.name(ctx, activity, args)
+	return o.Next.ExecuteLocalActivity(ctx, activity, args...)
+}
+
+// name puts the header on a call. An interceptor that repeats the call makes
+// another one, with the same map of headers.
+func (o *workflowOutbound) name(ctx workflow.Context, activity string, args []any) {
+	header := sdkinterceptor.WorkflowHeader(ctx)
+	if header == nil {
+		return
+	}
+	info := o.Next.GetInfo(ctx)
+	run := info.WorkflowExecution.RunID
+	equal := equalCalls{activity, inputOf(args)}
+	o.made[equal]++
+	// The SDK's test environment has only the run ID. The default converter: a
+	// client's own may encrypt, which takes time and gives other bytes in a replay.
+	payload, err := converter.GetDefaultDataConverter().ToPayload(callHeader{
+		OriginalRunID: cmp.Or(info.OriginalRunID, run), FirstRunID: cmp.Or(info.FirstRunID, run), Occurrence: o.made[equal],
+	})
+	if err == nil {
+		header[headerName] = payload
+	}
+}
+
+// inputOf returns the digest of args. Those that the default converter cannot
+// encode count as equal, and so are numbered through.
+func inputOf(args []any) (digest string) {
+	defer func() {
+		if recover() != nil { // from a method of an argument
+			digest = ""
+		}
+	}()
+	parts := make([]keys.Arg, len(args))
+	for i, arg := range args {
+		p, err := converter.GetDefaultDataConverter().ToPayload(arg)
+		if err != nil {
+			return ""
+		}
+		parts[i] = keys.Arg{Encoding: string(p.GetMetadata()[converter.MetadataEncoding]), Data: p.GetData()}
+	}
+	return keys.Digest(parts)
+}
+
+const headerName = "atmostonce"
+
+// callHeader names an activity call across resets of its workflow, for whoever
+// knows the call's type and input. Everybody who reads the history can read it.
+type callHeader struct {
+	OriginalRunID string `json:"originalRunId"`
+	FirstRunID    string `json:"firstRunId"`
+	Occurrence    int32  `json:"occurrence"`
+}
+
+func (h callHeader) found() bool { return h.Occurrence > 0 }
+
+// readHeader returns the header of the activity call that ctx belongs to; the
+// zero value if it has none, and also with an error.
+func readHeader(ctx context.Context) (h callHeader, err error) {
+	payload, found := sdkinterceptor.Header(ctx)[headerName]
+	if !found {
+		return callHeader{}, nil
+	}
+	if encoding := string(payload.GetMetadata()[converter.MetadataEncoding]); encoding != converter.MetadataEncodingJSON {
+		return callHeader{}, fmt.Errorf("the header %q has encoding %q", headerName, encoding)
+	}
+	if err := json.Unmarshal(payload.GetData(), &h); err != nil {
+		return callHeader{}, fmt.Errorf("the header %q: %w", headerName, err)
+	}
+	if h.OriginalRunID == "" || h.FirstRunID == "" || h.Occurrence <= 0 {
+		return callHeader{}, errHeader
+	}
+	return h, nil
+}
+
+var errHeader = errors.New(`the header "` + headerName + `" does not name a call`)

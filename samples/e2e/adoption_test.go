@@ -1,0 +1,89 @@
+package e2e
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// beforeTheGuard starts a workflow on a worker without a guard, which has its
+// effect and is stopped before it has reported it.
+func (s *scene) beforeTheGuard() client.WorkflowRun {
+	s.t.Helper()
+	w := worker.New(s.client, s.name, worker.Options{DisableWorkflowWorker: true})
+	register(w, func(ctx context.Context, in charge) (receipt, error) {
+		if err := s.ledger.write(charged, in.Order); err != nil {
+			return receipt{}, err
+		}
+		<-ctx.Done()
+		<-time.After(time.Second) // its last words come too late
+		return receipt{}, ctx.Err()
+	})
+	require.NoError(s.t, w.Start())
+	run := s.start("migrated", "one", call{StartToClose: 3 * time.Second})
+	s.eventually(func() bool { return len(s.ledger.lines(charged)) == 1 }, "the effect of the time before the guard")
+	w.Stop()
+	return run
+}
+
+func TestAdoption_OfARunningSystem(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		distrust bool
+		charges  int
+	}{
+		"distrusted": {true, 1},
+		"trusted":    {false, 2}, // as Temporal would without a guard
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, client.Options{})
+			run := s.beforeTheGuard()
+			o := guardOptions(once.Mark(once.Policy{InDoubt: once.Fail}, "Charge"), s.events)
+			if c.distrust {
+				o.DistrustBefore = time.Now()
+			}
+			g, err := interceptor.New(s.store, o)
+			require.NoError(t, err)
+			s.workWith(g, worker.Options{}, func(r worker.Registry) { register(r, s.charge) })
+			v := s.verdict(run)
+			require.Equal(t, c.distrust, v.MayHaveHappened)
+			s.count(c.charges, charged)
+
+			// A call that is scheduled under the guard is trusted.
+			s.verdict(s.start("new", "one", call{Input: charge{Order: "order-2"}}))
+			s.count(c.charges+1, charged)
+		})
+	}
+}
+
+// The guard first only observes, then enforces on what it has recorded.
+func TestAdoption_FromObserveToEnforce(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, client.Options{})
+	o := guardOptions(once.Mark(perOrder, "Charge"), s.events)
+	var mode atomic.Uint32
+	mode.Store(uint32(interceptor.Observe))
+	o.Mode = func(string) interceptor.Mode { return interceptor.Mode(mode.Load()) }
+	g, err := interceptor.New(s.store, o)
+	require.NoError(t, err)
+	s.workWith(g, worker.Options{}, func(r worker.Registry) { register(r, s.charge) })
+	s.served(s.start("first", "one", call{}))
+	s.served(s.start("second", "one", call{}))
+	s.count(2, charged)
+	require.Len(t, s.events.notice(interceptor.Observed), 1)
+
+	mode.Store(uint32(interceptor.Enforce))
+	s.served(s.start("third", "one", call{}))
+	s.count(2, charged)
+	s.record(store.Succeeded)
+}

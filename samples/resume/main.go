@@ -1,0 +1,163 @@
+// Command resume pays 300 wages in one long activity (300 short steps stand for
+// half an hour) while its worker is replaced twice: first by a deployment, which
+// asks the process to end, then because it is killed in the middle of a payment.
+// Each wage is paid once.
+//
+// The policy is InDoubt: Resume. After each interruption the key is in doubt,
+// and the retry of the same call, which has the heartbeat details, takes it over
+// and goes on; the guard keeps everybody else out, and lets it begin only when
+// the settle delay is over and no request of the killed worker is on its way any
+// more. What was paid between the last checkpoint and the kill, the activity
+// itself must find out: see PayAll.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/samples/child"
+	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/stage"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// isWorker makes a process of this program a worker.
+const isWorker = "RESUME_WORKER"
+
+func main() {
+	if os.Getenv(isWorker) == "" {
+		stage.Main(play)
+		return
+	}
+	if err := work(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// work is a worker process.
+func work(temporal, queue, records, bank string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	s, err := store.NewFile(records, store.FileOptions{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	payroll := &Payroll{Provider: provider.Client{URL: bank}}
+	guard, err := interceptor.New(s, interceptor.Options{
+		Activities: guarded(payroll),
+		// Short, so that the sample is. The defaults are 60 s and 30 s.
+		Lease: 5 * time.Second, SettleDelay: 2 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	c, err := client.DialContext(ctx, client.Options{HostPort: temporal, Logger: stage.Quiet, Plugins: []client.Plugin{guard}})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	w := worker.New(c, queue, worker.Options{StickyScheduleToStartTimeout: time.Second})
+	w.RegisterWorkflow(Pay)
+	w.RegisterActivity(payroll)
+	if err := w.Start(); err != nil {
+		return err
+	}
+	defer w.Stop()
+	<-ctx.Done()
+	return nil
+}
+
+func play(ctx context.Context, s *stage.Stage) error {
+	m := Month{Name: "2026-01", People: 300}
+	const deployAt, killAt = 99, 199
+	// The provider books this wage and does not answer.
+	if err := s.Provider.Arm(ctx, provider.Fault{Order: m.wage(killAt), Kind: provider.Hold, Times: 1}); err != nil {
+		return err
+	}
+	c, err := client.DialContext(ctx, client.Options{HostPort: s.Temporal, Logger: stage.Quiet})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: s.Queue}, Pay, m)
+	if err != nil {
+		return err
+	}
+
+	first, err := startWorker(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer first.Kill()
+	if err := s.AwaitCharge(ctx, m.wage(deployAt)); err != nil {
+		return err
+	}
+	first.Stop(30 * time.Second)
+	second, err := startWorker(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer second.Kill()
+	if err := tell(s, "deployed, by SIGTERM"); err != nil {
+		return err
+	}
+
+	if err := s.AwaitCharge(ctx, m.wage(killAt)); err != nil {
+		return err
+	}
+	second.Kill()
+	if err := s.Provider.LetGo(ctx, m.wage(killAt)); err != nil {
+		return err
+	}
+	if err := tell(s, "killed, by SIGKILL, before the answer to a payment"); err != nil {
+		return err
+	}
+	third, err := startWorker(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer third.Stop(30 * time.Second)
+
+	var r Report
+	if err := run.Get(ctx, &r); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Out, "the last worker knew of %d payments by the checkpoint, found %d more at the provider, and made %d\n", r.Resumed, r.Found, r.Paid)
+	return tell(s, "done")
+}
+
+// startWorker starts this program as a worker process.
+func startWorker(ctx context.Context, s *stage.Stage) (*child.Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, s.Temporal, s.Queue, filepath.Join(s.Dir, "records"), s.Provider.URL)
+	cmd.Env = append(os.Environ(), isWorker+"=yes")
+	cmd.Stderr = os.Stderr
+	return child.Start(cmd)
+}
+
+func tell(s *stage.Stage, what string) error {
+	charged, err := s.Charged()
+	twice := 0
+	for _, times := range charged {
+		if times > 1 {
+			twice++
+		}
+	}
+	fmt.Fprintf(s.Out, "%s: %d wages on the ledger, %d of them twice\n", what, len(charged), twice)
+	return err
+}

@@ -1,0 +1,81 @@
+// Package store keeps one record per key: who may act on it, and what came of
+// the act.
+//
+// A [Store] is dumb and atomic: it never decides what a duplicate gets. That is
+// the guard's business (package interceptor). What every store must do is
+// written on the interface and checked by package storetest, which is public: a
+// store of your own that passes it can be given to a guard.
+//
+// # Which store promises what
+//
+// All three promise that a record, once acknowledged, decides every later call:
+// one owner at a time, an outcome that is never overwritten, a doubt that is
+// never cleared in silence. They differ in what they survive.
+//
+//	             Memory            File                      Redis
+//	shared by    one process       the processes of a host   what reaches the server
+//	a crash      forgets           keeps                     as its settings say, below
+//	power loss   forgets           keeps what the disk kept  as its settings say, below
+//	             -                 of an fsync
+//	sees death   at the lease's    at once: the kernel       at the lease's end
+//	             end               frees a lock
+//	clock        the process's     none for leases; the      the server's
+//	                               host's for expiry
+//	at its limit ErrFull           the disk's error          ErrFull for claims; what
+//	                                                         runs can still settle
+//
+// No store can make an effect happen exactly once, tell whether the effect of a
+// dead owner took place, or stop an owner that has lost its claim and goes on:
+// hand the callee the key (once.Key) where it can tell duplicates apart.
+//
+// # File
+//
+// A directory of a local file system: one JSON file per record, replaced by
+// write, fsync, rename, fsync of the directory, so that a crash leaves the old
+// record or the new one. A file system on which locks or fsync are not known to
+// hold, a network mount say, is refused unless [FileOptions] admits it. Leases do
+// not matter: each claim holds a kernel lock, so a process that is suspended for
+// an hour still owns what it owned, and one that died does not.
+//
+// # Redis
+//
+// A record lives as long as the server remembers it. What a restart or a fail-over
+// forgets can happen again, so choose by what a second effect would cost:
+//
+//	setting                            what is lost                      cost of a first run
+//	no persistence                     everything, at each restart       1 (236 µs)
+//	appendfsync everysec               a killed process: nothing; power  1.3
+//	                                   loss: the last one or two seconds
+//	appendfsync always                 a power loss loses nothing that   4.2
+//	                                   was acknowledged
+//	a replica, Sentinel or Cluster     at a fail-over: what the replica  -
+//	                                   had not yet received
+//	and RedisOptions.Replicas          no effect begins unless so many   3.2
+//	                                   replicas have its claim; a
+//	                                   fail-over to one of those loses
+//	                                   nothing
+//
+// (Medians of one run on two cores, disks as fast as theirs were:
+// go test -run '^$' -bench RedisDurability ./store.)
+//
+//   - maxmemory-policy must be noeviction; Check refuses any other. Give the server
+//     memory instead: a record takes about a kilobyte, plus its outcome.
+//   - A fail-over may choose a replica that has confirmed less than another one.
+//     Only where RedisOptions.Replicas is the number of a master's replicas has
+//     each of them every claim; then one that is down holds up new claims.
+//   - min-replicas-to-write bounds how long a master that was cut off goes on
+//     accepting writes; it does not replace RedisOptions.Replicas.
+//   - WAITAOF needs Redis 7.2 and is not used.
+//   - A Ring is refused: its clients do not agree on where a key is.
+//   - The client's MaxRetries may be anything: each call is recognized when it is
+//     repeated, and answered as it was the first time.
+//
+// A server that lost records is noticed, not prevented. [Redis.Check] keeps a
+// counter on each master, and the guard asks it every sixth of a lease while
+// calls come in: a counter that went back is [ErrForgot], another process at the
+// same place is [ErrReplaced]. Writes after the last Check can be lost unnoticed if
+// the master's place is taken by a replica; RedisOptions.Quarantine then keeps new
+// claims away until what was underway has ended. An owner whose claim was
+// forgotten writes it down again when it settles, and says so
+// ([Record.Forgotten]).
+package store

@@ -1,0 +1,52 @@
+package store_test
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/storetest"
+)
+
+// brittleConn breaks before one of a hundred replies.
+type brittleConn struct {
+	net.Conn
+}
+
+func (c brittleConn) Read(p []byte) (int, error) {
+	if rand.IntN(100) == 0 {
+		_ = c.Close()
+		return 0, io.ErrUnexpectedEOF
+	}
+	return c.Conn.Read(p)
+}
+
+// Each handle has its own connections. Those of every other one break.
+func TestRedis_Linearizable(t *testing.T) {
+	t.Parallel()
+	addr := startRedis(t)
+	storetest.Histories(t, func(t *testing.T) storetest.Harness {
+		opened := 0
+		return storetest.Harness{Open: func(tb testing.TB) store.Store {
+			client := dialRedis(tb, addr, func(o *redis.Options) {
+				if opened++; opened%2 == 0 {
+					return
+				}
+				o.MaxRetries = -1
+				o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+					return brittleConn{conn}, err
+				}
+			})
+			s, err := store.NewRedis(client, store.RedisOptions{Prefix: t.Name() + ":"})
+			require.NoError(tb, err)
+			return s
+		}}
+	}, *histories)
+}

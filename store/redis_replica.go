@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	_ "embed" // the script
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed redis/touch.lua
+var touchLua string
+
+var touch = redis.NewScript(allowOOM + touchLua)
+
+// replicaWait is how long replicas have to confirm a write.
+const replicaWait = time.Second
+
+// clustered is what a Cluster's client has over a single server's.
+type clustered interface {
+	ForEachMaster(ctx context.Context, f func(context.Context, *redis.Client) error) error
+	MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+	ReloadState(ctx context.Context)
+}
+
+// confirm waits until enough replicas have the record that a call has answered.
+// WAIT promises something about the writes of its own connection only, which may
+// not be the call's: the record is written once more. The master that it is written to must still
+// have it; another one may have taken its place since the answer.
+func (s *Redis) confirm(ctx context.Context, name string, r Record) error {
+	var node redis.UniversalClient = s.client
+	cluster, ok := s.client.(clustered)
+	if ok {
+		master, err := cluster.MasterForKey(ctx, name)
+		if err != nil {
+			return err
+		}
+		node = master
+	}
+	p := node.Pipeline()
+	touched := touch.Eval(ctx, p, []string{name})
+	count := p.Do(ctx, "WAIT", s.replicas, waitFor(node).Milliseconds())
+	if _, err := p.Exec(ctx); err != nil {
+		if ok {
+			cluster.ReloadState(ctx) // the key may have moved
+		}
+		return fmt.Errorf("%w: %w", ErrUnreplicated, err)
+	}
+	head, _ := touched.Text()
+	var now Record
+	if err := parseHead(&now, head); err != nil || now.Owner != r.Owner || now.Fence != r.Fence || now.Revision < r.Revision {
+		return fmt.Errorf("%w: the master no longer has it", ErrUnreplicated)
+	}
+	if n, _ := count.Int64(); n < int64(s.replicas) {
+		return fmt.Errorf("%w: %d of %d", ErrUnreplicated, n, s.replicas)
+	}
+	return nil
+}
+
+// waitFor leaves the client time to read the answer.
+func waitFor(node redis.UniversalClient) time.Duration {
+	if c, ok := node.(*redis.Client); ok && c.Options().ReadTimeout > 0 {
+		return min(replicaWait, c.Options().ReadTimeout/2)
+	}
+	return replicaWait
+}

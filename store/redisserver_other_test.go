@@ -1,0 +1,7 @@
+//go:build !linux
+
+package store_test
+
+import "syscall"
+
+var childAttr *syscall.SysProcAttr
