@@ -78,4 +78,15 @@
 // claims away until what was underway has ended. An owner whose claim was
 // forgotten writes it down again when it settles, and says so
 // ([Record.Forgotten]).
+//
+// # Size
+//
+// A settled record takes about 1 kB of Redis and 0.75 kB of Memory, plus its
+// outcome and the length of its key and IDs. Calls cost the same among a million
+// records as among a thousand: a first run on Redis 1.0 times as much, on Memory
+// 1.2; a duplicate, which reads a record that no cache has, 1.3 times on Redis, as
+// bare reads do. No call scans. [Redis.List] does, in steps of [SCAN], without
+// blocking the server. (go test -run '^$' -bench Scale ./store.)
+//
+// [SCAN]: https://redis.io/docs/latest/commands/scan/
 package store
