@@ -187,15 +187,16 @@ func (r *remoteFile) do(ctx context.Context, c RemoteCall) (store.Record, error)
 	return a.get()
 }
 
-func (r *remoteFile) ask(ctx context.Context, c RemoteCall) (a RemoteAnswer, err error) {
+func (r *remoteFile) ask(ctx context.Context, c RemoteCall) (RemoteAnswer, error) {
 	if err := ctx.Err(); err != nil {
-		return a, err
+		return RemoteAnswer{}, err
 	}
 	c.Empty = isEmpty(c.Outcome.Data) || isEmpty(c.Resolution.Outcome.Data)
+	var a RemoteAnswer // written to until the call is done
 	underway := r.client.Go("File.Do", c, &a, make(chan *rpc.Call, 1))
 	select {
 	case <-ctx.Done():
-		return a, ctx.Err()
+		return RemoteAnswer{}, ctx.Err()
 	case <-underway.Done:
 		return a, underway.Error
 	}
