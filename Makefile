@@ -33,6 +33,12 @@ histories: ## check that 2,000 histories of concurrent calls to each store are l
 	@go test ./store -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
 		{ grep -vE '^ *(===|--- PASS)' || true; }
 
+.PHONY: docs
+docs: ## write what the pages in docs quote and measure
+	@cd samples && go run ./cmd/devserver -build
+	go test -run TestDocs ./interceptor -update
+	cd samples && go test -run 'TestErrors|TestCauses' ./e2e -update
+
 .PHONY: lint
 lint: $(LINTER) ## check format, vet and style
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }

@@ -22,7 +22,8 @@ type Claim struct {
 	// Token returns what Guard.Complete needs to know of this call. An activity
 	// that returns ErrResultPending hands it to whoever will report the end, in
 	// place of Temporal's task token. It is text, and tells what the record tells:
-	// the key in plain text, say. Nil outside of a guarded worker.
+	// the key in plain text, say. Who has it can say what came of the effect. Nil
+	// where NewContext was not given one.
 	Token func() string
 }
 
@@ -35,7 +36,7 @@ func NewContext(ctx context.Context, c Claim) context.Context {
 }
 
 // FromContext returns the claim under which the activity runs; ok is false if
-// it is not guarded.
+// it is not guarded. Where the guard lets a call run without a claim, Fence is 0.
 func FromContext(ctx context.Context) (c Claim, ok bool) {
 	c, ok = ctx.Value(claimKey{}).(Claim)
 	return c, ok

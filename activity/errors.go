@@ -30,13 +30,15 @@ const (
 	// OutcomeNotKept: the effect took place, but its result could not be
 	// recorded. Non-retryable.
 	OutcomeNotKept Reason = reasonPrefix + "OutcomeNotKept"
-	// StoreDown: the store could not be asked, so the activity was not run.
-	// Retryable.
+	// StoreDown: the store gave no answer, or grants no new keys (it is full, say),
+	// so the activity was not run. Retryable.
 	StoreDown Reason = reasonPrefix + "StoreDown"
-	// BadRecord: the record is corrupt or of an unknown version, so the
-	// activity was not run. Retryable: an operator or a newer worker can help.
+	// BadRecord: the record is corrupt or of an unknown version, or its outcome
+	// cannot be decoded here, so the activity was not run. Retryable: an operator
+	// or another worker can help.
 	BadRecord Reason = reasonPrefix + "BadRecord"
-	// BadKey: no key could be made for the call. Non-retryable.
+	// BadKey: no key could be made for the call. Non-retryable, unless the input
+	// cannot be read for now, by a codec that does not answer, say.
 	BadKey Reason = reasonPrefix + "BadKey"
 	// BadSetup: the guard cannot work as it is installed. Retryable, unless the
 	// store refuses the call as invalid.
@@ -116,5 +118,6 @@ func MayHaveHappened(err error) bool {
 		return true
 	}
 	app := (*temporal.ApplicationError)(nil)
-	return !errors.As(err, &app)
+	// The SDK replaces a result that the server would refuse.
+	return !errors.As(err, &app) || app.Type() == "payloadSizeError"
 }

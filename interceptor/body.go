@@ -3,6 +3,7 @@ package interceptor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -154,7 +155,7 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 	var why atomic.Pointer[error]
 	c.life.background(func(stop context.Context) {
 		defer l.end()
-		r, err := c.persist(detached, stop, func(ctx context.Context) (store.Record, error) {
+		r, err := persist(detached, stop, func(ctx context.Context) (store.Record, error) {
 			r, err := write(ctx)
 			why.Store(&err)
 			return r, err
@@ -194,21 +195,27 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 }
 
 // persist repeats a write until the store says what became of it.
-func (c *call) persist(ctx, stop context.Context, write func(context.Context) (store.Record, error)) (store.Record, error) {
+func persist(ctx, stop context.Context, write func(context.Context) (store.Record, error)) (store.Record, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
 	interval := backoff.NewExponentialBackOff()
 	interval.InitialInterval, interval.MaxInterval = 50*time.Millisecond, 5*time.Second
-	return backoff.Retry(ctx, func() (store.Record, error) {
+	var last error
+	r, err := backoff.Retry(ctx, func() (store.Record, error) {
 		try, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		r, err := write(try)
+		last = err
 		if err != nil && definite(err) && !errors.Is(err, store.ErrFull) {
 			return r, backoff.Permanent(&definiteError{r, err})
 		}
 		return r, err
 	}, backoff.WithBackOff(interval), backoff.WithMaxElapsedTime(0))
+	if err != nil && ctx.Err() != nil && last != nil {
+		err = fmt.Errorf("%w: %w", err, last)
+	}
+	return r, err
 }
 
 // definiteError carries the record that came with an error.

@@ -72,12 +72,20 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 	}
 	c.codec = conv.codec(ctx, info)
 	var err error
-	if c.input, err = c.codec.digest(wire, args); err != nil {
-		return c, fmt.Errorf("%w: %w", errInput, err)
-	}
-	c.input = c.guard.hide(c.input)
 	if info.WorkflowExecution.ID != "" {
 		c.header, c.headerErr = readHeader(ctx)
+	}
+	if info.IsLocalActivity {
+		c.input = c.header.Digest
+	}
+	if c.input == "" {
+		if c.input, err = c.codec.digest(wire, args); err != nil {
+			return c, fmt.Errorf("%w: %w", errInput, err)
+		}
+	}
+	c.input = c.guard.hide(c.input)
+	if wire == nil && !info.IsLocalActivity {
+		c.header = c.header.unseen()
 	}
 	k := keys.Call{
 		Namespace: info.Namespace, TaskQueue: info.TaskQueue,
@@ -210,7 +218,7 @@ func (c *call) isSameCall(r store.Record) bool {
 // one is a reset of.
 func (c *call) isSameRun(r store.Record) bool {
 	h := r.Info.Holder
-	return h.RunID == c.info.WorkflowExecution.RunID ||
+	return h.RunID == c.info.WorkflowExecution.RunID && h.ActivityRunID == c.info.ActivityRunID ||
 		c.header.found() && h.OriginalRunID == c.header.OriginalRunID
 }
 

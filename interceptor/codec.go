@@ -216,6 +216,9 @@ func rawValues(dc converter.DataConverter, p *commonpb.Payloads) ([]any, error) 
 	return values, nil
 }
 
+// errArgument: no later attempt will encode it either.
+var errArgument = errors.New("it cannot be encoded")
+
 // digest returns the digest of a call's whole input. wire is the input as it
 // came from Temporal, if it was seen; args are what the SDK decoded it to.
 func (c codec) digest(wire *commonpb.Payloads, args []any) (string, error) {
@@ -239,9 +242,6 @@ func (c codec) digest(wire *commonpb.Payloads, args []any) (string, error) {
 				add(raw.(converter.RawValue).Payload())
 			}
 			continue
-		case converter.RawValue:
-			add(arg.Payload())
-			continue
 		case converter.EncodedValues:
 			if !arg.HasValues() {
 				continue
@@ -250,7 +250,7 @@ func (c codec) digest(wire *commonpb.Payloads, args []any) (string, error) {
 		}
 		p, err := dc.ToPayload(arg)
 		if err != nil {
-			return "", fmt.Errorf("input: argument %d: %w", i, err)
+			return "", fmt.Errorf("input: argument %d: %w: %w", i, errArgument, err)
 		}
 		add(p)
 	}

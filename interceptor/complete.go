@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.temporal.io/api/serviceerror"
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -18,8 +20,9 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// token is what Complete needs to know of a call.
-type token struct {
+// ticket is what Complete needs to know of a call. Without an owner the call ran
+// without a claim.
+type ticket struct {
 	Task   []byte                                 `json:"task"`
 	Where  converter.ActivitySerializationContext `json:"where"`
 	Origin store.Origin                           `json:"origin"`
@@ -29,18 +32,15 @@ type token struct {
 // token returns what Claim.Token promises.
 func (c *call) token(bid store.Bid, origin store.Origin) string {
 	// Strings, numbers and times: it cannot fail.
-	text, _ := json.Marshal(token{Task: c.info.TaskToken, Where: c.codec.where, Origin: origin, Bid: bid})
+	text, _ := json.Marshal(ticket{Task: c.info.TaskToken, Where: c.codec.where, Origin: origin, Bid: bid})
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
 var errToken = errors.New("atmostonce: not a token of a guarded activity: take once.Claim.Token, not Temporal's task token")
 
-func parseToken(text string) (t token, err error) {
-	data, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil {
-		return t, errToken
-	}
-	if json.Unmarshal(data, &t) != nil || len(t.Task) == 0 || t.Bid.Key == "" || t.Bid.Owner == "" {
+func parseToken(token string) (t ticket, err error) {
+	data, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || json.Unmarshal(data, &t) != nil || len(t.Task) == 0 {
 		return t, errToken
 	}
 	return t, nil
@@ -49,52 +49,94 @@ func parseToken(text string) (t token, err error) {
 // Complete reports the end of an activity that returned ErrResultPending: it
 // records the outcome, then completes the activity at Temporal. It takes the
 // place of the client's CompleteActivity and CompleteActivityByID, which the
-// guard does not see. c is a client of the activity's namespace; tokenText is
-// the Claim.Token that the activity has handed out. failure is judged by the
-// OnFailure policy that this guard has for the activity, as one that the activity
-// returned would be.
+// guard does not see. c is a client of the activity's namespace; token is the
+// Claim.Token that the activity has handed out, to nobody who must not decide what
+// came of the effect. failure is judged by the OnFailure policy that this guard
+// has for the activity, which it must mark, as one that the activity returned
+// would be.
 //
 // A nil error says that the outcome is recorded. If Temporal no longer waited for
-// this attempt, a later one replays it. Any other error says that it may not be:
-// call again, with the same arguments, until the error is nil, ErrSuperseded or
-// ErrConflict; see package store for these two. Until ctx ends, Complete does so
-// by itself where the store or Temporal cannot be reached.
-func (g *Guard) Complete(ctx context.Context, c client.Client, tokenText string, result any, failure error) error {
-	t, err := parseToken(tokenText)
+// this attempt, a later one replays it. Where the store or Temporal cannot be
+// reached, Complete tries again until ctx ends: then it may be recorded, and can be
+// called again with the same arguments. store.ErrSuperseded and store.ErrConflict
+// say that somebody else has decided; any other error, that nothing was recorded.
+func (g *Guard) Complete(ctx context.Context, c client.Client, token string, result any, failure error) error {
+	t, err := parseToken(token)
 	if err != nil {
 		return err
 	}
-	conv := g.converters()
-	if conv == nil {
-		return fmt.Errorf("atmostonce: %w", errNoConverter)
+	e := ending{result, once.Plain(failure)}
+	mode := g.mode(t.Where.ActivityType)
+	if t.Bid.Owner != "" && mode != Off {
+		recorded, err := g.record(ctx, t, result, failure, mode)
+		switch {
+		case mode == Observe: // Temporal gets what it would get without a guard
+		case err != nil:
+			return err
+		default:
+			e = recorded
+		}
 	}
-	end, err := g.outside(ctx, conv, t).end(t, result, failure)
-	if err != nil {
-		return err
-	}
-	return end.report(ctx, c, t)
+	return e.report(ctx, c, t)
 }
 
+// record writes down what was reported, and returns what to tell Temporal.
+func (g *Guard) record(ctx context.Context, t ticket, result any, failure error, mode Mode) (ending, error) {
+	conv, err := g.converters()
+	if err != nil {
+		return ending{}, fmt.Errorf("atmostonce: %w", err)
+	}
+	if _, marked := g.find(t.Bid.Info.Activity); failure != nil && !marked {
+		return ending{}, fmt.Errorf("atmostonce: activity %s is not marked here: which policy judges the failure? Mark it by the name it is registered under", t.Bid.Info.Activity)
+	}
+	if mode == Observe {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+	}
+	return g.outside(ctx, conv, t).end(t, result, failure)
+}
+
+var errManyConverters = errors.New("the guard serves several clients: set interceptor.Options.DataConverter to say whose converter encodes what no worker has run")
+
 // converters returns those of the guard's client, for what is not called by it.
-func (g *Guard) converters() *converters {
+func (g *Guard) converters() (*converters, error) {
 	if g.options.DataConverter != nil {
-		return newConverters(g.options.DataConverter, g.options.FailureConverter)
+		return newConverters(g.options.DataConverter, g.options.FailureConverter), nil
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.latest
+	switch g.clients {
+	case 0:
+		return nil, errNoConverter
+	case 1:
+		return g.latest, nil
+	}
+	return nil, errManyConverters
 }
 
-// policyOf returns the policy of an activity, which this process need not run.
+// find returns the mark of an activity, which this process need not run.
+func (g *Guard) find(activity string) (mark, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.workers {
+		if i, registered := w.types.all()[activity]; registered && i != unmarked {
+			return g.marks[i], true
+		}
+	}
+	return g.plain.markOf(activity)
+}
+
+// policyOf returns the policy of an activity, or the defaults.
 func (g *Guard) policyOf(activity string) once.Policy {
-	if m, ok := g.plain.markOf(activity); ok {
+	if m, ok := g.find(activity); ok {
 		return m.policy
 	}
 	return libraryDefaults(g.options.Defaults)
 }
 
-// outside is the call of a token, without an attempt that runs.
-func (g *Guard) outside(ctx context.Context, conv *converters, t token) *call {
+// outside is the call of a ticket, without an attempt that runs.
+func (g *Guard) outside(ctx context.Context, conv *converters, t ticket) *call {
 	h := t.Bid.Info.Holder
 	info := sdkactivity.Info{
 		Namespace: h.Namespace, ActivityID: h.ActivityID, ActivityRunID: h.ActivityRunID, Attempt: h.Attempt,
@@ -115,7 +157,7 @@ type ending struct {
 }
 
 // end records what was reported.
-func (c *call) end(t token, result any, failure error) (ending, error) {
+func (c *call) end(t ticket, result any, failure error) (ending, error) {
 	ctx := c.codec.ctx
 	e := ending{result, once.Plain(failure)}
 	write := func(ctx context.Context, o store.Outcome) (store.Record, error) {
@@ -141,7 +183,7 @@ func (c *call) end(t token, result any, failure error) (ending, error) {
 	default:
 		outcome.State = store.InDoubt
 	}
-	r, err := c.persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) { return write(ctx, outcome) })
+	r, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) { return write(ctx, outcome) })
 	c.noteWrite(ctx, r, err)
 	if err != nil {
 		return e, fmt.Errorf("atmostonce: %s [key %s]: the outcome is not recorded: %w", c.info.ActivityType.Name, c.digest, err)
@@ -157,13 +199,29 @@ func (c *call) end(t token, result any, failure error) (ending, error) {
 }
 
 // report tells Temporal, unless it no longer waits for this attempt.
-func (e ending) report(ctx context.Context, c client.Client, t token) error {
-	err := c.CompleteActivityWithOptions(ctx, client.CompleteActivityOptions{
-		TaskToken: t.Task, Result: e.result, Err: e.err, Namespace: t.Where.Namespace, WorkflowID: t.Where.WorkflowID,
-		WorkflowType: t.Where.WorkflowType, ActivityType: t.Where.ActivityType, TaskQueue: t.Where.TaskQueue,
-	})
+func (e ending) report(ctx context.Context, c client.Client, t ticket) error {
+	interval := backoff.NewExponentialBackOff()
+	interval.MaxInterval = 5 * time.Second
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := c.CompleteActivityWithOptions(ctx, client.CompleteActivityOptions{
+			TaskToken: t.Task, Result: e.result, Err: e.err, Namespace: t.Where.Namespace, WorkflowID: t.Where.WorkflowID,
+			WorkflowType: t.Where.WorkflowType, ActivityType: t.Where.ActivityType, TaskQueue: t.Where.TaskQueue,
+		})
+		if passing(err) {
+			return struct{}{}, err
+		}
+		return struct{}{}, backoff.Permanent(err)
+	}, backoff.WithBackOff(interval), backoff.WithMaxElapsedTime(0))
 	if gone := (*serviceerror.NotFound)(nil); errors.As(err, &gone) {
 		return nil
 	}
 	return err
+}
+
+// passing reports whether Temporal may answer otherwise a little later.
+func passing(err error) bool {
+	var unavailable *serviceerror.Unavailable
+	var exhausted *serviceerror.ResourceExhausted
+	var late *serviceerror.DeadlineExceeded
+	return errors.As(err, &unavailable) || errors.As(err, &exhausted) || errors.As(err, &late)
 }

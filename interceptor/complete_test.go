@@ -128,8 +128,22 @@ func TestComplete_AfterTemporalStoppedWaiting(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "late", got.ID, "a later attempt replays it")
 
+}
+
+func TestComplete_WhileTemporalIsDown(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{})
+	token := pending(t, g, order(7))
 	unreachable := serviceerror.NewUnavailable("no server")
-	require.ErrorIs(t, g.Complete(t.Context(), &completions{err: unreachable}, token, receipt{ID: "late"}, nil), unreachable)
+	down := &completions{err: unreachable}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.Error(t, g.Complete(ctx, down, token, receipt{ID: "r"}, nil))
+	require.Greater(t, len(down.told), 1, "it was tried again")
+	refused := serviceerror.NewPermissionDenied("no", "")
+	require.ErrorIs(t, g.Complete(t.Context(), &completions{err: refused}, token, receipt{ID: "r"}, nil), refused)
+	require.Equal(t, store.Succeeded, only(t, s).State)
 }
 
 func TestComplete_OfASupersededCall(t *testing.T) {
@@ -167,6 +181,9 @@ func TestComplete_RefusesWhatIsNoToken(t *testing.T) {
 	for _, text := range []string{"", "?", "AAAA", "e30"} {
 		require.ErrorContains(t, g.Complete(t.Context(), &completions{}, text, nil, nil), "not a token")
 	}
+	stranger := newGuard(t, memory(), options())
+	err := stranger.Complete(t.Context(), &completions{}, pending(t, g, order(8)), nil, errors.New("declined"))
+	require.ErrorContains(t, err, "ChargeCard is not marked here")
 	bare := newGuard(t, memory(), interceptor.Options{})
 	require.ErrorContains(t, bare.Complete(t.Context(), &completions{}, pending(t, g, order(7)), nil, nil), "data converter")
 }
@@ -179,4 +196,60 @@ func TestComplete_RefusesWhatCannotBeEncoded(t *testing.T) {
 	require.ErrorContains(t, g.Complete(t.Context(), c, token, make(chan int), nil), "cannot be encoded")
 	require.Equal(t, store.Pending, only(t, s).State)
 	require.Empty(t, c.told)
+}
+
+// The policy is the one of the mark, whatever name the activity goes by.
+func TestComplete_OfAFunctionRegisteredUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	g := newGuard(t, s, options(once.Mark(once.Policy{OnFailure: once.Lock}, (*handsOver)(nil).ChargeCard)))
+	env := environment(t, g)
+	var token string
+	env.RegisterActivityWithOptions(&handsOver{&token}, sdkactivity.RegisterOptions{Name: "payments-"})
+	_, err := env.ExecuteActivity("payments-ChargeCard", order(7))
+	require.ErrorIs(t, err, sdkactivity.ErrResultPending)
+	require.NoError(t, g.Complete(t.Context(), c, token, nil, errors.New("declined")))
+	require.Equal(t, store.Failed, only(t, s).State)
+}
+
+// handsOver leaves its end to others.
+type handsOver struct{ token *string }
+
+func (l *handsOver) ChargeCard(ctx context.Context, _ charge) (receipt, error) {
+	claim, _ := once.FromContext(ctx)
+	*l.token = claim.Token()
+	return receipt{}, sdkactivity.ErrResultPending
+}
+
+// Without a claim there is nothing to record; Temporal gets its answer.
+func TestComplete_WithoutAClaim(t *testing.T) {
+	t.Parallel()
+	declined := errors.New("declined")
+	for name, mode := range map[string]interceptor.Mode{"Off": interceptor.Off, "Observe": interceptor.Observe} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, c := newFaulty(), &completions{}
+			s.set("acquire", fault{times: 1})
+			g, _ := inMode(t, s, mode, once.Policy{OnFailure: once.Lock})
+			require.NoError(t, g.Complete(t.Context(), c, pending(t, g, order(7)), nil, declined))
+			require.Equal(t, declined, c.told[0].Err)
+			if mode == interceptor.Off {
+				return
+			}
+			require.NoError(t, g.Complete(t.Context(), c, pending(t, g, order(8)), nil, declined))
+			require.Equal(t, declined, c.told[1].Err, "Observe changes no error")
+			require.Equal(t, store.Failed, recordOf(t, s, store.Failed).State)
+		})
+	}
+}
+
+// recordOf returns the only record in a state.
+func recordOf(t *testing.T, s store.Store, state store.State) (found store.Record) {
+	t.Helper()
+	for r, err := range s.List(t.Context(), store.Query{State: state}) {
+		require.NoError(t, err)
+		require.Empty(t, found.Key)
+		found = r
+	}
+	return found
 }

@@ -10,6 +10,10 @@
 //
 // For each call of a marked activity the guard makes the key, asks the store for
 // it, and then runs the activity, replays the recorded outcome, or answers with
-// an error that says why it did neither. What it does in which case is written
-// in one place, the function decide.
+// an error that says why it did neither.
+//
+// Beside the calls: [Guard.Complete] reports the end of an activity that completes
+// asynchronously, [Guard.Resolve] writes down what an operator has found out,
+// [Workflows] serves workers that only run workflows, and [Options] has what a
+// running system needs to take up the guard: Mode, DistrustBefore, Strict.
 package interceptor

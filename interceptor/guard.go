@@ -98,7 +98,8 @@ type Guard struct {
 	latest  *converters             // of the last client
 	workers map[string]*workerGuard // by worker instance key
 
-	checked atomic.Int64 // when the store was last checked, in ns since 1970
+	began    time.Time
+	checkDue atomic.Int64 // when the store is to be checked again, in ns since began
 }
 
 // mark is a Marked activity with its policy complete.
@@ -140,7 +141,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
 	}
-	g := &Guard{store: s, options: o, observers: o.Observers, marks: marks, workers: map[string]*workerGuard{}}
+	g := &Guard{store: s, options: o, observers: o.Observers, marks: marks, workers: map[string]*workerGuard{}, began: time.Now()}
 	g.plain = newWorkerGuard(g)
 	return g, nil
 }

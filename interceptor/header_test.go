@@ -64,9 +64,9 @@ func (s *headerScene) call(t *testing.T, local bool, header *commonpb.Payload) e
 
 func TestHeader_TellsTheCallAgain(t *testing.T) {
 	t.Parallel()
-	first := headed(`{"originalRunId":"o","firstRunId":"f","occurrence":1}`)
-	second := headed(`{"originalRunId":"o","firstRunId":"f","occurrence":2,"later":true}`)
-	stranger := headed(`{"originalRunId":"p","firstRunId":"f","occurrence":1}`)
+	first := headed(`{"originalRunId":"o","firstRunId":"f","occurrence":1,"input":1}`)
+	second := headed(`{"originalRunId":"o","firstRunId":"f","occurrence":2,"input":1,"later":true}`)
+	stranger := headed(`{"originalRunId":"p","firstRunId":"f","occurrence":1,"input":1}`)
 	for name, tc := range map[string]struct {
 		policy  once.Policy
 		again   *commonpb.Payload
@@ -131,19 +131,20 @@ func TestHeader_OccurrencesOfOtherCallsSayNothing(t *testing.T) {
 
 func TestHeader_IsNotTrustedByHalf(t *testing.T) {
 	t.Parallel()
-	whole := `{"originalRunId":"o","firstRunId":"f","occurrence":1}`
+	whole := `{"originalRunId":"o","firstRunId":"f","occurrence":1,"input":1}`
 	encoded := headed(whole)
 	encoded.Metadata["encoding"] = []byte("binary/encrypted")
 	for name, header := range map[string]*commonpb.Payload{
 		"none": nil, "empty": headed(``), "null": headed(`null`), "not an object": headed(`7`), "encoded": encoded,
 		"no payload": {}, "no metadata": {Data: []byte(whole)},
-		"no occurrence":       headed(`{"originalRunId":"o","firstRunId":"f"}`),
-		"occurrence 0":        headed(`{"originalRunId":"o","firstRunId":"f","occurrence":0}`),
-		"occurrence below 0":  headed(`{"originalRunId":"o","firstRunId":"f","occurrence":-1}`),
-		"occurrence too high": headed(`{"originalRunId":"o","firstRunId":"f","occurrence":4294967297}`),
-		"occurrence a text":   headed(`{"originalRunId":"o","firstRunId":"f","occurrence":"1"}`),
-		"no original run":     headed(`{"firstRunId":"f","occurrence":1}`),
-		"no first run":        headed(`{"originalRunId":"o","occurrence":1}`),
+		"no occurrence":       headed(`{"originalRunId":"o","firstRunId":"f","input":1}`),
+		"no input":            headed(`{"originalRunId":"o","firstRunId":"f","occurrence":1}`),
+		"occurrence 0":        headed(`{"originalRunId":"o","firstRunId":"f","occurrence":0,"input":1}`),
+		"occurrence below 0":  headed(`{"originalRunId":"o","firstRunId":"f","occurrence":-1,"input":1}`),
+		"occurrence too high": headed(`{"originalRunId":"o","firstRunId":"f","occurrence":4294967297,"input":1}`),
+		"occurrence a text":   headed(`{"originalRunId":"o","firstRunId":"f","occurrence":"1","input":1}`),
+		"no original run":     headed(`{"firstRunId":"f","occurrence":1,"input":1}`),
+		"no first run":        headed(`{"originalRunId":"o","occurrence":1,"input":1}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -182,8 +183,8 @@ func TestHeader_IsNotTrustedByHalf(t *testing.T) {
 
 func TestHeader_NamesALocalCallInItsRun(t *testing.T) {
 	t.Parallel()
-	first := headed(`{"originalRunId":"o","firstRunId":"f","occurrence":1}`)
-	second := headed(`{"originalRunId":"o","firstRunId":"f","occurrence":2}`)
+	first := headed(`{"originalRunId":"o","firstRunId":"f","occurrence":1,"input":1}`)
+	second := headed(`{"originalRunId":"o","firstRunId":"f","occurrence":2,"input":1}`)
 	for name, tc := range map[string]struct {
 		before, again *commonpb.Payload
 		reason        once.Reason
@@ -216,9 +217,9 @@ func TestFromCall_SeesTheHeader(t *testing.T) {
 		seen = append(seen, c)
 		return keys.Join("charge", c.FirstRunID), nil
 	}), Match: keys.Any()})
-	require.NoError(t, s.call(t, false, headed(`{"originalRunId":"o","firstRunId":"f","occurrence":3}`)))
+	require.NoError(t, s.call(t, false, headed(`{"originalRunId":"o","firstRunId":"f","occurrence":3,"input":1}`)))
 	require.NoError(t, s.call(t, false, nil))
-	require.Equal(t, []any{"o", "f", int32(3)}, []any{seen[0].OriginalRunID, seen[0].FirstRunID, seen[0].Occurrence})
+	require.Equal(t, []any{"o", "f", int32(1<<15 | 3)}, []any{seen[0].OriginalRunID, seen[0].FirstRunID, seen[0].Occurrence})
 	require.Equal(t, testRun, seen[0].RunID)
 	require.Equal(t, []any{"", "", int32(0)}, []any{seen[1].OriginalRunID, seen[1].FirstRunID, seen[1].Occurrence})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"time"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -22,14 +23,15 @@ const (
 	// it can, and tells the observers, as the notice Observed, of each call that
 	// Enforce would have answered without a run.
 	Observe
-	// Off runs every call, and asks and records nothing.
+	// Off runs every call, and asks and records nothing. A worker then starts even
+	// if the store is down.
 	Off
 )
 
-// mode returns the mode of the call.
-func (c *call) mode() Mode {
-	if f := c.guard.options.Mode; f != nil {
-		return f(c.info.ActivityType.Name)
+// mode returns the mode of an activity.
+func (g *Guard) mode(activity string) Mode {
+	if f := g.options.Mode; f != nil {
+		return f(activity)
 	}
 	return Enforce
 }
@@ -40,9 +42,18 @@ func (c *call) off(ctx context.Context, body func(context.Context) (any, error))
 	ctx, end := c.guard.begin(ctx, e)
 	defer func() { end(e) }()
 	e.Kind = Skip
-	result, err := body(once.NewContext(ctx, once.Claim{Key: c.downstream}))
+	result, err := body(c.unclaimed(ctx))
 	e.Err = err
 	return result, err
+}
+
+// unclaimed is the context of a body that runs without a claim.
+func (c *call) unclaimed(ctx context.Context) context.Context {
+	key := c.downstream
+	if key == "" {
+		key = once.Key(ctx)
+	}
+	return once.NewContext(ctx, once.Claim{Key: key, Token: func() string { return c.token(store.Bid{}, "") }})
 }
 
 // observe runs the body in any case: under a claim if there is one to be had.
@@ -57,23 +68,33 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	c.report.Kind, c.report.Record = Execute, withoutOutcome(r)
 	if d, why := c.decide(r, bid, asked); d.do != run {
 		c.observed(ctx, r, d, why)
-		if r.State == store.InDoubt {
-			r, asked = c.guard.store.Takeover(ctx, bid, r)
-			asked = c.doubtBid(ctx, &bid, asked)
+		if asked == nil && r.State == store.InDoubt {
+			r, asked = c.seize(ctx, &bid, r)
 		}
 	}
-	if asked != nil || !r.Owned(bid.Owner) {
-		result, err = body(once.NewContext(ctx, once.Claim{Key: c.downstream}))
-		c.report.Err = err
-		return result, err
+	ran := false
+	if asked == nil && r.Owned(bid.Owner) {
+		// The claim answers for its record only: what the body returned is passed on.
+		_, _ = c.execute(ctx, bid, r, sent, func(bctx context.Context) (any, error) {
+			ran = true
+			claim, _ := once.FromContext(bctx)
+			result, err = body(once.NewContext(ctx, claim))
+			return result, err
+		})
 	}
-	// The claim answers for its record only: what the body returned is passed on.
-	_, _ = c.execute(ctx, bid, r, sent, func(bctx context.Context) (any, error) {
-		result, err = body(keepValues{ctx, bctx})
-		return result, err
-	})
-	c.report.Reason, c.report.Err = "", err
+	if !ran {
+		result, err = body(c.unclaimed(ctx))
+	}
+	c.report.Kind, c.report.Reason, c.report.Err = Execute, "", err
 	return result, err
+}
+
+// seize takes over what is in doubt.
+func (c *call) seize(ctx context.Context, bid *store.Bid, from store.Record) (store.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	r, err := c.guard.store.Takeover(ctx, *bid, from)
+	return r, c.doubtBid(ctx, bid, err)
 }
 
 // claim acquires the key, whatever is left of the attempt.
@@ -104,21 +125,16 @@ func (c *call) observed(ctx context.Context, r store.Record, d decision, why err
 	end(e)
 }
 
-// keepValues has the values of one context and the life of another.
-type keepValues struct {
-	context.Context
-	values context.Context
-}
-
-// Value implements context.Context.
-func (k keepValues) Value(key any) any { return k.values.Value(key) }
-
 // distrusted reports whether the claim that r grants may not be the first run: it
-// is a retry of a call that was scheduled before the guard, of which there is no
-// record.
+// is a retry of a call that was scheduled before the guard, about which nothing
+// was decided since. A bid that was given back decides nothing.
 func (c *call) distrusted(r store.Record, nonce string) bool {
-	before := c.guard.options.DistrustBefore
-	return r.Owned(nonce) && r.Revision == 1 && c.info.Attempt > 1 && c.info.ScheduledTime.Before(before)
+	if !r.Owned(nonce) || r.Origin != store.First || c.info.Attempt <= 1 || !c.info.ScheduledTime.Before(c.guard.options.DistrustBefore) {
+		return false
+	}
+	return !slices.ContainsFunc(r.History, func(e store.Event) bool {
+		return e.What == store.EventResolved || e.What == store.EventTakenOver
+	})
 }
 
 // distrust puts the claim in doubt, and returns the record as it then is.

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
@@ -128,6 +130,59 @@ func TestOff_AsksAndRecordsNothing(t *testing.T) {
 	require.Len(t, p.charges, 2)
 	require.Zero(t, s.count("acquire"))
 	require.Empty(t, events.ended)
+}
+
+// A call for which no key can be made runs, and has an idempotency key.
+func TestMode_WithoutAKey(t *testing.T) {
+	t.Parallel()
+	broken := once.Policy{Scope: keys.PerNamespace, Key: keys.FromCall(func(keys.Call) (string, error) { return "", errors.New("no order") })}
+	for name, mode := range map[string]interceptor.Mode{"Off": interceptor.Off, "Observe": interceptor.Observe} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, events := inMode(t, memory(), mode, broken)
+			_, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+				require.Len(t, once.Key(ctx), 64)
+				claim, _ := once.FromContext(ctx)
+				require.NotEmpty(t, claim.Token())
+				return receipt{}, nil
+			}, order(7))
+			require.NoError(t, err)
+			if mode == interceptor.Observe {
+				require.Equal(t, once.BadKey, receive(t, events.ended).Reason)
+			}
+		})
+	}
+}
+
+// Whatever becomes of the claim, the body runs and its answer is the answer.
+func TestObserve_RunsThoughTheCallIsOver(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{}
+	g, _ := inMode(t, s, interceptor.Observe, once.Policy{})
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(quiet)
+	env := suite.NewTestActivityEnvironment()
+	ctx, cancel := context.WithCancel(t.Context())
+	env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx, Plugins: []worker.Plugin{g}})
+	cancel()
+	env.RegisterActivity(p.ChargeCard)
+	_, err := env.ExecuteActivity("ChargeCard", order(7))
+	require.NoError(t, err)
+	require.Len(t, p.charges, 1)
+}
+
+func TestMode_OffStartsThoughTheStoreIsDown(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []interceptor.Mode{interceptor.Off, interceptor.Enforce} {
+		o := interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard"), Mode: func(string) interceptor.Mode { return mode }}
+		g := newGuard(t, checkedStore{memory(), errNetwork}, o)
+		err := startError(t, g, func(r worker.Registry) { r.RegisterActivity(&payments{}) })
+		if mode == interceptor.Off {
+			requireUnreachable(t, err)
+		} else {
+			require.ErrorIs(t, err, errNetwork)
+		}
+	}
 }
 
 func TestMode_KeepsTheKey(t *testing.T) {

@@ -48,7 +48,6 @@ const (
 	NoHeader      = "no_header"      // scope is PerRun or PerCall, but the call has no usable header: a reset of it is another call
 	OneAttempt    = "one_attempt"    // MaximumAttempts is 1: what is in doubt cannot be cleared by a retry
 	Observed      = "observed"       // under Mode Observe the body ran, which Enforce would not have run; Event.Reason, or a replay if that is empty
-	Unregistered  = "unregistered"   // a marked function is registered with no worker
 )
 
 // Event is one decision of the guard. It carries no input, result or plain key.

@@ -17,6 +17,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/store"
 )
 
 // customError is not one of the SDK's.
@@ -135,4 +136,14 @@ func TestFailure_IsFinalUnderLockAndReplayedAsItWas(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestFailure_ThatCannotBeEncodedIsInDoubt(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{OnFailure: once.Lock})
+	_, err := execute(t, g, (&payments{fail: temporal.NewApplicationError("no", "Refused", make(chan int))}).ChargeCard, order(7))
+	require.ErrorContains(t, err, "unable to encode")
+	require.True(t, once.MayHaveHappened(err))
+	require.Equal(t, store.InDoubt, only(t, s).State)
 }

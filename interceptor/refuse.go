@@ -22,7 +22,7 @@ type refusal struct {
 
 // refuse makes the error that Temporal gets. Its message starts with the
 // verdict, says what that means for the effect and what comes next, and never
-// shows input.
+// shows input. What the guard was told by others is the cause.
 func (c *call) refuse(r refusal) error {
 	details := once.Refusal{
 		Reason: r.reason, Activity: c.info.ActivityType.Name, Key: c.digest,
@@ -45,34 +45,65 @@ func (c *call) refuse(r refusal) error {
 
 func (c *call) message(r refusal) string {
 	name := fmt.Sprintf("%s [key %s]", c.info.ActivityType.Name, c.digest)
-	next := "not retried"
-	if r.retryable {
-		next = fmt.Sprintf("Temporal tries again in %v", r.delay.Round(time.Millisecond))
+	next := fmt.Sprintf("Temporal tries again in %v", r.delay.Round(time.Millisecond))
+	switch {
+	case !r.retryable:
+		next = "not retried"
+	case c.lastAttempt():
+		next = "this was the last attempt"
+	}
+	earlier := ""
+	if !r.untouched {
+		earlier = ". An earlier attempt may have had the effect"
 	}
 	switch r.reason {
 	case once.InFlight:
-		if r.record.State == store.Absent || r.record.State == store.Tombstone {
-			return fmt.Sprintf("in flight: %s was not run, because the worker is stopping or too little of this attempt is left: %s", name, next)
-		}
-		return fmt.Sprintf("in flight: %s is being run by %s; this call was not run: %s", name, holder(r.record), next)
+		return fmt.Sprintf("in flight: %s %s: %s", name, inFlight(r), next)
 	case once.Duplicate:
-		return fmt.Sprintf("duplicate: %s belongs to %s; this call was not run: %s", name, holder(r.record), next)
+		return fmt.Sprintf("duplicate: %s belongs to %s; this call was not run: %s, policy Reject. See there what came of it", name, holder(r.record), next)
 	case once.Mismatch:
-		return fmt.Sprintf("mismatch: %s belongs to %s, which had other input; this call was not run: %s. If the difference does not matter, say so with Policy.Match", name, holder(r.record), next)
+		return fmt.Sprintf("mismatch: %s belongs to %s, which had other input; this call was not run: %s. If the difference does not matter, say so with Policy.Match; if it does, tell the two apart with Policy.Key",
+			name, holder(r.record), next)
 	case once.InDoubt:
-		return fmt.Sprintf("in doubt: nobody knows whether %s took effect, last run by %s since %s: %s, policy %v. Find out at the callee, then resolve the key with Guard.Resolve",
-			name, holder(r.record), since(r.record).UTC().Format(time.RFC3339), next, c.policy.InDoubt)
+		return fmt.Sprintf("in doubt: nobody knows whether %s took effect, last run by %s, %s %s: %s, policy %v. %s",
+			name, holder(r.record), began(r.record), since(r.record).UTC().Format(time.RFC3339), next, c.policy.InDoubt, c.clear(r))
 	case once.OutcomeNotKept:
-		return fmt.Sprintf("outcome not kept: %s took effect in %s, but its result was not recorded (%s): %s", name, holder(r.record), r.record.Outcome.Missing, next)
+		return fmt.Sprintf("outcome not kept: %s took effect and belongs to %s, but the result was not recorded (%s): %s. Take the result from the callee, then mend what the activity returns",
+			name, holder(r.record), r.record.Outcome.Missing, next)
 	case once.StoreDown:
-		return fmt.Sprintf("store down: %s was not run: %s", name, next)
+		return fmt.Sprintf("store down: %s was not run: %s. Look at the store, as the cause says; then calls go on by themselves%s", name, next, earlier)
 	case once.BadRecord:
-		return fmt.Sprintf("bad record: %s was not run, because its record cannot be read: %s", name, next)
+		return fmt.Sprintf("bad record: %s was not run, because its record cannot be read: %s. The cause says why%s", name, next, earlier)
 	case once.BadKey:
-		return fmt.Sprintf("bad key: %s was not run, because no key could be made for it: %s", c.info.ActivityType.Name, next)
+		return fmt.Sprintf("bad key: %s was not run, because no key could be made for it: %s. The cause says what to change%s", c.info.ActivityType.Name, next, earlier)
 	default:
-		return fmt.Sprintf("bad set-up: %s was not run: %s", c.info.ActivityType.Name, next)
+		return fmt.Sprintf("bad set-up: %s was not run: %s. The cause says what to change%s", c.info.ActivityType.Name, next, earlier)
 	}
+}
+
+// inFlight says why the call did not get the key, or lost it.
+func inFlight(r refusal) string {
+	switch {
+	case r.cause != nil:
+		return fmt.Sprintf("was run by this call, which ended as the cause says, and then by %s, whose outcome decides", holder(r.record))
+	case r.record.State == store.Running:
+		return fmt.Sprintf("is being run by %s; this call was not run", holder(r.record))
+	case r.record.State == store.Pending:
+		return fmt.Sprintf("was started by %s, and its end is to be reported from outside; this call was not run", holder(r.record))
+	}
+	return "was not run, because the worker is stopping or too little of this attempt is left"
+}
+
+// clear says how the doubt can end.
+func (c *call) clear(r refusal) string {
+	without := "Waiting does not clear it"
+	switch {
+	case !r.retryable, c.lastAttempt():
+		without = "The workflow goes on without an answer"
+	case c.policy.InDoubt.TakesOver():
+		without = "If that does not clear it"
+	}
+	return without + ": find out at the callee, then resolve the key with Guard.Resolve"
 }
 
 // since is when the holder got the key, or the doubt began.
@@ -83,10 +114,20 @@ func since(r store.Record) time.Time {
 	return r.Claimed
 }
 
+// began says what began then.
+func began(r store.Record) string {
+	if r.Doubted.IsZero() {
+		return "which began at"
+	}
+	return "in doubt since"
+}
+
 // holder names the call that has the key.
 func holder(r store.Record) string {
 	h := r.Info.Holder
 	switch {
+	case r.By == store.ByReconcile:
+		return "what the Reconcile function found"
 	case r.By != "" && r.By != store.BySuperseded:
 		return "a decision of the " + r.By
 	case h.WorkflowID != "":

@@ -46,9 +46,13 @@ func (f Finding) Forced() Finding {
 // it.
 //
 // Unlike Store.Resolve it encodes the result as the guard's client does, and
-// remembers it as long as the activity's policy says. An error that is
-// store.ErrMoved says that the record has changed since it was read: read it
-// again. A store that cannot be reached is asked again until ctx ends.
+// remembers it as long as the activity's policy says, or Options.Defaults if this
+// guard does not mark the activity. store.ErrMoved says that the record has changed
+// since it was read: read it again. A store that cannot be reached is asked again
+// until ctx ends.
+//
+// Of a pending record Temporal learns only at the next attempt, after StartToClose:
+// complete the activity at Temporal too, or report its end with Complete instead.
 func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, why string) (store.Record, error) {
 	switch {
 	case f.to == "":
@@ -59,6 +63,10 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, why stri
 		return r, errors.New("atmostonce: resolve: there is no record")
 	case why == "":
 		return r, errors.New("atmostonce: resolve: say why: it is kept in the record")
+	case r.State == store.Running && !f.force:
+		return r, errors.New("atmostonce: resolve: it is running, and may have its effect yet: Finding.Forced decides in spite of that")
+	case r.State == store.Tombstone, f.to != store.Tombstone && (r.State == store.Succeeded || r.State == store.Failed):
+		return r, fmt.Errorf("atmostonce: resolve: it is %s: what is settled can only be reopened, by NotDone", r.State)
 	}
 	outcome, err := g.encodeFinding(ctx, r, f)
 	if err != nil {
@@ -68,8 +76,7 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, why stri
 		ID: rand.Text(), To: f.to, Outcome: outcome, By: store.ByOperator, Why: why,
 		TTL: g.policyOf(r.Info.Activity).TTL, Force: f.force,
 	}
-	c := &call{guard: g}
-	now, err := c.persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
+	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
 		return g.store.Resolve(ctx, r.Key, r, resolution)
 	})
 	if d := (*definiteError)(nil); errors.As(err, &d) {
@@ -85,9 +92,9 @@ func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f Finding) (s
 	if f.to == store.Tombstone {
 		return store.Outcome{}, nil
 	}
-	conv := g.converters()
-	if conv == nil {
-		return store.Outcome{}, errNoConverter
+	conv, err := g.converters()
+	if err != nil {
+		return store.Outcome{}, err
 	}
 	h := r.Info.Holder
 	c := codec{conv, ctx, converter.ActivitySerializationContext{

@@ -83,9 +83,9 @@ func TestResolve_OfARunningRecordIsForced(t *testing.T) {
 	s := memory()
 	g := guarded(t, s, once.Policy{})
 	finish := running(t, g, order(7))
-	r, err := g.Resolve(t.Context(), only(t, s), interceptor.NotDone(), "the machine burned down")
-	require.ErrorIs(t, err, store.ErrMoved)
-	require.Equal(t, store.Running, r.State, "the record as it stands")
+	r := only(t, s)
+	_, err := g.Resolve(t.Context(), r, interceptor.NotDone(), "the machine burned down")
+	require.ErrorContains(t, err, "it is running")
 	_, err = g.Resolve(t.Context(), r, interceptor.NotDone().Forced(), "the machine burned down")
 	require.NoError(t, err)
 	_, _ = finish()
@@ -114,6 +114,11 @@ func TestResolve_RefusesBadInput(t *testing.T) {
 	require.ErrorContains(t, resolve(r, interceptor.Failed(nil), "why"), "needs an error")
 	require.ErrorContains(t, resolve(r, interceptor.NotDone(), ""), "say why")
 	require.ErrorContains(t, resolve(store.Record{}, interceptor.NotDone(), "why"), "no record")
+	for _, state := range []store.State{store.Succeeded, store.Failed, store.Tombstone} {
+		settled := r
+		settled.State = state
+		require.ErrorContains(t, resolve(settled, interceptor.Done(receipt{}), "why"), "can only be reopened")
+	}
 	require.ErrorContains(t, resolve(r, interceptor.Done(make(chan int)), "why"), "encode")
 	require.ErrorContains(t, resolve(r, interceptor.Done(strings.Repeat("x", 3<<20)), "why"), "limit")
 	bare := newGuard(t, s, interceptor.Options{})

@@ -27,22 +27,29 @@ const storeRetry = 5 * time.Second
 const maxLost = 1000
 
 // keyless answers a call for which no key could be made.
-func (c *call) keyless(ctx context.Context, body func(context.Context) (any, error), err error) (any, error) {
+func (c *call) keyless(ctx context.Context, body func(context.Context) (any, error), err error, mode Mode) (any, error) {
 	e := c.event(Claim)
 	ctx, end := c.guard.begin(ctx, e)
 	defer func() { end(e) }()
-	if errors.Is(err, keys.ErrSkip) {
+	unguarded := func() (any, error) {
 		e.Kind = Skip
-		result, err := body(ctx)
+		result, err := body(c.unclaimed(ctx))
 		e.Err = err
 		return result, err
 	}
+	if errors.Is(err, keys.ErrSkip) {
+		return unguarded()
+	}
 	r := refusal{reason: once.BadKey, cause: err, untouched: c.untouched()}
-	if errors.Is(err, errInput) { // a codec that cannot be reached, say
+	if errors.Is(err, errInput) && !errors.Is(err, errArgument) { // a codec that cannot be reached, say
 		r.retryable, r.delay = true, maxRetry
 	}
 	if errors.Is(err, errNoConverter) {
 		r.reason, r.retryable, r.delay = once.BadSetup, true, maxRetry
+	}
+	if mode == Observe {
+		c.observed(ctx, store.Record{}, decision{do: refuse, reason: r.reason}, err)
+		return unguarded()
 	}
 	e.Kind, e.Reason, e.Err = Fail, r.reason, c.refuse(r)
 	return nil, e.Err
@@ -131,7 +138,7 @@ func (c *call) doubtBid(ctx context.Context, bid *store.Bid, err error) error {
 	detached := context.WithoutCancel(ctx)
 	c.life.background(func(stop context.Context) {
 		defer c.life.lost.Add(-1)
-		_, _ = c.persist(detached, stop, func(ctx context.Context) (store.Record, error) {
+		_, _ = persist(detached, stop, func(ctx context.Context) (store.Record, error) {
 			return c.guard.store.Release(ctx, lost)
 		})
 	})

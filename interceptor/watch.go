@@ -3,6 +3,8 @@ package interceptor
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -14,8 +16,13 @@ func (g *Guard) checkStore(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	g.checked.Store(time.Now().UnixNano())
-	return c.Check(ctx)
+	err := c.Check(ctx)
+	due := g.options.Lease / 6
+	if err != nil && !tolerable(err) { // it may be in the middle of a fail-over
+		due = min(due, time.Second)
+	}
+	g.checkDue.Store(int64(time.Since(g.began) + due))
+	return err
 }
 
 // tolerable reports whether a worker starts in spite of err.
@@ -28,18 +35,29 @@ func tolerable(err error) bool {
 // claim to find out.
 func (c *call) watchStore(ctx context.Context) {
 	g := c.guard
-	last := g.checked.Load()
-	if time.Since(time.Unix(0, last)) < g.options.Lease/6 || !g.checked.CompareAndSwap(last, time.Now().UnixNano()) {
+	due := g.checkDue.Load()
+	if now := time.Since(g.began); int64(now) < due || !g.checkDue.CompareAndSwap(due, int64(now+storeTimeout)) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	switch err := g.checkStore(ctx); {
+	err := g.checkStore(ctx)
+	switch {
 	case errors.Is(err, store.ErrForgot):
 		c.notice(ctx, StoreForgot, store.Record{}, err)
 	case errors.Is(err, store.ErrReplaced):
 		c.notice(ctx, StoreReplaced, store.Record{}, err)
 	case errors.Is(err, store.ErrUnsafe):
 		c.notice(ctx, StoreUnsafe, store.Record{}, err)
+	default:
+		return
 	}
+	if len(g.observers) == 0 { // it is told once
+		slog.Warn("atmostonce: look at the store", "error", err)
+	}
+}
+
+// isOff reports whether every marked activity is in Mode Off.
+func (g *Guard) isOff() bool {
+	return !slices.ContainsFunc(g.marks, func(m mark) bool { return !m.Exempt && g.mode(m.Name) != Off })
 }

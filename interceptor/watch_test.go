@@ -120,11 +120,11 @@ func TestQuarantine_DoesNotRun(t *testing.T) {
 	s, p := newFaulty(), &payments{}
 	g := guarded(t, s, once.Policy{})
 	s.set("acquire", fault{times: 1, err: store.ErrQuarantine})
+	s.set("release", fault{times: 1})
 	_, err := execute(t, g, p.ChargeCard, order(7))
 	requireReason(t, err, once.StoreDown, true)
 	require.ErrorContains(t, err, "no new claims for a while")
 	require.Empty(t, p.charges)
-	s.set("release", fault{times: 1})
 	_, err = execute(t, g, p.ChargeCard, order(7))
 	require.NoError(t, err)
 	require.Zero(t, s.count("release"), "what was refused needs no release")

@@ -97,7 +97,7 @@ func (w *workerGuard) check(ctx context.Context) error {
 	g.mu.Unlock()
 	errs = append(errs, w.types.errors(), w.unregistered(), w.otherGuards())
 	switch err := g.checkStore(ctx); {
-	case tolerable(err):
+	case tolerable(err), err != nil && g.isOff():
 		slog.Warn("atmostonce: look at the store", "error", err)
 	default:
 		errs = append(errs, err)
@@ -244,12 +244,12 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	life.tasks.begin()
 	defer life.tasks.end()
 	c, err := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
-	mode := c.mode()
+	mode := c.guard.mode(c.info.ActivityType.Name)
 	switch {
 	case mode == Off:
 		return c.off(ctx, body)
 	case err != nil:
-		return c.keyless(ctx, body, err)
+		return c.keyless(ctx, body, err, mode)
 	case mode == Observe:
 		return c.observe(ctx, body)
 	}

@@ -57,7 +57,7 @@ func newWorkflowInbound(next sdkinterceptor.WorkflowInboundInterceptor) *workflo
 
 // Init implements the SDK's WorkflowInboundInterceptor.
 func (w *workflowInbound) Init(outbound sdkinterceptor.WorkflowOutboundInterceptor) error {
-	o := &workflowOutbound{made: map[equalCalls]int32{}}
+	o := &workflowOutbound{made: map[equalCalls]*counted{}, inputs: map[string]int32{}}
 	o.Next = outbound
 	return w.Next.Init(o)
 }
@@ -66,26 +66,32 @@ func (w *workflowInbound) Init(outbound sdkinterceptor.WorkflowOutboundIntercept
 // calls in the same order, and one goroutine of a workflow runs at a time.
 type workflowOutbound struct {
 	sdkinterceptor.WorkflowOutboundInterceptorBase
-	made map[equalCalls]int32
+	made   map[equalCalls]*counted
+	inputs map[string]int32 // how many there were, by activity type
 }
 
 type equalCalls struct{ activity, input string }
 
+type counted struct {
+	input int32 // which one it is of its activity type's, from 1
+	calls int32
+}
+
 // ExecuteActivity implements the SDK's WorkflowOutboundInterceptor.
 func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, activity string, args ...any) workflow.Future {
-	o.name(ctx, activity, args)
+	o.name(ctx, activity, args, false)
 	return o.Next.ExecuteActivity(ctx, activity, args...)
 }
 
 // ExecuteLocalActivity implements the SDK's WorkflowOutboundInterceptor.
 func (o *workflowOutbound) ExecuteLocalActivity(ctx workflow.Context, activity string, args ...any) workflow.Future {
-	o.name(ctx, activity, args)
+	o.name(ctx, activity, args, true)
 	return o.Next.ExecuteLocalActivity(ctx, activity, args...)
 }
 
 // name puts the header on a call. An interceptor that repeats the call makes
 // another one, with the same map of headers.
-func (o *workflowOutbound) name(ctx workflow.Context, activity string, args []any) {
+func (o *workflowOutbound) name(ctx workflow.Context, activity string, args []any, local bool) {
 	header := sdkinterceptor.WorkflowHeader(ctx)
 	if header == nil {
 		return
@@ -93,15 +99,33 @@ func (o *workflowOutbound) name(ctx workflow.Context, activity string, args []an
 	info := o.Next.GetInfo(ctx)
 	run := info.WorkflowExecution.RunID
 	equal := equalCalls{activity, inputOf(args)}
-	o.made[equal]++
-	// The SDK's test environment has only the run ID. The default converter: a
-	// client's own may encrypt, which takes time and gives other bytes in a replay.
-	payload, err := converter.GetDefaultDataConverter().ToPayload(callHeader{
-		OriginalRunID: cmp.Or(info.OriginalRunID, run), FirstRunID: cmp.Or(info.FirstRunID, run), Occurrence: o.made[equal],
-	})
+	n := o.count(equal)
+	// The SDK's test environment has only the run ID.
+	h := callHeader{
+		OriginalRunID: cmp.Or(info.OriginalRunID, run), FirstRunID: cmp.Or(info.FirstRunID, run), Occurrence: n.calls, Input: n.input,
+	}
+	if local {
+		// An attempt can modify its arguments, which the next one gets. This header
+		// stays in the process.
+		h.Digest = equal.input
+	}
+	// The default converter: a client's own may encrypt, which takes time and gives
+	// other bytes in a replay.
+	payload, err := converter.GetDefaultDataConverter().ToPayload(h)
 	if err == nil {
 		header[headerName] = payload
 	}
+}
+
+func (o *workflowOutbound) count(equal equalCalls) counted {
+	n := o.made[equal]
+	if n == nil {
+		o.inputs[equal.activity]++
+		n = &counted{input: o.inputs[equal.activity]}
+		o.made[equal] = n
+	}
+	n.calls++
+	return *n
 }
 
 // inputOf returns the digest of args. Those that the default converter cannot
@@ -130,10 +154,25 @@ const headerName = "atmostonce"
 type callHeader struct {
 	OriginalRunID string `json:"originalRunId"`
 	FirstRunID    string `json:"firstRunId"`
-	Occurrence    int32  `json:"occurrence"`
+	Occurrence    int32  `json:"occurrence"`       // of this input
+	Input         int32  `json:"input"`            // which one of the activity type's inputs it is
+	Digest        string `json:"digest,omitempty"` // of a local activity's input
 }
 
 func (h callHeader) found() bool { return h.Occurrence > 0 }
+
+// unseen is the header for a guard that sees the input only as the activity has
+// decoded it. Inputs that the workflow tells apart may look alike then, so the
+// occurrence counts through them; it is none of those that unseen does not change.
+// A run has fewer calls than the limit: its history ends before.
+func (h callHeader) unseen() callHeader {
+	const limit = 1 << 15
+	if !h.found() || h.Input >= limit || h.Occurrence >= limit {
+		return callHeader{}
+	}
+	h.Occurrence |= h.Input << 15
+	return h
+}
 
 // readHeader returns the header of the activity call that ctx belongs to; the
 // zero value if it has none, and also with an error.
@@ -148,7 +187,7 @@ func readHeader(ctx context.Context) (h callHeader, err error) {
 	if err := json.Unmarshal(payload.GetData(), &h); err != nil {
 		return callHeader{}, fmt.Errorf("the header %q: %w", headerName, err)
 	}
-	if h.OriginalRunID == "" || h.FirstRunID == "" || h.Occurrence <= 0 {
+	if h.OriginalRunID == "" || h.FirstRunID == "" || h.Occurrence <= 0 || h.Input <= 0 {
 		return callHeader{}, errHeader
 	}
 	return h, nil

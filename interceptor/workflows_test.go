@@ -3,8 +3,10 @@ package interceptor_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -116,12 +119,16 @@ func TestWorkflows_NumberEqualCalls(t *testing.T) {
 				remotely("Notify", json.RawMessage(` {"Order": "7", "Cents": 1}`)),
 			))
 			var numbers []int
-			for _, payload := range seen.all {
+			for i, payload := range seen.all {
 				require.Equal(t, "json/plain", string(payload.GetMetadata()["encoding"]))
 				var fields map[string]any
 				require.NoError(t, json.Unmarshal(payload.GetData(), &fields))
 				numbers = append(numbers, int(fields["occurrence"].(float64)))
-				require.Equal(t, []string{"firstRunId", "occurrence", "originalRunId"}, slices.Sorted(maps.Keys(fields)))
+				want := []string{"firstRunId", "input", "occurrence", "originalRunId"}
+				if i == 4 { // the local one's, which no history keeps
+					want = append([]string{"digest"}, want...)
+				}
+				require.Equal(t, want, slices.Sorted(maps.Keys(fields)))
 				require.Equal(t, testRun, fields["originalRunId"])
 				require.Equal(t, testRun, fields["firstRunId"])
 			}
@@ -148,11 +155,49 @@ func TestPerCall_EqualCallsAreTwoEffects(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, testRun, r.Info.Holder.OriginalRunID)
 				require.Equal(t, name == "local", r.Info.Holder.Local)
-				names = append(names, r.Key[:len("v1/default-test-namespace/o:")+len(testRun)+2])
+				names = append(names, strings.Split(r.Key, "/")[2])
 			}
 			slices.Sort(names)
-			const run = "v1/default-test-namespace/o:" + testRun
-			require.Equal(t, []string{run + ":1", run + ":1", run + ":2"}, names)
+			const run = "o:" + testRun
+			want := []string{run + ":1", run + ":1", run + ":2"}
+			if name == "remote" { // not seen as it came from Temporal: which input it is counts too
+				want = []string{run + ":32769", run + ":32770", run + ":65537"}
+			}
+			require.Equal(t, want, names)
 		})
 	}
+}
+
+// Without the wire, inputs that the workflow tells apart may look alike.
+func TestPerCall_InputsThatLookAlikeAreTwoEffects(t *testing.T) {
+	t.Parallel()
+	type noted struct {
+		Order string
+		Cents int
+		Note  string // which the activity does not know
+	}
+	p := &payments{}
+	env := workflowEnvironment(t, newGuard(t, memory(), options(once.Mark(once.Policy{Scope: keys.PerCall}, "ChargeCard"))))
+	env.RegisterActivity(p.ChargeCard)
+	require.NoError(t, calls(t, env, remotely("ChargeCard", noted{"7", 1, "first"}), remotely("ChargeCard", noted{"7", 1, "second"})))
+	require.Len(t, p.charges, 2)
+}
+
+// The attempts of a local activity share their arguments.
+func TestInput_OfALocalActivityIsAsTheWorkflowGaveIt(t *testing.T) {
+	t.Parallel()
+	s, runs := memory(), 0
+	env := workflowEnvironment(t, guarded(t, s, once.Policy{}))
+	env.RegisterActivityWithOptions(func(_ context.Context, in map[string]int) error {
+		runs++
+		in["n"]++
+		return io.EOF
+	}, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+	env.ExecuteWorkflow(func(ctx workflow.Context) error {
+		o := workflow.LocalActivityOptions{StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 3}}
+		return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, o), "ChargeCard", map[string]int{}).Get(ctx, nil)
+	})
+	require.Error(t, env.GetWorkflowError())
+	require.Equal(t, 1, runs)
+	only(t, s)
 }

@@ -12,17 +12,13 @@
 // one owner at a time, an outcome that is never overwritten, a doubt that is
 // never cleared in silence. They differ in what they survive.
 //
-//	             Memory            File                      Redis
-//	shared by    one process       the processes of a host   what reaches the server
-//	a crash      forgets           keeps                     as its settings say, below
-//	power loss   forgets           keeps what the disk kept  as its settings say, below
-//	             -                 of an fsync
-//	sees death   at the lease's    at once: the kernel       at the lease's end
-//	             end               frees a lock
-//	clock        the process's     none for leases; the      the server's
-//	                               host's for expiry
-//	at its limit ErrFull           the disk's error          ErrFull for claims; what
-//	                                                         runs can still settle
+//	              Memory           File                     Redis
+//	shared by     one process      the processes of a host  what reaches the server
+//	a crash       forgets          keeps                    as its settings say
+//	power loss    forgets          keeps what was fsynced   as its settings say
+//	sees death    at lease's end   at once, by a lock       at lease's end
+//	clock         the process's    the host's, for expiry   the server's
+//	at its limit  ErrFull          the disk's error         ErrFull, for claims only
 //
 // No store can make an effect happen exactly once, tell whether the effect of a
 // dead owner took place, or stop an owner that has lost its claim and goes on:
@@ -50,10 +46,8 @@
 //	                                   was acknowledged
 //	a replica, Sentinel or Cluster     at a fail-over: what the replica  -
 //	                                   had not yet received
-//	and RedisOptions.Replicas          no effect begins unless so many   3.2
-//	                                   replicas have its claim; a
-//	                                   fail-over to one of those loses
-//	                                   nothing
+//	and RedisOptions.Replicas          at a fail-over to a replica that  3.2
+//	                                   confirmed: no claim, no outcome
 //
 // (Medians of one run on two cores, disks as fast as theirs were:
 // go test -run '^$' -bench RedisDurability ./store.)
@@ -67,17 +61,19 @@
 //     accepting writes; it does not replace RedisOptions.Replicas.
 //   - WAITAOF needs Redis 7.2 and is not used.
 //   - A Ring is refused: its clients do not agree on where a key is.
+//   - While a Cluster moves a slot, calls with RedisOptions.Replicas about keys that
+//     have moved already end in ErrUnreplicated until the slot has.
 //   - The client's MaxRetries may be anything: each call is recognized when it is
 //     repeated, and answered as it was the first time.
 //
 // A server that lost records is noticed, not prevented. [Redis.Check] keeps a
 // counter on each master, and the guard asks it every sixth of a lease while
-// calls come in: a counter that went back is [ErrForgot], another process at the
-// same place is [ErrReplaced]. Writes after the last Check can be lost unnoticed if
-// the master's place is taken by a replica; RedisOptions.Quarantine then keeps new
-// claims away until what was underway has ended. An owner whose claim was
-// forgotten writes it down again when it settles, and says so
-// ([Record.Forgotten]).
+// calls come in: a counter behind what a process remembers is [ErrForgot], another
+// server process than the counter remembers is [ErrReplaced]. What nobody can
+// notice: writes after the last Check, and an emptied server of which no process
+// remembers anything. RedisOptions.Quarantine keeps new claims away until what was
+// underway has ended. An owner whose claim was forgotten writes it down again when
+// it settles, and says so ([Record.Forgotten]).
 //
 // # Size
 //

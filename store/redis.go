@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	_ "embed" // the scripts
 	"encoding/base64"
@@ -27,9 +28,10 @@ type RedisOptions struct {
 	// enough. Costs the round trip to the replicas.
 	Replicas int
 
-	// Quarantine is for how long no absent key is granted after Check has
-	// noticed that a server lost records or was replaced; ErrQuarantine. It
-	// should be longer than the lease and the longest activity: what was underway
+	// Quarantine is for how long after a loss no key without a record is granted;
+	// ErrQuarantine. It begins in each process with its Check that notices that a
+	// server lost records or was replaced, and ends in all together. It should be
+	// longer than the lease and the longest activity: what was underway
 	// can then end, and write down again what the server has forgotten. Defaults
 	// to 0: none.
 	Quarantine time.Duration
@@ -51,6 +53,8 @@ type Redis struct {
 	prefix     string
 	replicas   int
 	quarantine time.Duration
+
+	id string // of this handle
 
 	mu          sync.Mutex
 	beats       map[string]int64     // of each witness
@@ -83,7 +87,7 @@ func NewRedis(client redis.UniversalClient, o RedisOptions) (*Redis, error) {
 	}
 	return &Redis{
 		client: client, prefix: o.Prefix, replicas: o.Replicas, quarantine: o.Quarantine,
-		beats: map[string]int64{}, losses: map[string]time.Time{}, evicted: map[string]int64{},
+		id: rand.Text(), beats: map[string]int64{}, losses: map[string]time.Time{}, evicted: map[string]int64{},
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	_ "embed" // the script
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,22 +30,9 @@ type clustered interface {
 // not be the call's: the record is written once more. The master that it is written to must still
 // have it; another one may have taken its place since the answer.
 func (s *Redis) confirm(ctx context.Context, name string, r Record) error {
-	var node redis.UniversalClient = s.client
-	cluster, ok := s.client.(clustered)
-	if ok {
-		master, err := cluster.MasterForKey(ctx, name)
-		if err != nil {
-			return err
-		}
-		node = master
-	}
-	p := node.Pipeline()
-	touched := touch.Eval(ctx, p, []string{name})
-	count := p.Do(ctx, "WAIT", s.replicas, waitFor(node).Milliseconds())
-	if _, err := p.Exec(ctx); err != nil {
-		if ok {
-			cluster.ReloadState(ctx) // the key may have moved
-		}
+	var touched *redis.Cmd
+	n, err := s.wait(ctx, name, func(p redis.Pipeliner) { touched = touch.Eval(ctx, p, []string{name}) })
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreplicated, err)
 	}
 	head, _ := touched.Text()
@@ -52,10 +40,48 @@ func (s *Redis) confirm(ctx context.Context, name string, r Record) error {
 	if err := parseHead(&now, head); err != nil || now.Owner != r.Owner || now.Fence != r.Fence || now.Revision < r.Revision {
 		return fmt.Errorf("%w: the master no longer has it", ErrUnreplicated)
 	}
-	if n, _ := count.Int64(); n < int64(s.replicas) {
+	if n < int64(s.replicas) {
 		return fmt.Errorf("%w: %d of %d", ErrUnreplicated, n, s.replicas)
 	}
 	return nil
+}
+
+// confirmWitness reports whether enough replicas have a witness.
+func (s *Redis) confirmWitness(ctx context.Context, name string) bool {
+	n, err := s.wait(ctx, name, func(p redis.Pipeliner) { p.HIncrBy(ctx, name, "confirmed", 1) })
+	return err == nil && n >= int64(s.replicas)
+}
+
+// wait returns how many replicas have a write, which it makes on the connection
+// that waits.
+func (s *Redis) wait(ctx context.Context, name string, write func(redis.Pipeliner)) (int64, error) {
+	node, err := s.master(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	p := node.Pipeline()
+	write(p)
+	count := p.Do(ctx, "WAIT", s.replicas, waitFor(node).Milliseconds())
+	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		if cluster, ok := s.client.(clustered); ok {
+			cluster.ReloadState(ctx) // the key may have moved
+		}
+		return 0, err
+	}
+	return count.Int64()
+}
+
+// master returns a client of the server that has the Redis key of that name.
+func (s *Redis) master(ctx context.Context, name string) (redis.UniversalClient, error) {
+	cluster, ok := s.client.(clustered)
+	if !ok {
+		return s.client, nil
+	}
+	node, err := cluster.MasterForKey(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return node, nil
 }
 
 // waitFor leaves the client time to read the answer.

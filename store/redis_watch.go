@@ -20,119 +20,128 @@ var witness = redis.NewScript(allowOOM + witnessLua)
 // with a twentieth of the slots is missed once in 10^22.
 const maxWitness = 1000
 
-// witnesses returns the Redis key of one witness for each master: a counter that
-// every Check raises. A server that has lost writes is found behind, or without.
-func (s *Redis) witnesses(ctx context.Context) (map[string]redis.Cmdable, error) {
-	cluster, ok := s.client.(clustered)
-	if !ok {
-		return map[string]redis.Cmdable{s.prefix + "witness{0}": s.client}, nil
-	}
-	masters, err := s.nodes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found := map[string]redis.Cmdable{}
-	seen := map[string]bool{}
-	for i := 0; i < maxWitness && len(seen) < len(masters); i++ {
-		name := s.prefix + "witness{" + strconv.Itoa(i) + "}"
-		node, err := cluster.MasterForKey(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if addr := node.Options().Addr; !seen[addr] {
-			seen[addr] = true
-			found[name] = node
-		}
-	}
-	return found, nil
-}
-
 // watch reports what has been lost since it was last called.
 func (s *Redis) watch(ctx context.Context) error {
-	all, err := s.witnesses(ctx)
+	nodes, err := s.nodes(ctx)
 	if err != nil {
 		return err
 	}
-	infos, runs := map[string]string{}, []any{}
-	for name, node := range all {
+	var errs []error
+	var runs []any
+	for _, node := range nodes {
 		info, err := node.Info(ctx).Result()
 		if err != nil && !refused(err) {
 			return err
 		}
-		infos[name] = info
-		runs = append(runs, infoField(info, "run_id"))
+		run := infoField(info, "run_id")
+		runs = append(runs, run)
+		errs = append(errs, s.evicts(run, info))
 	}
-	var errs []error
-	for name, node := range all {
-		errs = append(errs, s.ask(ctx, name, node, infos[name], runs), s.evicts(name, infos[name]))
+	if len(nodes) == 1 {
+		runs = nil // nobody hands over
 	}
-	return errors.Join(errs...)
+	names, err := s.witnesses(ctx, len(nodes))
+	for _, name := range names {
+		errs = append(errs, s.ask(ctx, name, runs))
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// witnesses returns the Redis key of one witness for each of n masters: a counter
+// that every Check raises. A server that has lost writes is found behind, or
+// without.
+func (s *Redis) witnesses(ctx context.Context, n int) (names []string, err error) {
+	cluster, ok := s.client.(clustered)
+	if !ok {
+		return []string{s.prefix + "witness{0}"}, nil
+	}
+	seen := map[string]bool{}
+	for i := 0; i < maxWitness && len(seen) < n; i++ {
+		name := s.prefix + "witness{" + strconv.Itoa(i) + "}"
+		node, err := cluster.MasterForKey(ctx, name)
+		if err != nil {
+			return names, err
+		}
+		if addr := node.Options().Addr; !seen[addr] {
+			seen[addr] = true
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // ask raises one witness's beat, and reports what the witness has noticed. runs
 // are the run IDs of all masters.
-func (s *Redis) ask(ctx context.Context, name string, node redis.Cmdable, info string, runs []any) error {
+func (s *Redis) ask(ctx context.Context, name string, runs []any) error {
 	s.mu.Lock()
 	told := s.beats[name]
 	s.mu.Unlock()
-	args := append([]any{infoField(info, "run_id"), told}, runs...)
-	reply, err := witness.Run(ctx, node, []string{name}, args...).Slice()
+	reply, err := witness.Run(ctx, s.client, []string{name}, append([]any{s.id, told}, runs...)...).Slice()
 	if err != nil {
-		if cluster, ok := s.client.(clustered); ok {
-			cluster.ReloadState(ctx) // the witness may have moved
-		}
 		return err
 	}
-	if len(reply) != 4 {
+	if len(reply) != 5 {
 		return errReply
 	}
 	beat, ok1 := reply[0].(int64)
 	loss, ok2 := reply[1].(string)
 	at, ok3 := reply[2].(int64)
 	now, ok4 := reply[3].(int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
+	by, ok5 := reply[4].(string)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return errReply
 	}
-	return s.lost(name, beat, loss, fromMicros(at), fromMicros(now))
+	// A beat that no replica has is no proof of a loss of what replicas confirmed.
+	if s.replicas == 0 || s.confirmWitness(ctx, name) {
+		s.mu.Lock()
+		s.beats[name] = max(s.beats[name], beat)
+		s.mu.Unlock()
+	}
+	return s.lost(name, loss, by == s.id, fromMicros(at), fromMicros(now))
 }
 
-// lost keeps what a witness has said, and reports a loss that is news: not one
-// from before this handle's time.
-func (s *Redis) lost(name string, beat int64, loss string, at, now time.Time) error {
+// lost reports a loss that is news: noticed by this handle, or in its time.
+func (s *Redis) lost(name, loss string, mine bool, at, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.beats[name] = max(s.beats[name], beat)
 	before, known := s.losses[name]
-	news := at.After(before) && (known || at.Equal(now))
-	if news || !known {
-		s.losses[name] = at
-	}
+	s.losses[name] = at
 	if until := time.Now().Add(at.Add(s.quarantine).Sub(now)); until.After(s.quarantined) {
 		s.quarantined = until
 	}
 	switch {
-	case loss == "" || !news:
+	case loss == "" || at.Equal(before) || !known && !mine:
 		return nil
 	case loss == "forgot":
-		return fmt.Errorf("%w: %s is behind what it had acknowledged, as of %s; compare the effects of the time before with their callees", ErrForgot, name, at.Format(time.RFC3339))
+		return fmt.Errorf("%w: %s%s is behind what was acknowledged, seen at %s; compare the effects of the time before with their callees",
+			ErrForgot, name, s.where(name), at.Format(time.RFC3339))
 	}
-	return fmt.Errorf("%w: %s, as of %s", ErrReplaced, name, at.Format(time.RFC3339))
+	return fmt.Errorf("%w: %s%s, seen at %s", ErrReplaced, name, s.where(name), at.Format(time.RFC3339))
+}
+
+// where tells which server has a witness.
+func (s *Redis) where(name string) string {
+	node, err := s.master(context.Background(), name)
+	if c, ok := node.(*redis.Client); ok && err == nil {
+		return " on " + c.Options().Addr
+	}
+	return ""
 }
 
 // evicts reports a server that has evicted keys since it was last asked.
-func (s *Redis) evicts(name, info string) error {
+func (s *Redis) evicts(run, info string) error {
 	n, err := strconv.ParseInt(infoField(info, "evicted_keys"), 10, 64)
 	if err != nil {
 		return nil // not shown to this user
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before, known := s.evicted[name]
-	s.evicted[name] = n
+	before, known := s.evicted[run]
+	s.evicted[run] = n
 	if !known || n <= before {
 		return nil
 	}
-	return fmt.Errorf("%w: the server of %s has evicted %d keys, records perhaps: set maxmemory-policy noeviction", ErrForgot, name, n-before)
+	return fmt.Errorf("%w: the server with run ID %s has evicted %d keys, records perhaps: set maxmemory-policy noeviction", ErrForgot, run, n-before)
 }
 
 // inQuarantine refuses a key that has no record, for a while after a loss.

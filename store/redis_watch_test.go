@@ -143,3 +143,60 @@ func TestNewRedis_RefusesNegativeOptions(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrInvalid)
 	}
 }
+
+// twice makes each call of a script a second time, as after a lost reply.
+type twice struct{}
+
+func (twice) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (twice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (twice) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "evalsha" {
+			_ = next(ctx, cmd)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func TestRedis_CheckTellsOfALossThoughTheFirstReplyIsLost(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	server := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
+	require.NoError(t, newRedis(t, dialRedis(t, server.addr)).Check(ctx))
+	server.kill()
+	server.restart()
+	client := dialRedis(t, server.addr)
+	client.AddHook(twice{})
+	s := newRedis(t, client)
+	require.ErrorIs(t, s.Check(ctx), store.ErrReplaced)
+	require.NoError(t, s.Check(ctx), "told once")
+}
+
+// A beat that no replica has confirmed is no proof that anything is lost which was
+// relied on.
+func TestRedis_CheckWithReplicasTellsOfNoLossThatIsNone(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	master := startServer(t)
+	replica := startReplica(t, master)
+	addr := atomic.Value{}
+	addr.Store(master.addr)
+	s := replicated(t, dialRedis(t, master.addr, func(o *redis.Options) {
+		o.Dialer = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, addr.Load().(string))
+		}
+	}))
+	require.NoError(t, s.Check(ctx))
+	cut(t, replica)
+	require.ErrorIs(t, s.Check(ctx), store.ErrUnverified, "there is no replica")
+	master.kill()
+	promote(t, replica)
+	addr.Store(replica.addr)
+	err := s.Check(ctx)
+	require.ErrorIs(t, err, store.ErrReplaced)
+	require.NotErrorIs(t, err, store.ErrForgot)
+}

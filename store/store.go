@@ -93,7 +93,7 @@ type Checker interface {
 	// Check tells what is wrong with the store, and what has happened to it since
 	// the last Check: ErrForgot and ErrReplaced are told once. At start the guard
 	// warns of these two and of ErrUnverified, and refuses to start on any other
-	// error; later it notifies its observers.
+	// error; later it notifies its observers of these two and of ErrUnsafe.
 	Check(ctx context.Context) error
 }
 

@@ -49,7 +49,7 @@
 // # Log
 //
 // What somebody should look into is a warning in the activity's logger: effects
-// in doubt, and the notices conflict, lease_lost, other_run, same_run,
+// in doubt, and the notices conflict, lease_lost, observed, other_run, same_run,
 // settle_failed, store_forgot, store_lost, store_replaced, store_unsafe, and once
 // per activity type no_header and one_attempt.
 //

@@ -13,6 +13,7 @@ var remedies = map[string]string{
 	interceptor.Conflict:      "two runs had the effect; compare with the callee",
 	interceptor.LeaseLost:     "another call may run beside this one; compare with the callee, and raise Lease if the store was only slow",
 	interceptor.NoHeader:      "a reset of this call would be another effect; install the guard, or interceptor.Workflows, on the worker that runs the workflow",
+	interceptor.Observed:      "Mode Observe ran the body; Enforce would have replayed the outcome, or refused for the reason given",
 	interceptor.OneAttempt:    "no retry can clear what ends in doubt; allow more attempts",
 	interceptor.OtherRun:      "equal calls of all runs of a workflow ID are one effect under this scope; if each run means its own, use keys.PerRun",
 	interceptor.SameRun:       "two equal calls in one run are one effect under this scope; if both are meant, use a Key, or keys.PerCall",
@@ -44,6 +45,9 @@ func (o *OTel) warn(ctx context.Context, e interceptor.Event) {
 	fields := []any{"Notice", what, "KeyDigest", e.Digest, "Remedy", remedy}
 	if h := e.Record.Info.Holder; h.WorkflowID != "" {
 		fields = append(fields, "HolderWorkflowID", h.WorkflowID, "HolderRunID", h.RunID)
+	}
+	if e.Kind == interceptor.Notice && e.Reason != "" {
+		fields = append(fields, "Reason", string(e.Reason))
 	}
 	if e.Kind == interceptor.Notice && e.Err != nil {
 		fields = append(fields, "Error", e.Err)

@@ -40,7 +40,7 @@ func TestLog_TellsWhatToDoAboutEachNoticeOfWeight(t *testing.T) {
 	b := newBench(t, setup{})
 	o := telemetry.NewOTel(telemetry.Options{TracerProvider: b.tracer})
 	notices := []string{interceptor.Conflict, interceptor.StoreLost, interceptor.LeaseLost, interceptor.SettleFailed,
-		interceptor.OtherRun, interceptor.SameRun, interceptor.StoreForgot, interceptor.StoreReplaced, interceptor.StoreUnsafe,
+		interceptor.OtherRun, interceptor.SameRun, interceptor.Observed, interceptor.StoreForgot, interceptor.StoreReplaced, interceptor.StoreUnsafe,
 		interceptor.OneAttempt, interceptor.NoHeader, // and those of none:
 		interceptor.RenewFailed, interceptor.SettleDelayed, interceptor.Reconciled}
 	require.NoError(t, b.call(func(ctx context.Context, _ charge) (string, error) {
@@ -56,7 +56,7 @@ func TestLog_TellsWhatToDoAboutEachNoticeOfWeight(t *testing.T) {
 	for i, notice := range notices {
 		warned := b.lines.containing("WARN atmostonce: " + notice)
 		switch {
-		case i > 10:
+		case i > 11:
 			require.Empty(t, warned, notice)
 			continue
 		case notice == interceptor.OneAttempt || notice == interceptor.NoHeader:

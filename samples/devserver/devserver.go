@@ -47,12 +47,29 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
-	s := &Server{Address: os.Getenv("TEMPORAL_ADDRESS")}
-	if s.Address == "" || o.Port != 0 || o.Database != "" {
-		binary, err := Binary(ctx, o.Progress)
-		if err != nil {
-			return nil, err
+	if address := os.Getenv("TEMPORAL_ADDRESS"); address != "" && o.Port == 0 && o.Database == "" {
+		return start(ctx, "", Options{}, address)
+	}
+	binary, err := Binary(ctx, o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	for tries := 3; ; tries-- {
+		s, err := start(ctx, binary, o, "")
+		if tries == 1 || !errors.Is(err, errEnded) {
+			return s, err
 		}
+	}
+}
+
+// errEnded: the CLI looks for free ports before it takes them, and gives up if
+// somebody else was faster.
+var errEnded = errors.New("it ended")
+
+// start returns the server at address, else one that it launches.
+func start(ctx context.Context, binary string, o Options, address string) (*Server, error) {
+	s := &Server{Address: address}
+	if address == "" {
 		if err := s.launch(binary, o); err != nil {
 			return nil, fmt.Errorf("starting %s: %w", binary, err)
 		}
@@ -115,7 +132,7 @@ func (s *Server) await(ctx context.Context) error {
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
 		case <-s.process.Done():
-			return fmt.Errorf("it ended: %w", errors.Join(s.process.Err(), err))
+			return fmt.Errorf("%w: %w", errEnded, errors.Join(s.process.Err(), err))
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
