@@ -20,7 +20,9 @@ func ambiguous(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
-	if canceled := (*temporal.CanceledError)(nil); errors.As(err, &canceled) {
+	// Of another workflow or activity that the body has waited for, too.
+	canceled, timedOut, terminated := (*temporal.CanceledError)(nil), (*temporal.TimeoutError)(nil), (*temporal.TerminatedError)(nil)
+	if errors.As(err, &canceled) || errors.As(err, &timedOut) || errors.As(err, &terminated) {
 		return true
 	}
 	if s := (interface{ GRPCStatus() *status.Status })(nil); errors.As(err, &s) {

@@ -23,6 +23,7 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 	bid.Fence = r.Fence
 	if ctx.Err() != nil {
 		c.release(ctx, bid, nil)
+		c.report.Record = store.Record{} // nobody has the key
 		return c.ended(ctx)
 	}
 	bid.Began = true

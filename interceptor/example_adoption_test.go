@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log"
-	"log/slog"
 	"os"
 	"slices"
 	"testing"
@@ -21,20 +20,6 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
-
-// wouldHave logs each call that Enforce would not have run.
-type wouldHave struct{}
-
-func (wouldHave) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
-	return ctx, func(e interceptor.Event) {
-		if e.Notice != interceptor.Observed {
-			return
-		}
-		slog.Info("would not have run", "activity", e.Activity, "key", e.Digest, "workflow", e.WorkflowID,
-			"reason", e.Reason, // empty: the recorded outcome would have been replayed
-			"holder", e.Record.Info.Holder.WorkflowID)
-	}
-}
 
 // enforceOnly returns a mode that is asked at each call, so it may as well read a
 // configuration that changes.
@@ -57,7 +42,7 @@ func ExampleOptions_observe() {
 		Activities: GuardedPayouts(&Payouts{}),
 		Mode:       enforceOnly(), // nothing yet
 		KeySecret:  []byte(os.Getenv("ATMOSTONCE_KEY_SECRET")),
-		Observers:  []interceptor.Observer{wouldHave{}, telemetry.NewOTel(telemetry.Options{})},
+		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})},
 	})
 	if err != nil {
 		log.Fatalln(err)

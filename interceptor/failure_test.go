@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
 	"google.golang.org/grpc/codes"
@@ -84,6 +85,7 @@ func TestGuard_TellsAmbiguousErrorsFromClean(t *testing.T) {
 		"deadline":                    {fmt.Errorf("x: %w", context.DeadlineExceeded), true},
 		"canceled":                    {context.Canceled, true},
 		"Temporal's canceled":         {temporal.NewCanceledError(), true},
+		"a workflow's time-out":       {fmt.Errorf("waiting: %w", temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)), true},
 		"timeout":                     {os.ErrDeadlineExceeded, true},
 		"write":                       {&net.OpError{Op: "write", Err: syscall.ENOBUFS}, true},
 		"gRPC unavailable":            {status.Error(codes.Unavailable, "x"), true},

@@ -61,7 +61,7 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	c.report = c.event(Claim)
 	ctx, end := c.guard.begin(ctx, c.report)
 	defer func() { end(c.report) }()
-	c.watchStore(ctx)
+	c.warn(ctx)
 	bid := c.bid(c.guard.trace(ctx))
 	sent := time.Now()
 	r, asked := c.claim(ctx, &bid)

@@ -40,8 +40,8 @@ func (f Finding) Forced() Finding {
 }
 
 // Resolve writes an operator's finding into the record r, which Store.Load or
-// Store.List gave: into one that is in doubt or pending, or into a settled one,
-// whose effect may then happen again if the finding is NotDone. why is kept in the
+// Store.List gave: into one that is in doubt or pending. NotDone also reopens a
+// settled one, whose effect may then happen again. why is kept in the
 // record's history. It returns the record as it then is; the next attempt acts on
 // it.
 //

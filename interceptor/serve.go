@@ -60,13 +60,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 	c.report = c.event(Claim)
 	ctx, end := c.guard.begin(ctx, c.report)
 	defer func() { end(c.report) }()
-	if c.info.Attempt == 1 && c.info.RetryPolicy != nil && c.info.RetryPolicy.MaximumAttempts == 1 {
-		c.notice(ctx, OneAttempt, store.Record{}, nil)
-	}
-	if c.lacksHeader() {
-		c.notice(ctx, NoHeader, store.Record{}, c.headerErr)
-	}
-	c.watchStore(ctx)
+	c.warn(ctx)
 	bid := c.bid(c.guard.trace(ctx))
 	pause := newPause(c)
 	defer pause.end()
@@ -106,6 +100,17 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 			return c.ended(ctx)
 		}
 	}
+}
+
+// warn tells what may come of the way in which the call is made, and of the store.
+func (c *call) warn(ctx context.Context) {
+	if c.info.Attempt == 1 && c.info.RetryPolicy != nil && c.info.RetryPolicy.MaximumAttempts == 1 {
+		c.notice(ctx, OneAttempt, store.Record{}, nil)
+	}
+	if c.lacksHeader() {
+		c.notice(ctx, NoHeader, store.Record{}, c.headerErr)
+	}
+	c.watchStore(ctx)
 }
 
 // look acquires the key, or only looks when it is too late to run.
