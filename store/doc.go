@@ -49,7 +49,7 @@
 //	and RedisOptions.Replicas          at a fail-over to a replica that  2.9
 //	                                   confirmed: no claim, no outcome
 //
-// (Medians of one run on two cores, disks as fast as theirs were:
+// (Medians of one run, on two cores that server and client share:
 // go test -run '^$' -bench RedisDurability ./store.)
 //
 //   - maxmemory-policy must be noeviction; Check refuses any other. Give the server
