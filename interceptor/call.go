@@ -52,9 +52,8 @@ const (
 	retentionSlack = time.Hour
 )
 
-// newCall derives all that identifies the call. It runs before the body, which
-// may modify its input.
-func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *heartbeat) (*call, error) {
+// newCall returns the call that ctx is about, without its identity.
+func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *heartbeat) *call {
 	info := sdkactivity.GetInfo(ctx)
 	c := &call{guard: w.guard, worker: w, life: w.life.Load(), policy: m.policy, info: info, args: args, beat: beat,
 		stop: sdkactivity.GetWorkerStopChannel(ctx)}
@@ -64,14 +63,27 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 	}
 	c.span = time.Until(deadline)
 	c.deadline = deadline.Add(-margin(c.span))
+	return c
+}
 
+// identify derives all that identifies the call. It runs before the body, which
+// may modify its input. A mode that changes nothing is not to be stopped by a
+// panic of a key function either.
+func (c *call) identify(ctx context.Context, m mark, mode Mode) (err error) {
+	if mode != Enforce {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+	}
+	w, info, args := c.worker, c.info, c.args
 	showInput(args)
 	conv, wire := w.converters(ctx)
 	if conv == nil {
-		return c, errNoConverter
+		return errNoConverter
 	}
 	c.codec = conv.codec(ctx, info)
-	var err error
 	if info.WorkflowExecution.ID != "" {
 		c.header, c.headerErr = readHeader(ctx)
 	}
@@ -80,7 +92,7 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 	}
 	if c.input == "" {
 		if c.input, err = c.codec.digest(wire, args); err != nil {
-			return c, fmt.Errorf("%w: %w", errInput, err)
+			return fmt.Errorf("%w: %w", errInput, err)
 		}
 	}
 	c.input = c.guard.hide(c.input)
@@ -98,10 +110,10 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 		k.Activity = m.KeyName
 	}
 	if info.IsLocalActivity && c.policy.Scope == keys.PerCall && !c.header.found() {
-		return c, errors.Join(errLocalPerCall, c.headerErr)
+		return errors.Join(errLocalPerCall, c.headerErr)
 	}
 	if c.match, err = c.policy.Match.Part(k); err != nil {
-		return c, fmt.Errorf("Match: %v", err) //nolint:errorlint // ErrSkip is for Key alone
+		return fmt.Errorf("Match: %v", err) //nolint:errorlint // ErrSkip is for Key alone
 	}
 	c.match = c.guard.hide(c.match)
 	key := c.policy.Key
@@ -109,11 +121,11 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 		key = c.guard.hidden(key)
 	}
 	if c.key, err = keys.Make(c.policy.Scope, key, k); err != nil {
-		return c, err
+		return err
 	}
 	c.downstream = keys.Downstream(c.key)
 	c.digest = c.downstream[:16]
-	return c, nil
+	return nil
 }
 
 func margin(span time.Duration) time.Duration {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
@@ -32,6 +33,14 @@ func newConverters(dc converter.DataConverter, fc converter.FailureConverter) *c
 		fc = temporal.GetDefaultFailureConverter()
 	}
 	return &converters{dc, fc}
+}
+
+// same reports whether both are certain to encode alike.
+func (c *converters) same(other *converters) bool {
+	equal := func(a, b any) bool {
+		return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.ValueOf(a).Comparable() && a == b
+	}
+	return equal(c.data, other.data) && equal(c.failure, other.failure)
 }
 
 // codec encodes outcomes exactly as the worker would for one call, and decodes

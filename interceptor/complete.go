@@ -55,19 +55,24 @@ func parseToken(token string) (t ticket, err error) {
 // has for the activity, which it must mark, as one that the activity returned
 // would be.
 //
-// A nil error says that the outcome is recorded. If Temporal no longer waited for
-// this attempt, a later one replays it. Where the store or Temporal cannot be
+// A nil error says that the outcome is recorded, unless the call ran without a
+// claim or its Mode is not Enforce. If Temporal no longer waited for this attempt, a
+// later one replays it. Where the store or Temporal cannot be
 // reached, Complete tries again until ctx ends: then it may be recorded, and can be
 // called again with the same arguments. store.ErrSuperseded and store.ErrConflict
-// say that somebody else has decided; any other error, that nothing was recorded.
+// say that somebody else has decided. Of any other error the message tells whether
+// the outcome is recorded.
 func (g *Guard) Complete(ctx context.Context, c client.Client, token string, result any, failure error) error {
 	t, err := parseToken(token)
 	if err != nil {
 		return err
 	}
 	e := ending{result, once.Plain(failure)}
-	mode := g.mode(t.Where.ActivityType)
-	if t.Bid.Owner != "" && mode != Off {
+	mode := Off
+	if t.Bid.Owner != "" {
+		mode = g.mode(t.Where.ActivityType)
+	}
+	if mode != Off {
 		recorded, err := g.record(ctx, t, result, failure, mode)
 		switch {
 		case mode == Observe: // Temporal gets what it would get without a guard
@@ -77,7 +82,14 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 			e = recorded
 		}
 	}
-	return e.report(ctx, c, t)
+	if err := e.report(ctx, c, t); err != nil {
+		recorded := "recorded"
+		if mode != Enforce {
+			recorded = "not recorded for certain"
+		}
+		return fmt.Errorf("atmostonce: the outcome is %s, and Temporal has not been told: %w", recorded, err)
+	}
+	return nil
 }
 
 // record writes down what was reported, and returns what to tell Temporal.
@@ -106,23 +118,32 @@ func (g *Guard) converters() (*converters, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch g.clients {
-	case 0:
+	switch {
+	case g.client == nil:
 		return nil, errNoConverter
-	case 1:
-		return g.latest, nil
+	case g.several:
+		return nil, errManyConverters
 	}
-	return nil, errManyConverters
+	return g.client, nil
 }
 
 // find returns the mark of an activity, which this process need not run.
 func (g *Guard) find(activity string) (mark, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	found := unmarked
 	for _, w := range g.workers {
-		if i, registered := w.types.all()[activity]; registered && i != unmarked {
-			return g.marks[i], true
+		i, registered := w.types.all()[activity]
+		if !registered || i == unmarked || g.marks[i].Exempt {
+			continue
 		}
+		if found != unmarked && found != i {
+			return mark{}, false // two workers have two activities of that name
+		}
+		found = i
+	}
+	if found != unmarked {
+		return g.marks[found], true
 	}
 	return g.plain.markOf(activity)
 }

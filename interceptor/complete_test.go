@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
@@ -252,4 +253,25 @@ func recordOf(t *testing.T, s store.Store, state store.State) (found store.Recor
 		found = r
 	}
 	return found
+}
+
+// Two clients that encode alike are one; so is a client that was dialled again.
+func TestComplete_OfSeveralClients(t *testing.T) {
+	t.Parallel()
+	complete := func(converters ...converter.DataConverter) error {
+		s := memory()
+		g := newGuard(t, s, interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
+		for _, dc := range converters {
+			c, err := client.NewLazyClient(client.Options{Logger: quiet, DataConverter: dc, Plugins: []client.Plugin{g}})
+			require.NoError(t, err)
+			t.Cleanup(c.Close)
+		}
+		return g.Complete(t.Context(), &completions{}, pending(t, guarded(t, s, once.Policy{}), order(7)), receipt{}, nil)
+	}
+	other := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), converter.NewZlibCodec(converter.ZlibCodecOptions{}))
+	require.ErrorContains(t, complete(), "data converter")
+	require.NoError(t, complete(nil))
+	require.NoError(t, complete(nil, nil))
+	require.NoError(t, complete(other))
+	require.ErrorContains(t, complete(nil, other), "several clients")
 }

@@ -94,8 +94,8 @@ type Guard struct {
 	plain     *workerGuard // serves workers that list the Guard as an interceptor
 
 	mu      sync.Mutex
-	clients int
-	latest  *converters             // of the last client
+	client  *converters             // of the last client; nil: there was none
+	several bool                    // other clients have others
 	workers map[string]*workerGuard // by worker instance key
 
 	began    time.Time

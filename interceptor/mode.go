@@ -61,26 +61,23 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	c.report = c.event(Claim)
 	ctx, end := c.guard.begin(ctx, c.report)
 	defer func() { end(c.report) }()
-	c.warn(ctx)
+	// A store that hangs must not cost the body its attempt.
+	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.span/10))
+	defer cancel()
+	c.warn(asking)
 	bid := c.bid(c.guard.trace(ctx))
 	sent := time.Now()
-	r, asked := c.claim(ctx, &bid)
+	r, asked := c.claim(asking, &bid)
 	c.report.Kind, c.report.Record = Execute, withoutOutcome(r)
 	if d, why := c.decide(r, bid, asked); d.do != run {
 		c.observed(ctx, r, d, why)
 		if asked == nil && r.State == store.InDoubt {
-			r, asked = c.seize(ctx, &bid, r)
+			r, asked = c.seize(asking, &bid, r)
 		}
 	}
 	ran := false
 	if asked == nil && r.Owned(bid.Owner) {
-		// The claim answers for its record only: what the body returned is passed on.
-		_, _ = c.execute(ctx, bid, r, sent, func(bctx context.Context) (any, error) {
-			ran = true
-			claim, _ := once.FromContext(bctx)
-			result, err = body(once.NewContext(ctx, claim))
-			return result, err
-		})
+		ran, result, err = c.executeAnyway(ctx, bid, r, sent, body)
 	}
 	if !ran {
 		result, err = body(c.unclaimed(ctx))
@@ -89,10 +86,29 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	return result, err
 }
 
+// executeAnyway runs the body under a claim, which answers for its record only:
+// what the body returned is passed on.
+func (c *call) executeAnyway(ctx context.Context, bid store.Bid, r store.Record, sent time.Time,
+	body func(context.Context) (any, error),
+) (ran bool, result any, err error) {
+	returned := false
+	defer func() {
+		if returned {
+			_ = recover() // of what judges or encodes what the body returned
+		}
+	}()
+	_, _ = c.execute(ctx, bid, r, sent, func(bctx context.Context) (any, error) {
+		ran = true
+		claim, _ := once.FromContext(bctx)
+		result, err = body(once.NewContext(ctx, claim))
+		returned = true
+		return result, err
+	})
+	return ran, result, err
+}
+
 // seize takes over what is in doubt.
 func (c *call) seize(ctx context.Context, bid *store.Bid, from store.Record) (store.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
 	r, err := c.guard.store.Takeover(ctx, *bid, from)
 	return r, c.doubtBid(ctx, bid, err)
 }
@@ -118,6 +134,11 @@ func (c *call) observed(ctx context.Context, r store.Record, d decision, why err
 		e.Reason = d.reason
 	case await:
 		e.Reason = once.InFlight
+		if why != nil {
+			e.Reason = once.StoreDown
+		} else if r.State == store.InDoubt {
+			e.Reason = once.InDoubt
+		}
 	case takeOver, ask:
 		e.Reason = once.InDoubt
 	}

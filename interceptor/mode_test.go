@@ -234,3 +234,45 @@ func TestKeySecret_HidesInputAndKey(t *testing.T) {
 	_, err := interceptor.New(memory(), o)
 	require.ErrorContains(t, err, "KeySecret has 5 bytes")
 }
+
+func TestMode_SurvivesPanicsOfThePolicy(t *testing.T) {
+	t.Parallel()
+	panics := keys.FromCall(func(keys.Call) (string, error) { panic("no order") })
+	classify := once.Classify(func(error) once.FailurePolicy { panic("no idea") })
+	boom := errors.New("boom")
+	for name, c := range map[string]struct {
+		mode   interceptor.Mode
+		policy once.Policy
+	}{
+		"Off, key":          {interceptor.Off, once.Policy{Scope: keys.PerNamespace, Key: panics}},
+		"Observe, key":      {interceptor.Observe, once.Policy{Scope: keys.PerNamespace, Key: panics}},
+		"Observe, Classify": {interceptor.Observe, once.Policy{OnFailure: classify}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, _ := inMode(t, memory(), c.mode, c.policy)
+			_, err := execute(t, g, (&payments{fail: boom}).ChargeCard, order(7))
+			require.ErrorContains(t, err, "boom")
+			require.NotContains(t, err.Error(), "no idea")
+		})
+	}
+}
+
+// Mode is asked for the names that activities are registered under.
+func TestMode_OffIsOfTheRegisteredName(t *testing.T) {
+	t.Parallel()
+	start := func(off string) error {
+		o := interceptor.Options{Activities: once.Mark(once.Policy{}, (&payments{}).ChargeCard), Mode: func(name string) interceptor.Mode {
+			if name == off {
+				return interceptor.Off
+			}
+			return interceptor.Enforce
+		}}
+		g := newGuard(t, checkedStore{memory(), store.ErrUnsafe}, o)
+		return startError(t, g, func(r worker.Registry) {
+			r.RegisterActivityWithOptions(&payments{}, sdkactivity.RegisterOptions{Name: "eu_"})
+		})
+	}
+	requireUnreachable(t, start("eu_ChargeCard"))
+	require.ErrorIs(t, start("ChargeCard"), store.ErrUnsafe)
+}

@@ -17,7 +17,7 @@ const (
 	Execute                   // the body ran
 	Duplicate                 // a recorded outcome was replayed
 	Fail                      // the guard refused, or the effect is in doubt
-	Skip                      // the key function asked to run unguarded
+	Skip                      // ran unguarded: by the key function's wish, or by the Mode
 	Wait                      // the call kept its slot until another one had ended
 	Notice                    // something to know that changed no answer; see Event.Notice
 )

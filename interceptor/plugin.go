@@ -41,11 +41,14 @@ func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, 
 	link.converters = conv
 	link.mu.Unlock()
 	o.ClientOptions.DataConverter = watchedConverter{conv.data}
+	if err := next(ctx, o); err != nil {
+		return err
+	}
 	g.mu.Lock()
-	g.clients++
-	g.latest = conv
-	g.mu.Unlock()
-	return next(ctx, o)
+	defer g.mu.Unlock()
+	g.several = g.several || g.client != nil && !g.client.same(conv)
+	g.client = conv
+	return nil
 }
 
 func (g *Guard) linkOf(o *client.Options) *clientLink {

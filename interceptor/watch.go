@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -57,7 +56,18 @@ func (c *call) watchStore(ctx context.Context) {
 	}
 }
 
-// isOff reports whether every marked activity is in Mode Off.
-func (g *Guard) isOff() bool {
-	return !slices.ContainsFunc(g.marks, func(m mark) bool { return !m.Exempt && g.mode(m.Name) != Off })
+// startTimeout bounds how long a worker's start waits for the store.
+const startTimeout = 3 * storeTimeout
+
+// isOff reports whether every marked activity of the worker is in Mode Off.
+func (w *workerGuard) isOff() bool {
+	if w.types.hasDynamic() {
+		return false // of which it is not known what it serves
+	}
+	for name := range w.types.all() {
+		if _, marked := w.markOf(name); marked && w.guard.mode(name) != Off {
+			return false
+		}
+	}
+	return true
 }

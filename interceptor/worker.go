@@ -91,13 +91,15 @@ func (w *workerGuard) check(ctx context.Context) error {
 	g := w.guard
 	var errs []error
 	g.mu.Lock()
-	if g.clients == 0 && g.options.DataConverter == nil {
+	if g.client == nil && g.options.DataConverter == nil {
 		errs = append(errs, errNoConverter)
 	}
 	g.mu.Unlock()
 	errs = append(errs, w.types.errors(), w.unregistered(), w.otherGuards())
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	switch err := g.checkStore(ctx); {
-	case tolerable(err), err != nil && g.isOff():
+	case tolerable(err), err != nil && w.isOff():
 		slog.Warn("atmostonce: look at the store", "error", err)
 	default:
 		errs = append(errs, err)
@@ -243,8 +245,9 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	life := i.worker.life.Load()
 	life.tasks.begin()
 	defer life.tasks.end()
-	c, err := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
+	c := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
 	mode := c.guard.mode(c.info.ActivityType.Name)
+	err := c.identify(ctx, i.mark, mode)
 	switch {
 	case mode == Off:
 		return c.off(ctx, body)

@@ -59,7 +59,7 @@ type Redis struct {
 	mu          sync.Mutex
 	beats       map[string]int64     // of each witness
 	losses      map[string]time.Time // when each witness noticed its last one
-	evicted     map[string]int64     // keys, by witness
+	evicted     map[string]int64     // keys, by the server's run ID
 	quarantined time.Time            // until when, by the local clock
 }
 

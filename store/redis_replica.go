@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	_ "embed" // the script
+	_ "embed" // the scripts
 	"errors"
 	"fmt"
 	"time"
@@ -10,10 +10,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-//go:embed redis/touch.lua
-var touchLua string
+var (
+	//go:embed redis/touch.lua
+	touchLua string
+	//go:embed redis/confirm.lua
+	confirmLua string
+)
 
-var touch = redis.NewScript(allowOOM + touchLua)
+var (
+	touch     = redis.NewScript(allowOOM + touchLua)
+	witnessed = redis.NewScript(allowOOM + confirmLua)
+)
 
 // replicaWait is how long replicas have to confirm a write.
 const replicaWait = time.Second
@@ -48,7 +55,7 @@ func (s *Redis) confirm(ctx context.Context, name string, r Record) error {
 
 // confirmWitness reports whether enough replicas have a witness.
 func (s *Redis) confirmWitness(ctx context.Context, name string) bool {
-	n, err := s.wait(ctx, name, func(p redis.Pipeliner) { p.HIncrBy(ctx, name, "confirmed", 1) })
+	n, err := s.wait(ctx, name, func(p redis.Pipeliner) { witnessed.Eval(ctx, p, []string{name}) })
 	return err == nil && n >= int64(s.replicas)
 }
 

@@ -31,7 +31,7 @@ func (s *Redis) watch(ctx context.Context) error {
 	for _, node := range nodes {
 		info, err := node.Info(ctx).Result()
 		if err != nil && !refused(err) {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		run := infoField(info, "run_id")
 		runs = append(runs, run)
@@ -97,11 +97,11 @@ func (s *Redis) ask(ctx context.Context, name string, runs []any) error {
 		s.beats[name] = max(s.beats[name], beat)
 		s.mu.Unlock()
 	}
-	return s.lost(name, loss, by == s.id, fromMicros(at), fromMicros(now))
+	return s.lost(name+s.where(ctx, name), name, loss, by == s.id, fromMicros(at), fromMicros(now))
 }
 
 // lost reports a loss that is news: noticed by this handle, or in its time.
-func (s *Redis) lost(name, loss string, mine bool, at, now time.Time) error {
+func (s *Redis) lost(where, name, loss string, mine bool, at, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, known := s.losses[name]
@@ -113,15 +113,15 @@ func (s *Redis) lost(name, loss string, mine bool, at, now time.Time) error {
 	case loss == "" || at.Equal(before) || !known && !mine:
 		return nil
 	case loss == "forgot":
-		return fmt.Errorf("%w: %s%s is behind what was acknowledged, seen at %s; compare the effects of the time before with their callees",
-			ErrForgot, name, s.where(name), at.Format(time.RFC3339))
+		return fmt.Errorf("%w: %s is behind what was acknowledged, seen at %s; compare the effects of the time before with their callees",
+			ErrForgot, where, at.Format(time.RFC3339))
 	}
-	return fmt.Errorf("%w: %s%s, seen at %s", ErrReplaced, name, s.where(name), at.Format(time.RFC3339))
+	return fmt.Errorf("%w: %s, seen at %s", ErrReplaced, where, at.Format(time.RFC3339))
 }
 
 // where tells which server has a witness.
-func (s *Redis) where(name string) string {
-	node, err := s.master(context.Background(), name)
+func (s *Redis) where(ctx context.Context, name string) string {
+	node, err := s.master(ctx, name)
 	if c, ok := node.(*redis.Client); ok && err == nil {
 		return " on " + c.Options().Addr
 	}

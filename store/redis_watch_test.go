@@ -200,3 +200,32 @@ func TestRedis_CheckWithReplicasTellsOfNoLossThatIsNone(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrReplaced)
 	require.NotErrorIs(t, err, store.ErrForgot)
 }
+
+// A user that may not run INFO leaves what others have noted.
+func TestRedis_CheckOfABlindUserForgetsNothing(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	server := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
+	client := dialRedis(t, server.addr)
+	s := newRedis(t, client)
+	require.NoError(t, s.Check(ctx))
+	require.NoError(t, client.Do(ctx, "ACL", "SETUSER", "blind", "on", "nopass", "~*", "+@all", "-info", "-config").Err())
+	blind := newRedis(t, dialRedis(t, server.addr, func(o *redis.Options) { o.Username, o.Password = "blind", "any" }))
+	require.ErrorIs(t, blind.Check(ctx), store.ErrUnverified)
+	server.kill()
+	server.restart()
+	require.ErrorIs(t, s.Check(ctx), store.ErrReplaced)
+}
+
+func TestRedis_CheckWithReplicasAtTheMemoryLimit(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	master := startServer(t)
+	startReplica(t, master)
+	client := dialRedis(t, master.addr)
+	s := replicated(t, client)
+	require.NoError(t, client.ConfigSet(ctx, "maxmemory", "1").Err())
+	require.NoError(t, s.Check(ctx))
+	require.NoError(t, client.FlushAll(ctx).Err())
+	require.ErrorIs(t, s.Check(ctx), store.ErrForgot)
+}

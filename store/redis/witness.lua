@@ -20,9 +20,10 @@ local told = tonumber(ARGV[2])
 -- Not every user may run INFO.
 local info = redis.pcall('INFO', 'server')
 local here = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
-local alive = run == '' or here == '' or run == here
+local alive, listed = run == '' or here == '' or run == here, #ARGV < 3
 for i = 3, #ARGV do
   alive = alive or run == ARGV[i]
+  listed = listed or here == ARGV[i]
 end
 
 if beat < told then
@@ -30,6 +31,10 @@ if beat < told then
 elseif not alive then
   loss, at, by = 'replaced', now, ARGV[1]
 end
+-- A list without this server is older than a fail-over: the next one decides.
+if here ~= '' and (listed or not alive) then
+  run = here
+end
 beat = beat + 1
-redis.call('HSET', KEYS[1], 'beat', string.format('%.0f', beat), 'run', here, 'loss', loss, 'at', at, 'by', by)
+redis.call('HSET', KEYS[1], 'beat', string.format('%.0f', beat), 'run', run, 'loss', loss, 'at', at, 'by', by)
 return {beat, loss, tonumber(at), tonumber(now), by}
