@@ -21,6 +21,7 @@ demo: ## charge 20 orders without and 20 with the guard, on a real server (STORE
 .PHONY: test
 test: ## run every test with the race detector; a skipped test is a failure
 	@tools/need redis-server gcc
+	@GOOS=darwin CGO_ENABLED=0 go vet ./store # which differs there, and cannot be run here
 	@cd samples && go run ./cmd/devserver -build
 	@for module in $(MODULES); do \
 		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
