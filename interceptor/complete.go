@@ -57,11 +57,11 @@ func parseToken(token string) (t ticket, err error) {
 //
 // A nil error says that the outcome is recorded, unless the call ran without a
 // claim or its Mode is not Enforce. If Temporal no longer waited for this attempt, a
-// later one replays it. Where the store or Temporal cannot be
-// reached, Complete tries again until ctx ends: then it may be recorded, and can be
-// called again with the same arguments. store.ErrSuperseded and store.ErrConflict
-// say that somebody else has decided. Of any other error the message tells whether
-// the outcome is recorded.
+// later one replays it. Where the store or Temporal cannot be reached, Complete
+// tries again until ctx ends: then it may be recorded, and can be called again with
+// the same arguments. store.ErrSuperseded and store.ErrConflict say that somebody
+// else has decided. Of any other error the message tells whether the outcome is
+// recorded.
 func (g *Guard) Complete(ctx context.Context, c client.Client, token string, result any, failure error) error {
 	t, err := parseToken(token)
 	if err != nil {

@@ -34,8 +34,9 @@ type clustered interface {
 
 // confirm waits until enough replicas have the record that a call has answered.
 // WAIT promises something about the writes of its own connection only, which may
-// not be the call's: the record is written once more. The master that it is written to must still
-// have it; another one may have taken its place since the answer.
+// not be the call's: the record is written once more. The master that it is
+// written to must still have it; another one may have taken its place since the
+// answer.
 func (s *Redis) confirm(ctx context.Context, name string, r Record) error {
 	var touched *redis.Cmd
 	n, err := s.wait(ctx, name, func(p redis.Pipeliner) { touched = touch.Eval(ctx, p, []string{name}) })
