@@ -18,11 +18,17 @@ demo: ## charge 20 orders without and 20 with the guard, on a real server (STORE
 	@cd samples && go build -buildvcs=false -o $(BIN)/demo ./demo
 	@exec $(BIN)/demo -store $(STORE) -data samples/demo-data
 
+.PHONY: dashboard
+dashboard: ## run order sagas under faults, and show their traces, metrics and alerts in a browser
+	@tools/need redis-server gcc g++
+	@cd samples && go build -buildvcs=false -o $(BIN)/dashboard ./dashboard
+	@exec $(BIN)/dashboard -data samples/dashboard-data
+
 .PHONY: test
 test: ## run every test with the race detector; a skipped test is a failure
-	@tools/need redis-server gcc
+	@tools/need redis-server gcc g++ promtool prometheus chromium
 	@GOOS=darwin CGO_ENABLED=0 go vet ./store # which differs there, and cannot be run here
-	@cd samples && go run ./cmd/devserver -build
+	@cd samples && go run ./cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
 	@for module in $(MODULES); do \
 		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
 		(cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m -v ./... 2>&1) | awk -f tools/summary.awk || exit 1; \
@@ -36,9 +42,14 @@ histories: ## check that 2,000 histories of concurrent calls to each store are l
 
 .PHONY: docs
 docs: ## write what the pages in docs quote and measure
-	@cd samples && go run ./cmd/devserver -build
+	@cd samples && go run ./cmd/tools temporal-cli
 	go test -run TestDocs ./interceptor -update
 	cd samples && go test -run 'TestErrors|TestCauses' ./e2e -update
+
+.PHONY: pictures
+pictures: ## take the pictures in the documentation again, from the running dashboard
+	@tools/need redis-server gcc g++ prometheus chromium
+	cd samples && go test ./dashboard -count=1 -timeout 15m -run TestDashboard -pictures
 
 .PHONY: lint
 lint: $(LINTER) ## check format, vet and style
@@ -68,4 +79,4 @@ tidy: ## tidy the go.mod files and format the code
 
 .PHONY: clean
 clean: ## remove what these targets made, the tools that they built included
-	rm -rf .cache samples/demo-data
+	rm -rf .cache samples/demo-data samples/dashboard-data

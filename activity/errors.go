@@ -56,6 +56,9 @@ type Refusal struct {
 	RunID      string    `json:",omitempty"`
 	Attempt    int32     `json:",omitempty"`
 	Since      time.Time `json:",omitzero"` // when that call got the key, or the doubt began
+	// Trace is the W3C traceparent of the span in which that call ran; it has the
+	// IDs of its trace and span.
+	Trace string `json:",omitempty"`
 	// Untouched is set where neither this call nor an earlier attempt of it, in
 	// this run of the workflow, can have had the effect.
 	Untouched bool `json:",omitempty"`

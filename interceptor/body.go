@@ -34,7 +34,7 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
-			c.report.Reason = once.InDoubt
+			c.report.Reason, c.report.Settling = once.InDoubt, c.situation(r, bid.Owner).isPassing()
 			c.settle(ctx, bid, l, store.Outcome{State: store.InDoubt})
 		}
 	}()
@@ -120,7 +120,7 @@ func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, erro
 	return c.ran(c.fail(refusal{
 		reason: once.InDoubt, record: now, delay: d.delay, cause: cause,
 		// Also under Fail: what is decided, is decided after the settle delay.
-		retryable: !s.isLast(minRetry),
+		retryable: !s.isLast(minRetry), settling: s.isPassing(),
 	}))
 }
 

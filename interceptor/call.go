@@ -281,8 +281,24 @@ func (c *call) event(k Kind) Event {
 func (c *call) notice(ctx context.Context, what string, r store.Record, err error) {
 	e := c.event(Notice)
 	e.Notice, e.Err, e.Record = what, err, withoutOutcome(r)
+	c.tell(ctx, e)
+}
+
+// tell counts a notice, and tells the observers.
+func (c *call) tell(ctx context.Context, e Event) {
+	c.countNotice(ctx, e)
 	_, end := c.guard.begin(ctx, e)
 	end(e)
+}
+
+// begin tells of the call's beginning. What it returns is called at the end, and
+// counts it.
+func (c *call) begin(ctx context.Context, claim Event) (context.Context, func(Event)) {
+	bctx, end := c.guard.begin(ctx, claim)
+	return bctx, func(e Event) {
+		c.count(ctx, e)
+		end(e)
+	}
 }
 
 func withoutOutcome(r store.Record) store.Record {

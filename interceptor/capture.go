@@ -20,6 +20,7 @@ type captureKey struct{}
 
 type capture struct {
 	converters *converters
+	meter      *meter
 
 	mu   sync.Mutex
 	seen bool
@@ -45,12 +46,13 @@ func (c *capture) input() *commonpb.Payloads {
 	return c.wire
 }
 
-// clientLink ties the calls of one client to its converters.
+// clientLink ties the calls of one client to its converters and metrics.
 type clientLink struct {
 	guard *Guard
 
 	mu         sync.Mutex
 	converters *converters
+	meter      *meter
 }
 
 var _ workflow.ContextPropagator = (*clientLink)(nil)
@@ -70,7 +72,7 @@ func (l *clientLink) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderRe
 func (l *clientLink) Extract(ctx context.Context, _ workflow.HeaderReader) (context.Context, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return context.WithValue(ctx, captureKey{}, &capture{converters: l.converters}), nil
+	return context.WithValue(ctx, captureKey{}, &capture{converters: l.converters, meter: l.meter}), nil
 }
 
 // watchedConverter is the client's data converter with an eye on what

@@ -37,10 +37,12 @@ func newConverters(dc converter.DataConverter, fc converter.FailureConverter) *c
 
 // same reports whether both are certain to encode alike.
 func (c *converters) same(other *converters) bool {
-	equal := func(a, b any) bool {
-		return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.ValueOf(a).Comparable() && a == b
-	}
 	return equal(c.data, other.data) && equal(c.failure, other.failure)
+}
+
+// equal reports whether two values of interfaces are certain to be the same.
+func equal(a, b any) bool {
+	return reflect.TypeOf(a) == reflect.TypeOf(b) && (a == nil || reflect.ValueOf(a).Comparable() && a == b)
 }
 
 // codec encodes outcomes exactly as the worker would for one call, and decodes

@@ -42,6 +42,7 @@ type decision struct {
 	do        action
 	reason    once.Reason   // of refuse
 	retryable bool          // of refuse
+	settling  bool          // of refuse as in doubt: the policy has not decided yet
 	delay     time.Duration // of refuse: when Temporal should come back; of await
 }
 
@@ -107,7 +108,7 @@ func (s situation) inDoubt(since time.Duration) decision {
 	case !p.TakesOver(), p == once.Resume && (!s.retry || s.local):
 		return s.refuseRetryably(once.InDoubt, s.holdRetry)
 	case s.late || s.stopping:
-		return s.refuseRetryably(once.InDoubt, minRetry)
+		return s.undecided(minRetry)
 	case p.Reconciles():
 		return decision{do: ask}
 	default:
@@ -120,13 +121,26 @@ func (s situation) inDoubt(since time.Duration) decision {
 func (s situation) settling(left time.Duration) decision {
 	switch {
 	case !s.isLast(left):
-		return s.refuseRetryably(once.InDoubt, left)
+		return s.undecided(left)
 	case s.stopping:
-		return s.refuseRetryably(once.InDoubt, minRetry)
+		return s.undecided(minRetry)
 	case left < s.timeLeft:
 		return decision{do: await, delay: left}
 	}
 	return decision{do: refuse, reason: once.InDoubt}
+}
+
+// isPassing reports whether a doubt that this call leaves behind ends by itself:
+// in the next attempt, which the policy lets take over or ask.
+func (s situation) isPassing() bool {
+	return s.policy.InDoubt.TakesOver() && !(s.policy.InDoubt == once.Resume && s.local) && !s.isLast(minRetry)
+}
+
+// undecided leaves the decision to the next attempt.
+func (s situation) undecided(delay time.Duration) decision {
+	d := s.refuseRetryably(once.InDoubt, delay)
+	d.settling = !s.last
+	return d
 }
 
 // comeBack waits for what will not be decided here: in the slot if no attempt

@@ -78,6 +78,13 @@ func later(reason once.Reason, delay time.Duration) decision {
 	return decision{do: refuse, reason: reason, retryable: true, delay: delay}
 }
 
+// undecided is a refusal in doubt that comes before the policy has decided.
+func undecided(delay time.Duration) decision {
+	d := later(once.InDoubt, delay)
+	d.settling = true
+	return d
+}
+
 func never(reason once.Reason) decision  { return decision{do: refuse, reason: reason} }
 func wait(atMost time.Duration) decision { return decision{do: await, delay: atMost} }
 
@@ -156,13 +163,13 @@ func TestDecide_PendingMeetsItsCall(t *testing.T) {
 		cell{"Reject refuses another call", meets(open, on(once.Reject)), never(once.Duplicate)},
 		cell{"another call is sent away however old it is", meets(ended, under(once.Rerun)), later(once.InFlight, maxRetry)},
 		cell{"another call waits on its last attempt", meets(open, last), wait(time.Minute)},
-		cell{"a retry lets the attempt's time and the settle delay pass", meets(open, retry, under(once.Rerun)), later(once.InDoubt, 90*time.Second)},
-		cell{"a retry lets the settle delay pass", meets(pendingPast(testDelay-time.Second), retry, under(once.Rerun)), later(once.InDoubt, time.Second)},
+		cell{"a retry lets the attempt's time and the settle delay pass", meets(open, retry, under(once.Rerun)), undecided(90 * time.Second)},
+		cell{"a retry lets the settle delay pass", meets(pendingPast(testDelay-time.Second), retry, under(once.Rerun)), undecided(time.Second)},
 		cell{"a retry holds under Hold", meets(ended, retry), later(once.InDoubt, testHold)},
 		cell{"a retry fails under Fail", meets(ended, retry, under(once.Fail)), never(once.InDoubt)},
 		cell{"a retry takes over under Resume", meets(ended, retry, under(once.Resume)), decision{do: takeOver}},
 		cell{"a retry asks under Reconcile", meets(ended, retry, under(once.Reconcile(findNothing))), decision{do: ask}},
-		cell{"a reset of the call lets the settle delay pass", meets(pendingPast(testDelay-time.Second), reset, under(once.Rerun)), later(once.InDoubt, time.Second)},
+		cell{"a reset of the call lets the settle delay pass", meets(pendingPast(testDelay-time.Second), reset, under(once.Rerun)), undecided(time.Second)},
 		cell{"a reset of the call takes over under Rerun", meets(ended, reset, under(once.Rerun)), decision{do: takeOver}},
 		cell{"a reset of the call holds under Resume", meets(ended, reset, under(once.Resume)), later(once.InDoubt, testHold)},
 		cell{"Reject lets a reset of the call meet the InDoubt policy", meets(ended, reset, on(once.Reject), under(once.Rerun)), decision{do: takeOver}},
@@ -204,9 +211,9 @@ func TestDecide_InDoubtPolicies(t *testing.T) {
 		{once.HoldFor(time.Hour), held, held, held, held},
 		{once.HoldFor(time.Second), never(once.InDoubt), never(once.InDoubt), never(once.InDoubt), never(once.InDoubt)},
 		{once.Fail, never(once.InDoubt), never(once.InDoubt), never(once.InDoubt), never(once.InDoubt)},
-		{once.Resume, takes, held, held, later(once.InDoubt, minRetry)},
-		{once.Rerun, takes, takes, takes, later(once.InDoubt, minRetry)},
-		{reconcile, asks, asks, asks, later(once.InDoubt, minRetry)},
+		{once.Resume, takes, held, held, undecided(minRetry)},
+		{once.Rerun, takes, takes, takes, undecided(minRetry)},
+		{reconcile, asks, asks, asks, undecided(minRetry)},
 	} {
 		name := tc.policy.String()
 		check(t,
@@ -220,9 +227,9 @@ func TestDecide_InDoubtPolicies(t *testing.T) {
 			cell{name + " answers a retry under Wait", meets(old, under(tc.policy), retry, on(once.Wait)), tc.retry},
 			cell{name + " answers another call under Reject", meets(old, under(tc.policy), on(once.Reject)), tc.other},
 			cell{name + " answers the last attempt", meets(old, under(tc.policy), retry, last), tc.retry},
-			cell{name + " says nothing before the settle delay is over", meets(inDoubtSince(testDelay-1), under(tc.policy), retry), later(once.InDoubt, minRetry)},
-			cell{name + " says nothing to another call before that", meets(inDoubtSince(0), under(tc.policy)), later(once.InDoubt, testDelay)},
-			cell{name + " keeps no slot before that", meets(inDoubtSince(0), under(tc.policy), on(once.Wait)), later(once.InDoubt, testDelay)},
+			cell{name + " says nothing before the settle delay is over", meets(inDoubtSince(testDelay-1), under(tc.policy), retry), undecided(minRetry)},
+			cell{name + " says nothing to another call before that", meets(inDoubtSince(0), under(tc.policy)), undecided(testDelay)},
+			cell{name + " keeps no slot before that", meets(inDoubtSince(0), under(tc.policy), on(once.Wait)), undecided(testDelay)},
 		)
 	}
 }
@@ -236,7 +243,7 @@ func TestDecide_HoldForEnds(t *testing.T) {
 		cell{"just before its end it comes back once more", meets(inDoubtSince(time.Minute-1), hold), later(once.InDoubt, minRetry)},
 		cell{"at its end it fails", meets(inDoubtSince(time.Minute), hold), never(once.InDoubt)},
 		cell{"on the last attempt it does not hold the slot", meets(inDoubtSince(testDelay), hold, last), later(once.InDoubt, testHold)},
-		cell{"it never fails before the settle delay", meets(inDoubtSince(20*time.Second), under(once.HoldFor(time.Second))), later(once.InDoubt, 10*time.Second)},
+		cell{"it never fails before the settle delay", meets(inDoubtSince(20*time.Second), under(once.HoldFor(time.Second))), undecided(10 * time.Second)},
 	)
 }
 
@@ -268,10 +275,10 @@ func TestDecide_LastAttemptWaitsInItsSlot(t *testing.T) {
 		cell{"with time for one more attempt, the owner is not waited for", meets(running, scheduleLeft(7*time.Second)), later(once.InFlight, 5*time.Second)},
 		cell{"without time for one more attempt, the owner is waited for", meets(running, scheduleLeft(7*time.Second-1)), wait(time.Minute)},
 		cell{"a lease about to end is waited for like one of 1s", meets(runningFor(time.Millisecond), scheduleLeft(3*time.Second-1)), wait(time.Minute)},
-		cell{"with time for one more attempt, the delay is not waited for", meets(fresh, scheduleLeft(22*time.Second)), later(once.InDoubt, 20*time.Second)},
+		cell{"with time for one more attempt, the delay is not waited for", meets(fresh, scheduleLeft(22*time.Second)), undecided(20 * time.Second)},
 		cell{"without time for one more attempt, the delay is waited for", meets(fresh, scheduleLeft(22*time.Second-1)), wait(20 * time.Second)},
 		cell{"ScheduleToClose over: what cannot be waited for ends in doubt", meets(fresh, scheduleLeft(0), timeLeft(0)), never(once.InDoubt)},
-		cell{"a stopping worker leaves the delay to another", meets(fresh, scheduleLeft(21*time.Second), stopping), later(once.InDoubt, minRetry)},
+		cell{"a stopping worker leaves the delay to another", meets(fresh, scheduleLeft(21*time.Second), stopping), undecided(minRetry)},
 	)
 }
 

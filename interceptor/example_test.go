@@ -64,7 +64,7 @@ func ExampleNew() {
 	}
 	guard, err := interceptor.New(s, interceptor.Options{
 		Activities: Guarded(payments),
-		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})}, // spans, metrics, warnings
+		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})}, // spans; metrics and warnings come by themselves
 	})
 	if err != nil {
 		log.Fatalln(err)

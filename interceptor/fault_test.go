@@ -294,27 +294,6 @@ func TestCleanErrorOfASupersededRun_IsNotTheLastWord(t *testing.T) {
 	require.NoError(t, err)
 }
 
-type panicking struct{ ends bool }
-
-func (p panicking) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
-	if !p.ends {
-		panic("observer")
-	}
-	return ctx, func(interceptor.Event) { panic("observer") }
-}
-
-func TestObserver_PanicsChangeNothing(t *testing.T) {
-	t.Parallel()
-	o := options(once.Mark(once.Policy{}, "ChargeCard"))
-	o.Observers = []interceptor.Observer{panicking{}, panicking{ends: true}}
-	g := newGuard(t, memory(), o)
-	for range 2 {
-		got, err := execute(t, g, (&payments{}).ChargeCard, order(7))
-		require.NoError(t, err)
-		require.Equal(t, "r-7", got.ID)
-	}
-}
-
 func TestUnmarkedActivity_CostsNothing(t *testing.T) {
 	t.Parallel()
 	var ran atomic.Int32

@@ -68,7 +68,15 @@ type Options struct {
 	DataConverter    converter.DataConverter
 	FailureConverter converter.FailureConverter
 
-	// Observers are told what the guard does; see package telemetry.
+	// Summaries has the guard say in the summary of each call of a marked activity
+	// how it is guarded, where the call has no summary of its own: Temporal's web UI
+	// shows it in the workflow's history. The worker that runs the workflow must
+	// have the guard. It can be changed while workflows run.
+	Summaries bool
+
+	// Observers are told what the guard does: package telemetry has one that
+	// makes spans. Without any, the guard counts in the metrics of Temporal's
+	// client, and warns in its log, of what it does.
 	Observers []Observer
 }
 
@@ -87,9 +95,12 @@ type Guard struct {
 	workerPluginBase
 	sdkinterceptor.WorkerInterceptorBase
 
-	store     store.Store
+	store     measured
+	storeKind string
 	options   Options
-	observers []Observer
+	observers []*observer
+	metrics   metrics
+	told      sync.Map // what was logged once for an activity type
 	marks     []mark
 	plain     *workerGuard // serves workers that list the Guard as an interceptor
 
@@ -99,7 +110,8 @@ type Guard struct {
 	workers map[string]*workerGuard // by worker instance key
 
 	began    time.Time
-	checkDue atomic.Int64 // when the store is to be checked again, in ns since began
+	owed     atomic.Pointer[error] // what a worker's start has found out about the store
+	checkDue atomic.Int64          // when the store is to be checked again, in ns since began
 }
 
 // mark is a Marked activity with its policy complete.
@@ -141,7 +153,9 @@ func New(s store.Store, o Options) (*Guard, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
 	}
-	g := &Guard{store: s, options: o, observers: o.Observers, marks: marks, workers: map[string]*workerGuard{}, began: time.Now()}
+	g := &Guard{options: o, observers: newObservers(o.Observers), marks: marks, workers: map[string]*workerGuard{}, began: time.Now()}
+	g.store, g.storeKind = measured{s, g}, storeKind(s)
+	g.metrics.meteredBy(g.observers)
 	g.plain = newWorkerGuard(g)
 	return g, nil
 }

@@ -38,10 +38,10 @@ func (g *Guard) mode(activity string) Mode {
 
 // off runs the body unguarded.
 func (c *call) off(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
-	e := c.event(Claim)
-	ctx, end := c.guard.begin(ctx, e)
+	e, claim := c.event(Skip), c.event(Claim)
+	claim.Digest = "" // nothing is claimed: there is no span to be the body's parent
+	ctx, end := c.begin(ctx, claim)
 	defer func() { end(e) }()
-	e.Kind = Skip
 	result, err := body(c.unclaimed(ctx))
 	e.Err = err
 	return result, err
@@ -59,7 +59,7 @@ func (c *call) unclaimed(ctx context.Context) context.Context {
 // observe runs the body in any case: under a claim if there is one to be had.
 func (c *call) observe(ctx context.Context, body func(context.Context) (any, error)) (result any, err error) {
 	c.report = c.event(Claim)
-	ctx, end := c.guard.begin(ctx, c.report)
+	ctx, end := c.begin(ctx, c.report)
 	defer func() { end(c.report) }()
 	// A store that hangs must not cost the body its attempt.
 	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.span/10))
@@ -72,6 +72,7 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	if d, why := c.decide(r, bid, asked); d.do != run {
 		c.observed(ctx, r, d, why)
 		if asked == nil && r.State == store.InDoubt {
+			c.report.Earlier = withoutOutcome(r)
 			r, asked = c.seize(asking, &bid, r)
 		}
 	}
@@ -82,7 +83,7 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	if !ran {
 		result, err = body(c.unclaimed(ctx))
 	}
-	c.report.Kind, c.report.Reason, c.report.Err = Execute, "", err
+	c.report.Kind, c.report.Reason, c.report.Settling, c.report.Err = Execute, "", false, err
 	return result, err
 }
 
@@ -142,8 +143,7 @@ func (c *call) observed(ctx context.Context, r store.Record, d decision, why err
 	case takeOver, ask:
 		e.Reason = once.InDoubt
 	}
-	_, end := c.guard.begin(ctx, e)
-	end(e)
+	c.tell(ctx, e)
 }
 
 // distrusted reports whether the claim that r grants may not be the first run: it

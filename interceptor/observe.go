@@ -2,7 +2,9 @@ package interceptor
 
 import (
 	"context"
+	"strings"
 	"time"
+	"unicode"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/store"
@@ -47,8 +49,15 @@ const (
 	SameRun       = "same_run"       // the replayed outcome is another call's of the same run
 	NoHeader      = "no_header"      // scope is PerRun or PerCall, but the call has no usable header: a reset of it is another call
 	OneAttempt    = "one_attempt"    // MaximumAttempts is 1: what is in doubt cannot be cleared by a retry
+	Resolved      = "resolved"       // an operator resolved the key; Event.Record as it then is
 	Observed      = "observed"       // under Mode Observe the body ran, which Enforce would not have run; Event.Reason, or a replay if that is empty
 )
+
+// Notices returns what a Notice can tell.
+func Notices() []string {
+	return []string{LeaseLost, RenewFailed, SettleDelayed, SettleFailed, StoreLost, StoreForgot, StoreReplaced, StoreUnsafe,
+		Conflict, Reconciled, OtherRun, SameRun, NoHeader, OneAttempt, Resolved, Observed}
+}
 
 // Event is one decision of the guard. It carries no input, result or plain key.
 type Event struct {
@@ -63,6 +72,10 @@ type Event struct {
 
 	// Reason is why the guard refused; "" where the body's own error passed.
 	Reason once.Reason
+	// Settling is set with reason InDoubt where the policy has not decided yet.
+	// Where it is not set, nothing but an operator or a Reconcile function that
+	// answers again ends the doubt.
+	Settling bool
 	// Err is the error that Temporal gets, or that the notice is about.
 	Err error
 	// Takeover is set where the body ran although an earlier run is in doubt.
@@ -73,10 +86,54 @@ type Event struct {
 	Record, Earlier store.Record
 	// Took is the time from begin to end.
 	Took time.Duration
+	// Waited says, at the end of a Wait, how it ended: completed or failed, as the
+	// owner did; released, if the key was free again; owner_lost, if the owner's
+	// effect went in doubt; timeout or cancelled, if the call's own time was over;
+	// stopped, if the worker's was; else as ErrorType.
+	Waited string
+	// Store is the kind of store: memory, file, redis or other.
+	Store string
+}
+
+// Outcome says what became of a guarded call: executed, duplicate, failed or
+// skipped.
+func (e Event) Outcome() string {
+	switch e.Kind {
+	case Execute:
+		return "executed"
+	case Duplicate:
+		return "duplicate"
+	case Skip:
+		return "skipped"
+	default:
+		return "failed"
+	}
+}
+
+// ErrorType is Reason in lower case, such as store_down; settling where Settling
+// is set; "" without a reason.
+func (e Event) ErrorType() string {
+	if e.Settling {
+		return settling
+	}
+	return reasonLabel(e.Reason)
+}
+
+// reasonLabel returns "store_down" for "atmostonce.StoreDown".
+func reasonLabel(r once.Reason) string {
+	var b strings.Builder
+	for i, c := range strings.TrimPrefix(string(r), "atmostonce.") {
+		if i > 0 && unicode.IsUpper(c) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(c))
+	}
+	return b.String()
 }
 
 // Observer is told what the guard does. It cannot change an answer: a panic in
-// it is swallowed.
+// it is swallowed, and one that does not return within a second, or a tenth of
+// the time that is left to the call, is left out until it has.
 type Observer interface {
 	// Begin is called when something starts, with the context of the call; what
 	// it returns is the context of the body. The returned function is called
@@ -93,45 +150,30 @@ type Tracer interface {
 	Trace(ctx context.Context) string
 }
 
+// begin tells of something that starts. What it returns tells of its end.
 func (g *Guard) begin(ctx context.Context, e Event) (context.Context, func(Event)) {
 	began := time.Now()
+	e.Store = g.storeKind
 	ends := make([]func(Event), 0, len(g.observers))
 	for _, o := range g.observers {
 		var end func(Event)
-		ctx, end = beginOne(ctx, o, e)
+		ctx, end = o.begin(ctx, e)
 		ends = append(ends, end)
 	}
 	return ctx, func(e Event) {
-		e.Took = time.Since(began)
+		e.Took, e.Store = time.Since(began), g.storeKind
+		g.warn(ctx, e)
 		for _, end := range ends {
-			endOne(end, e)
+			end(e)
 		}
 	}
 }
 
-func beginOne(ctx context.Context, o Observer, e Event) (out context.Context, end func(Event)) {
-	defer func() {
-		if recover() != nil || out == nil || end == nil {
-			out, end = ctx, func(Event) {}
-		}
-	}()
-	return o.Begin(ctx, e)
-}
-
-func endOne(end func(Event), e Event) {
-	defer func() { _ = recover() }()
-	end(e)
-}
-
-func (g *Guard) trace(ctx context.Context) (traceparent string) {
-	defer func() {
-		if recover() != nil {
-			traceparent = ""
-		}
-	}()
+// trace returns the traceparent of the first observer that traces.
+func (g *Guard) trace(ctx context.Context) string {
 	for _, o := range g.observers {
-		if t, ok := o.(Tracer); ok {
-			return t.Trace(ctx)
+		if traceparent, ok := o.trace(ctx); ok {
+			return traceparent
 		}
 	}
 	return ""

@@ -1,6 +1,7 @@
 package interceptor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -29,21 +30,22 @@ func (g *Guard) ConfigureClient(_ context.Context, o client.PluginConfigureClien
 	return nil
 }
 
-// NewClient implements client.Plugin: it learns the client's converters, after
+// NewClient implements client.Plugin: it learns the client's converters and metrics handler, after
 // all plugins have configured them.
 func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {
 	link := g.linkOf(&o.ClientOptions)
 	if link == nil {
 		return errors.New("atmostonce: another plugin has removed the guard's context propagator; list the guard after it")
 	}
-	conv := newConverters(o.ClientOptions.DataConverter, o.ClientOptions.FailureConverter)
+	conv, meter := newConverters(o.ClientOptions.DataConverter, o.ClientOptions.FailureConverter), newMeter(o.ClientOptions.MetricsHandler)
 	link.mu.Lock()
-	link.converters = conv
+	link.converters, link.meter = conv, meter
 	link.mu.Unlock()
 	o.ClientOptions.DataConverter = watchedConverter{conv.data}
 	if err := next(ctx, o); err != nil {
 		return err
 	}
+	g.metrics.learn(meter, cmp.Or(o.ClientOptions.Namespace, client.DefaultNamespace))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.several = g.several || g.client != nil && !g.client.same(conv)
@@ -68,7 +70,7 @@ func (g *Guard) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorke
 		return nil // plugin of the client and of the worker
 	}
 	w := newWorkerGuard(g)
-	w.options = o.WorkerOptions
+	w.options, w.queue = o.WorkerOptions, o.TaskQueue
 	g.workers[o.WorkerInstanceKey] = w
 	if o.WorkerOptions.WorkerStopTimeout == 0 {
 		o.WorkerOptions.WorkerStopTimeout = defaultStopTimeout
@@ -94,6 +96,7 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 		w.life.Store(newLife())
 		return err
 	}
+	w.prepare(ctx)
 	return next(ctx, o)
 }
 

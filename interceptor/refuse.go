@@ -15,6 +15,7 @@ type refusal struct {
 	reason    once.Reason
 	record    store.Record
 	retryable bool
+	settling  bool // in doubt, and the policy has not decided yet
 	delay     time.Duration
 	cause     error
 	untouched bool
@@ -27,7 +28,7 @@ func (c *call) refuse(r refusal) error {
 	details := once.Refusal{
 		Reason: r.reason, Activity: c.info.ActivityType.Name, Key: c.digest,
 		WorkflowID: r.record.Info.Holder.WorkflowID, RunID: r.record.Info.Holder.RunID,
-		Attempt: r.record.Info.Holder.Attempt, Since: since(r.record), Untouched: r.untouched,
+		Attempt: r.record.Info.Holder.Attempt, Since: since(r.record), Trace: r.record.Info.Trace, Untouched: r.untouched,
 	}
 	o := temporal.ApplicationErrorOptions{
 		NonRetryable: !r.retryable,

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 
+	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
 
+	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -85,6 +88,7 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, why stri
 	if err != nil {
 		return now, fmt.Errorf("atmostonce: resolve: %w", err)
 	}
+	g.resolved(ctx, now)
 	return now, nil
 }
 
@@ -109,4 +113,15 @@ func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f Finding) (s
 		err = fmt.Errorf("the result: %s", o.Missing)
 	}
 	return o, err
+}
+
+// resolved tells that an operator has decided.
+func (g *Guard) resolved(ctx context.Context, r store.Record) {
+	h := r.Info.Holder
+	c := &call{guard: g, policy: g.policyOf(r.Info.Activity), digest: keys.Downstream(r.Key)[:16], info: sdkactivity.Info{
+		Namespace: h.Namespace, ActivityID: h.ActivityID, Attempt: h.Attempt,
+		WorkflowExecution: workflow.Execution{ID: h.WorkflowID, RunID: h.RunID},
+		ActivityType:      sdkactivity.Type{Name: r.Info.Activity},
+	}}
+	c.notice(ctx, Resolved, r, nil)
 }

@@ -29,7 +29,7 @@ const maxLost = 1000
 // keyless answers a call for which no key could be made.
 func (c *call) keyless(ctx context.Context, body func(context.Context) (any, error), err error, mode Mode) (any, error) {
 	e := c.event(Claim)
-	ctx, end := c.guard.begin(ctx, e)
+	ctx, end := c.begin(ctx, e)
 	defer func() { end(e) }()
 	unguarded := func() (any, error) {
 		e.Kind = Skip
@@ -58,7 +58,7 @@ func (c *call) keyless(ctx context.Context, body func(context.Context) (any, err
 // serve carries the call from its claim to its answer.
 func (c *call) serve(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
 	c.report = c.event(Claim)
-	ctx, end := c.guard.begin(ctx, c.report)
+	ctx, end := c.begin(ctx, c.report)
 	defer func() { end(c.report) }()
 	c.warn(ctx)
 	bid := c.bid(c.guard.trace(ctx))
@@ -77,6 +77,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 			return c.ended(ctx)
 		}
 		d, why := c.decide(r, bid, err)
+		c.report.Earlier = store.Record{} // of a takeover that came too late
 		switch d.do {
 		case takeOver:
 			c.report.Earlier = withoutOutcome(r)
@@ -94,7 +95,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 			return c.replay(ctx, r)
 		case refuse:
 			return c.fail(refusal{reason: d.reason, record: r, retryable: d.retryable, delay: d.delay, cause: why,
-				untouched: c.untouched()})
+				untouched: c.untouched(), settling: d.settling})
 		}
 		if err := pause.next(ctx, r, d.delay); err != nil {
 			return c.ended(ctx)
@@ -198,7 +199,7 @@ func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record, sent 
 	switch {
 	case errors.Is(err, once.ErrNotDone):
 		if ctx.Err() != nil || s.late || s.stopping {
-			return from, s.refuseRetryably(once.InDoubt, c.guard.options.HoldRetry), errTooLate
+			return from, s.undecided(c.guard.options.HoldRetry), errTooLate
 		}
 		bid.Clean = true
 		return c.takeOver(ctx, bid, from)
@@ -272,7 +273,7 @@ func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
 }
 
 func (c *call) fail(r refusal) (any, error) {
-	c.report.Kind, c.report.Reason, c.report.Record = Fail, r.reason, withoutOutcome(r.record)
+	c.report.Kind, c.report.Reason, c.report.Settling, c.report.Record = Fail, r.reason, r.settling, withoutOutcome(r.record)
 	c.report.Err = c.refuse(r)
 	return nil, c.report.Err
 }
@@ -293,7 +294,10 @@ type pause struct {
 	poll *backoff.ExponentialBackOff
 	tick <-chan time.Time
 	stop func()
-	done func(Event)
+
+	ctx   context.Context // of the wait
+	began time.Time
+	done  func(Event)
 }
 
 func newPause(c *call) *pause {
@@ -309,6 +313,7 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 	if p.done == nil {
 		e := p.c.event(Wait)
 		e.Record = withoutOutcome(r)
+		p.ctx, p.began = ctx, time.Now()
 		_, p.done = p.c.guard.begin(ctx, e)
 	}
 	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
@@ -333,8 +338,52 @@ func (p *pause) end() {
 	p.stop()
 	if p.done != nil {
 		e := p.c.event(Wait)
-		e.Record, e.Reason, e.Err = p.c.report.Record, p.c.report.Reason, p.c.report.Err
+		e.Record, e.Reason, e.Settling, e.Err = p.c.report.Record, p.c.report.Reason, p.c.report.Settling, p.c.report.Err
+		e.Waited = p.c.waited(p.ctx, e)
+		p.c.countWait(p.ctx, e, time.Since(p.began))
 		p.done(e)
 		p.done = nil
+	}
+}
+
+// waitResults are what Event.Waited can be.
+func waitResults() []string {
+	results := []string{"completed", "failed", "released", "owner_lost", "timeout", "cancelled", "stopped"}
+	for _, r := range []once.Reason{once.Duplicate, once.Mismatch, once.OutcomeNotKept, once.StoreDown, once.BadRecord, once.BadSetup} {
+		results = append(results, reasonLabel(r))
+	}
+	return results
+}
+
+// waited says how the wait ended that e is about.
+func (c *call) waited(ctx context.Context, e Event) string {
+	switch e.Reason {
+	case "":
+		if c.report.Kind != Fail {
+			break
+		}
+		fallthrough // its context has ended
+	case once.InFlight:
+		switch {
+		case c.stopping():
+			return "stopped"
+		case errors.Is(ctx.Err(), context.Canceled):
+			return "cancelled"
+		}
+		return "timeout"
+	case once.InDoubt:
+		return "owner_lost"
+	default:
+		return e.ErrorType()
+	}
+	switch {
+	case e.Record.State == store.Succeeded:
+		return "completed"
+	case e.Record.State == store.Failed:
+		return "failed"
+	case e.Record.Origin == store.First:
+		return "released"
+	default:
+		return "owner_lost"
 	}
 }

@@ -3,7 +3,6 @@ package interceptor
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -11,11 +10,17 @@ import (
 
 // checkStore asks a store that can tell what is wrong with it.
 func (g *Guard) checkStore(ctx context.Context) error {
-	c, ok := g.store.(store.Checker)
+	c, ok := g.store.Store.(store.Checker)
 	if !ok {
 		return nil
 	}
+	began := time.Now()
 	err := c.Check(ctx)
+	failed := err
+	if tolerable(err) || errors.Is(err, store.ErrUnsafe) { // it was asked
+		failed = nil
+	}
+	g.store.took(ctx, "check", time.Since(began), failed)
 	due := g.options.Lease / 6
 	if err != nil && !tolerable(err) { // it may be in the middle of a fail-over
 		due = min(due, time.Second)
@@ -34,13 +39,19 @@ func tolerable(err error) bool {
 // claim to find out.
 func (c *call) watchStore(ctx context.Context) {
 	g := c.guard
+	if err := g.owed.Swap(nil); err != nil {
+		c.noticeStore(ctx, *err)
+	}
 	due := g.checkDue.Load()
 	if now := time.Since(g.began); int64(now) < due || !g.checkDue.CompareAndSwap(due, int64(now+storeTimeout)) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	err := g.checkStore(ctx)
+	c.noticeStore(ctx, g.checkStore(ctx))
+}
+
+func (c *call) noticeStore(ctx context.Context, err error) {
 	switch {
 	case errors.Is(err, store.ErrForgot):
 		c.notice(ctx, StoreForgot, store.Record{}, err)
@@ -50,9 +61,6 @@ func (c *call) watchStore(ctx context.Context) {
 		c.notice(ctx, StoreUnsafe, store.Record{}, err)
 	default:
 		return
-	}
-	if len(g.observers) == 0 { // it is told once
-		slog.Warn("atmostonce: look at the store", "error", err)
 	}
 }
 

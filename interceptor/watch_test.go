@@ -115,6 +115,21 @@ func TestStart_GoesOnAfterALoss(t *testing.T) {
 	}
 }
 
+func TestStart_LeavesALossForTheFirstCallToTell(t *testing.T) {
+	t.Parallel()
+	s := &watched{Memory: memory(), news: []error{store.ErrForgot}}
+	g, events := watching(t, s)
+	requireUnreachable(t, startError(t, g, func(r worker.Registry) { r.RegisterActivity(&payments{}) }))
+	require.Empty(t, events.ended)
+	for range 2 {
+		_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+		require.NoError(t, err)
+	}
+	require.Equal(t, interceptor.StoreForgot, receive(t, events.ended).Notice)
+	require.Equal(t, interceptor.SameRun, receive(t, events.ended).Notice)
+	require.Empty(t, events.ended, "it is told once")
+}
+
 func TestQuarantine_DoesNotRun(t *testing.T) {
 	t.Parallel()
 	s, p := newFaulty(), &payments{}

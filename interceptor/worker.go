@@ -24,6 +24,7 @@ type workerGuard struct {
 	guard   *Guard
 	name    string          // in records
 	options *worker.Options // nil without a plugin
+	queue   string
 	types   typeTable
 	life    atomic.Pointer[life]
 }
@@ -101,6 +102,7 @@ func (w *workerGuard) check(ctx context.Context) error {
 	switch err := g.checkStore(ctx); {
 	case tolerable(err), err != nil && w.isOff():
 		slog.Warn("atmostonce: look at the store", "error", err)
+		g.owed.Store(&err) // there is no activity yet whose metrics could tell
 	default:
 		errs = append(errs, err)
 	}
@@ -108,6 +110,20 @@ func (w *workerGuard) check(ctx context.Context) error {
 		return fmt.Errorf("%w: the worker does not start: %w", errOptions, err)
 	}
 	return nil
+}
+
+// prepare makes the series of the worker's marked activities known, where it is
+// clear which client's metrics they belong to.
+func (w *workerGuard) prepare(ctx context.Context) {
+	m, namespace := w.guard.metrics.client()
+	if m == nil {
+		return // each activity's first call does it
+	}
+	for name := range w.types.all() {
+		if _, marked := w.markOf(name); marked {
+			w.guard.metrics.prepare(ctx, m, place{namespace, w.queue, name})
+		}
+	}
 }
 
 // unregistered finds marks that guard nothing: a typo must not leave a charge
@@ -246,6 +262,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	life.tasks.begin()
 	defer life.tasks.end()
 	c := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
+	c.guard.metrics.prepare(ctx, c.guard.metrics.of(ctx), c.place())
 	mode := c.guard.mode(c.info.ActivityType.Name)
 	err := c.identify(ctx, i.mark, mode)
 	switch {

@@ -32,32 +32,33 @@ type workflows struct {
 
 // InterceptWorkflow implements the SDK's WorkerInterceptor.
 func (*workflows) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
-	return newWorkflowInbound(next)
+	return newWorkflowInbound(nil, next)
 }
 
 // InterceptWorkflow implements the SDK's WorkerInterceptor as [Workflows] does.
-func (*Guard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
-	return newWorkflowInbound(next)
+func (g *Guard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
+	return newWorkflowInbound(g, next)
 }
 
 // InterceptWorkflow implements the SDK's WorkerInterceptor.
-func (*workerGuard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
-	return newWorkflowInbound(next)
+func (w *workerGuard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
+	return newWorkflowInbound(w.guard, next)
 }
 
 type workflowInbound struct {
 	sdkinterceptor.WorkflowInboundInterceptorBase
+	guard *Guard // nil: it is Workflows
 }
 
-func newWorkflowInbound(next sdkinterceptor.WorkflowInboundInterceptor) *workflowInbound {
-	w := &workflowInbound{}
+func newWorkflowInbound(g *Guard, next sdkinterceptor.WorkflowInboundInterceptor) *workflowInbound {
+	w := &workflowInbound{guard: g}
 	w.Next = next
 	return w
 }
 
 // Init implements the SDK's WorkflowInboundInterceptor.
 func (w *workflowInbound) Init(outbound sdkinterceptor.WorkflowOutboundInterceptor) error {
-	o := &workflowOutbound{made: map[equalCalls]*counted{}, inputs: map[string]int32{}}
+	o := &workflowOutbound{guard: w.guard, made: map[equalCalls]*counted{}, inputs: map[string]int32{}}
 	o.Next = outbound
 	return w.Next.Init(o)
 }
@@ -66,6 +67,7 @@ func (w *workflowInbound) Init(outbound sdkinterceptor.WorkflowOutboundIntercept
 // calls in the same order, and one goroutine of a workflow runs at a time.
 type workflowOutbound struct {
 	sdkinterceptor.WorkflowOutboundInterceptorBase
+	guard  *Guard
 	made   map[equalCalls]*counted
 	inputs map[string]int32 // how many there were, by activity type
 }
@@ -80,6 +82,7 @@ type counted struct {
 // ExecuteActivity implements the SDK's WorkflowOutboundInterceptor.
 func (o *workflowOutbound) ExecuteActivity(ctx workflow.Context, activity string, args ...any) workflow.Future {
 	o.name(ctx, activity, args, false)
+	ctx = o.summarize(ctx, activity)
 	return o.Next.ExecuteActivity(ctx, activity, args...)
 }
 
@@ -115,6 +118,21 @@ func (o *workflowOutbound) name(ctx workflow.Context, activity string, args []an
 	if err == nil {
 		header[headerName] = payload
 	}
+}
+
+// summarize says on the call how it is guarded. Replay does not compare summaries.
+func (o *workflowOutbound) summarize(ctx workflow.Context, activity string) workflow.Context {
+	if o.guard == nil || !o.guard.options.Summaries {
+		return ctx
+	}
+	m, marked := o.guard.find(activity)
+	options := workflow.GetActivityOptions(ctx)
+	if !marked || options.Summary != "" {
+		return ctx
+	}
+	p := m.policy
+	options.Summary = fmt.Sprintf("at most once: %v, OnDuplicate %v, InDoubt %v", p.Scope, p.OnDuplicate, p.InDoubt)
+	return workflow.WithActivityOptions(ctx, options)
 }
 
 func (o *workflowOutbound) count(equal equalCalls) counted {

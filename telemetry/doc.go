@@ -1,10 +1,15 @@
-// Package telemetry shows what a guard does as OpenTelemetry spans, as metrics
-// and in the worker's log.
+// Package telemetry shows what a guard does as OpenTelemetry spans, and if you
+// like as OpenTelemetry metrics and log events.
 //
 //	guard, err := interceptor.New(s, interceptor.Options{
 //		Activities: marks,
 //		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})},
 //	})
+//
+// Without it a guard counts in the metrics handler of Temporal's client, and
+// warns in the activity's log; see [interceptor.Metrics] and
+// [interceptor.Notices]. The page docs/telemetry.md lists all names, and says what
+// to watch; folder dashboard has a dashboard and alerts.
 //
 // # Spans
 //
@@ -18,41 +23,21 @@
 //	atmostonce.wait {type}       a child of one of these: the slot was kept until another call had ended
 //
 // Each links to the execute span of the run that the record is about, unless
-// that was not sampled. The parent is the span in the context, or else the one
-// in the header that Temporal's tracing interceptors propagate. An attempt whose
-// key function skipped the guard has no span.
+// that was not sampled; then the link's attributes are on the span itself. The
+// parent is the span in the context, or else the one in the header that
+// Temporal's tracing interceptors propagate. An attempt that the key function or
+// the Mode skipped has no span.
 //
 // The status is Error where the attempt ended in an error that is not benign;
-// an in-flight refusal is. Attributes, where known: atmostonce.key.digest,
-// atmostonce.outcome, atmostonce.policy, atmostonce.wait.result, error.type,
-// temporalWorkflowID, temporalRunID, temporalActivityID and
-// temporalActivityAttempt. There are no span events.
+// an in-flight refusal is. There are no span events.
 //
-// # Metrics
+// # Metrics and log events
 //
-// They go through Temporal's own metrics handler, or to instruments of
-// [Options].MeterProvider. Temporal's handler has underscores for dots.
+// With [Options].MeterProvider the guard's metrics go to native instruments, and
+// not to Temporal's handler. With [Options].LoggerProvider what somebody should
+// look into is a log event as well.
 //
-//	name                      kind, unit      attributes besides namespace, task_queue and activity_type
-//	atmostonce.calls          counter {call}  atmostonce.outcome, error.type
-//	atmostonce.notices        counter {notice}  atmostonce.notice
-//	atmostonce.wait.duration  histogram s     atmostonce.wait.result
-//
-// atmostonce.calls counts each guarded attempt once. Its outcome is executed,
-// duplicate, failed or skipped. Its error.type is the guard's reason, such as
-// in_doubt or store_down; an executed attempt has one too where its effect went
-// in doubt. Without a reason there is no error.type, or "none" with Temporal's
-// handler, whose back ends need every label every time. A notice is named as in
-// package interceptor. The result of a wait is completed, failed, released,
-// owner_lost, timeout, cancelled, or the guard's reason.
-//
-// # Log
-//
-// What somebody should look into is a warning in the activity's logger: effects
-// in doubt, and the notices conflict, lease_lost, observed, other_run, same_run,
-// settle_failed, store_forgot, store_lost, store_replaced, store_unsafe, and once
-// per activity type no_header and one_attempt.
-//
-// No span, metric or log line carries a key, an input or a result; keys are
-// shown by a short digest. Log lines quote the store's errors.
+// No span, metric or log event carries a key, an input, a result or an error's
+// text; keys are shown by a short digest. The warnings in the activity's log quote
+// the store's errors.
 package telemetry

@@ -2,55 +2,57 @@ package telemetry
 
 import (
 	"context"
+	"time"
 
-	sdkactivity "go.temporal.io/sdk/activity"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/log"
 
+	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 )
 
-// remedies say what to do about each notice of weight.
-var remedies = map[string]string{
-	interceptor.Conflict:      "two runs had the effect; compare with the callee",
-	interceptor.LeaseLost:     "another call may run beside this one; compare with the callee, and raise Lease if the store was only slow",
-	interceptor.NoHeader:      "a reset of this call would be another effect; install the guard, or interceptor.Workflows, on the worker that runs the workflow",
-	interceptor.Observed:      "Mode Observe ran the body; Enforce would have replayed the outcome, or refused for the reason given",
-	interceptor.OneAttempt:    "no retry can clear what ends in doubt; allow more attempts",
-	interceptor.OtherRun:      "equal calls of all runs of a workflow ID are one effect under this scope; if each run means its own, use keys.PerRun",
-	interceptor.SameRun:       "two equal calls in one run are one effect under this scope; if both are meant, use a Key, or keys.PerCall",
-	interceptor.SettleFailed:  "the outcome is not recorded, so the key goes in doubt; find out at the callee, then resolve it",
-	interceptor.StoreForgot:   "effects whose records are gone may happen again; compare those of the time before with their callees",
-	interceptor.StoreReplaced: "what the store had not made durable or replicated is lost; compare the last effects with their callees",
-	interceptor.StoreUnsafe:   "set the store up as the error says, before records are lost",
-	interceptor.StoreLost:     "the store had forgotten the claim; check its durability and eviction",
+type logEvent struct {
+	name     string
+	severity log.Severity
 }
 
-// warn logs what somebody should look into. An event that is no notice is about
-// an effect in doubt.
-func (o *OTel) warn(ctx context.Context, e interceptor.Event) {
-	if !sdkactivity.IsActivity(ctx) {
-		return
-	}
-	what, remedy := "in_doubt", "nobody knows whether the effect took place; find out at the callee, then resolve the key with Guard.Resolve"
-	if e.Kind == interceptor.Notice {
-		what, remedy = e.Notice, remedies[e.Notice]
-	}
-	if remedy == "" {
-		return
-	}
-	if what == interceptor.OneAttempt || what == interceptor.NoHeader { // about the activity type, not about the call
-		if _, told := o.told.LoadOrStore(what+"/"+e.Activity, true); told {
+// logEvents are the notices of weight, and in_doubt.
+var logEvents = map[string]logEvent{
+	"in_doubt":                {"atmostonce.record.in_doubt", log.SeverityError},
+	interceptor.Conflict:      {"atmostonce.record.conflict", log.SeverityError},
+	interceptor.Resolved:      {"atmostonce.record.resolved", log.SeverityInfo},
+	interceptor.SettleFailed:  {"atmostonce.record.settle_failed", log.SeverityWarn},
+	interceptor.LeaseLost:     {"atmostonce.lease.lost", log.SeverityWarn},
+	interceptor.StoreLost:     {"atmostonce.store.lost", log.SeverityError},
+	interceptor.StoreForgot:   {"atmostonce.store.forgot", log.SeverityError},
+	interceptor.StoreReplaced: {"atmostonce.store.replaced", log.SeverityWarn},
+	interceptor.StoreUnsafe:   {"atmostonce.store.unsafe", log.SeverityError},
+	interceptor.Observed:      {"atmostonce.call.observed", log.SeverityWarn},
+	interceptor.OtherRun:      {"atmostonce.call.other_run", log.SeverityWarn},
+	interceptor.SameRun:       {"atmostonce.call.same_run", log.SeverityWarn},
+}
+
+// log emits an event for a call that ended in doubt, and for each notice of
+// weight. It tells no error: its text may hold input.
+func (o *OTel) log(ctx context.Context, e interceptor.Event) {
+	what := e.Notice
+	if e.Kind != interceptor.Notice {
+		if e.Reason != once.InDoubt || e.Settling {
 			return
 		}
+		what = "in_doubt"
 	}
-	fields := []any{"Notice", what, "KeyDigest", e.Digest, "Remedy", remedy}
-	if h := e.Record.Info.Holder; h.WorkflowID != "" {
-		fields = append(fields, "HolderWorkflowID", h.WorkflowID, "HolderRunID", h.RunID)
+	event, weighty := logEvents[what]
+	if o.logger == nil || !weighty || !o.logger.Enabled(ctx, log.EnabledParameters{Severity: event.severity, EventName: event.name}) {
+		return
 	}
-	if e.Kind == interceptor.Notice && e.Reason != "" {
-		fields = append(fields, "Reason", string(e.Reason))
-	}
-	if e.Kind == interceptor.Notice && e.Err != nil {
-		fields = append(fields, "Error", e.Err)
-	}
-	sdkactivity.GetLogger(ctx).Warn("atmostonce: "+what, fields...)
+	var r log.Record
+	r.SetEventName(event.name)
+	r.SetTimestamp(time.Now())
+	r.SetSeverity(event.severity)
+	r.SetBody(attribute.StringValue(interceptor.Remedy(what)))
+	r.AddAttributes(attribute.String("activity_type", e.Activity))
+	r.AddAttributes(identity(e)...)
+	r.AddAttributes(original(e)...)
+	o.logger.Emit(ctx, r)
 }

@@ -3,15 +3,172 @@ package telemetry_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/log"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
+
+func TestEvents_SayWhatSomebodyShouldLookInto(t *testing.T) {
+	t.Parallel()
+	own := func(w *world) map[string]any {
+		return map[string]any{
+			"activity_type": "ChargeCard", "atmostonce.key.digest": keys.Downstream(w.key)[:16],
+			"temporalWorkflowID": orderWorkflow, "temporalRunID": "run-2", "temporalActivityID": "4", "temporalActivityAttempt": int64(1),
+		}
+	}
+	for name, c := range map[string]struct {
+		path     path
+		severity log.Severity
+		about    attempt
+	}{
+		inDoubtEvent:                      {path{policy: under(once.Fail), before: doubted(late)}, log.SeverityError, original},
+		leaseLostEvent:                    {lost("", func(*world, owner) {}, returning(errSecret), path{}), log.SeverityWarn, original},
+		conflictEvent:                     {lost("", func(_ *world, o owner) { o.succeed() }, succeeding, path{}), log.SeverityError, original},
+		storeLostEvent:                    {lost("", nil, succeeding, path{}), log.SeverityError, attempt{}},
+		observedEvent:                     {path{policy: perOrder, before: claimed, change: inMode(interceptor.Observe)}, log.SeverityWarn, original},
+		otherRunEvent:                     {path{before: settled(succeeding)}, log.SeverityWarn, original},
+		"atmostonce.record.settle_failed": {path{before: down("settle", errors.New("no route"))}, log.SeverityWarn, attempt{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, setup{policy: c.path.policy, change: c.path.change}, true)
+				if c.path.before != nil {
+					c.path.before(w)
+				}
+				before := time.Now()
+				w.observe(c.path, surrounding)
+				all := w.events.emitted()
+				require.Len(t, all, 1)
+				e := all[0]
+				require.Equal(t, name, e.EventName())
+				require.Equal(t, c.severity, e.Severity())
+				require.Greater(t, len(e.Body().AsString()), 20, "what to do about it")
+				require.False(t, e.Timestamp().Before(before))
+				require.Equal(t, telemetry.ScopeName, e.InstrumentationScope().Name)
+				want := own(w)
+				for k, v := range c.about.original() {
+					want[k] = v
+				}
+				require.Equal(t, want, attributesOfEvent(e))
+				call := w.spans.Ended()[0]
+				require.Equal(t, call.SpanContext().SpanID(), e.SpanID())
+				require.Equal(t, call.SpanContext().TraceID(), e.TraceID())
+			})
+		})
+	}
+}
+
+func attributesOfEvent(e sdklog.Record) map[string]any {
+	m := map[string]any{}
+	e.WalkAttributes(func(a attribute.KeyValue) bool {
+		m[string(a.Key)] = a.Value.AsInterface()
+		return true
+	})
+	return m
+}
+
+func TestEvents_TellOfTheStore(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err      error
+		severity log.Severity
+	}{
+		"atmostonce.store.forgot":   {store.ErrForgot, log.SeverityError},
+		"atmostonce.store.replaced": {store.ErrReplaced, log.SeverityWarn},
+		"atmostonce.store.unsafe":   {store.ErrUnsafe, log.SeverityError},
+	} {
+		b := newBench(t, setup{store: checked{store.NewMemory(store.MemoryOptions{}), c.err}})
+		b.plain = true // a worker with a plugin does not start on each of these
+		require.NoError(t, b.call(done, charge{Order: "7"}))
+		all := b.events.emitted()
+		require.Len(t, all, 1)
+		require.Equal(t, name, all[0].EventName())
+		require.Equal(t, c.severity, all[0].Severity())
+		require.Equal(t, map[string]int64{"check/": 1}, only(b.counts(t, "atmostonce.store.operation.duration", "atmostonce.store.operation", "error.type"), "check/"), "it did answer")
+	}
+}
+
+func only(counts map[string]int64, label string) map[string]int64 {
+	return map[string]int64{label: counts[label]}
+}
+
+// checked is a store that knows what is wrong with it.
+type checked struct {
+	store.Store
+	err error
+}
+
+func (c checked) Check(context.Context) error { return c.err }
+
+func TestEvents_TellOfAResolution(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, setup{policy: perOrder}, true)
+		_, err := w.guard.Resolve(t.Context(), w.claim().doubt(), interceptor.Done(secret), secret)
+		require.NoError(t, err)
+		all := w.events.emitted()
+		require.Len(t, all, 1)
+		require.Equal(t, "atmostonce.record.resolved", all[0].EventName())
+		require.Equal(t, log.SeverityInfo, all[0].Severity())
+		require.Equal(t, map[string]any{
+			"activity_type": "ChargeCard", "atmostonce.key.digest": keys.Downstream(w.key)[:16],
+			"temporalWorkflowID": orderWorkflow, "temporalRunID": "run-1", "temporalActivityID": "3", "temporalActivityAttempt": int64(1),
+		}, attributesOfEvent(all[0]))
+		require.Equal(t, map[string]int64{"ChargeCard/resolved": 1}, w.counts(t, "atmostonce.notices", "activity_type", "atmostonce.notice"))
+		require.NotContains(t, w.exported(t), secret)
+	})
+}
+
+func TestEvents_AreNotWithoutALoggerProvider(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setup{policy: once.Policy{InDoubt: once.Fail}, noEvents: true})
+	require.Error(t, b.call(failing(once.MaybeDone(errors.New("no answer"))), charge{Order: "7"}))
+	require.Empty(t, b.events.emitted())
+	require.Len(t, b.lines.containing("WARN atmostonce: in_doubt"), 1, "the worker's log has it in any case")
+}
+
+func TestEvents_AreNotMadeForALoggerThatIsOff(t *testing.T) {
+	t.Parallel()
+	off := &deaf{}
+	g := newGuard(t, setup{}, telemetry.NewOTel(telemetry.Options{LoggerProvider: sdklog.NewLoggerProvider(sdklog.WithProcessor(off))}))
+	b := &bench{guard: g, temporal: newHandler(), lines: &lines{}}
+	require.Error(t, b.call(failing(once.MaybeDone(errors.New("no answer"))), charge{Order: "7"}))
+	require.Empty(t, off.emitted())
+}
+
+// deaf is a processor that wants nothing.
+type deaf struct{ events }
+
+func (*deaf) Enabled(context.Context, sdklog.EnabledParameters) bool { return false }
+
+func TestEvents_AreNotMadeWhileItSettles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, setup{policy: under(once.Fail)}, true)
+		doubted(early)(w)
+		w.observe(path{}, surrounding)
+		require.Empty(t, w.events.emitted())
+		require.Len(t, w.lines.containing("INFO atmostonce: in doubt for now"), 1)
+		require.Empty(t, w.lines.containing("WARN atmostonce"))
+		pass(settleDelay)
+		w.observe(path{}, surrounding)
+		require.Equal(t, []string{inDoubtEvent}, w.events.names())
+		require.Len(t, w.lines.containing("WARN atmostonce: in_doubt"), 1)
+	})
+}
 
 func TestLog_WarnsOfASecondEqualCallInARun(t *testing.T) {
 	t.Parallel()
@@ -26,44 +183,50 @@ func TestLog_WarnsOfASecondEqualCallInARun(t *testing.T) {
 	require.Contains(t, warned[0], "KeyDigest "+attributes(b.span(t, "atmostonce.execute ChargeCard"))["atmostonce.key.digest"].(string))
 }
 
-func TestLog_WarnsOfWhatIsInDoubt(t *testing.T) {
+func TestLog_SaysWhatEnforceWouldHaveDone(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{policy: once.Policy{InDoubt: once.Fail}})
-	require.Error(t, b.call(failing(once.MaybeDone(errors.New("no answer"))), charge{Order: "7"}))
-	require.Len(t, b.lines.containing("WARN atmostonce: in_doubt"), 1)
-	require.Error(t, b.call(done, charge{Order: "7"}))
-	require.Len(t, b.lines.containing("WARN atmostonce: in_doubt"), 2)
+	b := newBench(t, setup{policy: once.Policy{OnDuplicate: once.Reject}, change: inMode(interceptor.Observe)})
+	for range 2 {
+		require.NoError(t, b.call(done, charge{Order: "7"}))
+	}
+	require.Regexp(t, `Reason atmostonce.Duplicate`, b.lines.containing("WARN atmostonce: observed")[0])
 }
 
-func TestLog_TellsWhatToDoAboutEachNoticeOfWeight(t *testing.T) {
+func TestLog_TellsOfAnActivityTypeOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{})
-	o := telemetry.NewOTel(telemetry.Options{TracerProvider: b.tracer})
-	notices := []string{interceptor.Conflict, interceptor.StoreLost, interceptor.LeaseLost, interceptor.SettleFailed,
-		interceptor.OtherRun, interceptor.SameRun, interceptor.Observed, interceptor.StoreForgot, interceptor.StoreReplaced, interceptor.StoreUnsafe,
-		interceptor.OneAttempt, interceptor.NoHeader, // and those of none:
-		interceptor.RenewFailed, interceptor.SettleDelayed, interceptor.Reconciled}
-	require.NoError(t, b.call(func(ctx context.Context, _ charge) (string, error) {
-		background := context.WithoutCancel(ctx)
-		for _, notice := range append(notices, notices...) {
-			e := interceptor.Event{Kind: interceptor.Notice, Notice: notice, Activity: "ChargeCard", Digest: "0123456789abcdef",
-				Err: errors.New("connection refused"), Record: store.Record{Info: store.Info{Holder: store.Holder{WorkflowID: "order-7", RunID: "run-7"}}}}
-			_, end := o.Begin(background, e)
-			end(e)
+	b := newBench(t, setup{policy: once.Policy{Scope: keys.PerRun}})
+	for i := range 2 {
+		require.NoError(t, b.call(done, charge{Order: strconv.Itoa(i)}))
+	}
+	warned := b.lines.containing("WARN atmostonce: no_header")
+	require.Len(t, warned, 1)
+	require.Regexp(t, `KeyDigest [0-9a-f]{16} Remedy .{20,}`, warned[0])
+	require.Equal(t, map[string]int64{"no_header": 2}, b.counts(t, "atmostonce.notices", "atmostonce.notice"), "each is counted")
+}
+
+func TestLog_QuotesTheErrorOfTheStore(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setup{store: checked{store.NewMemory(store.MemoryOptions{}), store.ErrForgot}})
+	b.plain = true
+	require.NoError(t, b.call(done, charge{Order: "7"}))
+	require.Len(t, b.lines.containing("WARN atmostonce: store_forgot"), 1)
+	require.Regexp(t, `Remedy .{20,} Error .*records were lost`, b.lines.containing("store_forgot")[0])
+}
+
+// What has weight in one log has it in the other, what is about the activity
+// type alone excepted.
+func TestLog_AndEventsTellTheSame(t *testing.T) {
+	t.Parallel()
+	for _, notice := range append(interceptor.Notices(), "in_doubt") {
+		e := interceptor.Event{Kind: interceptor.Notice, Notice: notice, Activity: "ChargeCard"}
+		if notice == "in_doubt" {
+			e = interceptor.Event{Kind: interceptor.Fail, Reason: once.InDoubt, Activity: "ChargeCard"}
 		}
-		return "receipt", nil
-	}, charge{Order: "7"}))
-	for i, notice := range notices {
-		warned := b.lines.containing("WARN atmostonce: " + notice)
-		switch {
-		case i > 11:
-			require.Empty(t, warned, notice)
-			continue
-		case notice == interceptor.OneAttempt || notice == interceptor.NoHeader:
-			require.Len(t, warned, 1, "it is about the activity type, not about the call")
-		default:
-			require.Len(t, warned, 2, notice)
-		}
-		require.Regexp(t, `KeyDigest 0123456789abcdef Remedy .{20,} HolderWorkflowID order-7 HolderRunID run-7 Error connection refused`, warned[0])
+		all := &events{}
+		o := telemetry.NewOTel(telemetry.Options{LoggerProvider: sdklog.NewLoggerProvider(sdklog.WithProcessor(all))})
+		_, end := o.Begin(t.Context(), e)
+		end(e)
+		weighty := interceptor.Remedy(notice) != "" && notice != interceptor.NoHeader && notice != interceptor.OneAttempt
+		require.Equal(t, weighty || notice == interceptor.Resolved, len(all.names()) == 1, notice)
 	}
 }

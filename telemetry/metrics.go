@@ -2,104 +2,81 @@ package telemetry
 
 import (
 	"context"
-	"strings"
+	"sync"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
-	sdkactivity "go.temporal.io/sdk/activity"
 
 	"github.com/atmostonce/atmostonce/interceptor"
 )
 
-const (
-	callsName   = "atmostonce.calls"
-	noticesName = "atmostonce.notices"
-	waitName    = "atmostonce.wait.duration"
-)
-
-// metrics writes to native instruments, or where there are none to the metrics
-// handler of the activity in the context.
-type metrics struct {
-	native         bool
-	calls, notices metric.Int64Counter
-	waits          metric.Float64Histogram
+// meter writes the guard's measurements to instruments.
+type meter struct {
+	instruments map[string]instrument
+	series      sync.Map // Measurement without its value → series
 }
 
-func newMetrics(p metric.MeterProvider) (m metrics) {
-	if p == nil {
-		return m
-	}
-	m.native = true
-	meter := p.Meter(ScopeName)
-	var errs [3]error
-	m.calls, errs[0] = meter.Int64Counter(callsName, metric.WithUnit("{call}"),
-		metric.WithDescription("Guarded activity attempts."))
-	m.notices, errs[1] = meter.Int64Counter(noticesName, metric.WithUnit("{notice}"),
-		metric.WithDescription("What the guard noticed beside its answers."))
-	m.waits, errs[2] = meter.Float64Histogram(waitName, metric.WithUnit("s"),
-		metric.WithDescription("Time that calls kept their slot until another call had ended."),
-		metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300))
-	for _, err := range errs {
+type instrument struct {
+	labels    []interceptor.Label
+	counter   metric.Int64Counter     // nil: it is a histogram
+	histogram metric.Float64Histogram // nil: it is a counter
+}
+
+// series holds the options that say which one it is, ready to be passed.
+type series struct {
+	instrument
+	add    []metric.AddOption
+	record []metric.RecordOption
+}
+
+func newMeter(m metric.Meter) *meter {
+	all := map[string]instrument{}
+	for _, described := range interceptor.Metrics() {
+		i, err := newInstrument(m, described)
 		if err != nil {
 			otel.Handle(err)
 		}
+		all[described.Name] = i
 	}
-	return m
+	return &meter{instruments: all}
 }
 
-func (m metrics) call(ctx context.Context, e interceptor.Event) {
-	kind := reasonType(e.Reason)
-	if kind == "" && !m.native {
-		kind = "none" // Prometheus through Temporal's handler needs every label every time
+func newInstrument(m metric.Meter, d interceptor.Metric) (i instrument, err error) {
+	i.labels = d.Labels
+	if d.Buckets == nil {
+		i.counter, err = m.Int64Counter(d.Name, metric.WithUnit(d.Unit), metric.WithDescription(d.Description))
+		return i, err
 	}
-	attributes := []attribute.KeyValue{outcomeKey.String(outcome(e))}
-	if kind != "" {
-		attributes = append(attributes, semconv.ErrorTypeKey.String(kind))
-	}
-	m.count(ctx, m.calls, callsName, e, attributes)
+	i.histogram, err = m.Float64Histogram(d.Name, metric.WithUnit(d.Unit), metric.WithDescription(d.Description),
+		metric.WithExplicitBucketBoundaries(d.Buckets...))
+	return i, err
 }
 
-func (m metrics) notice(ctx context.Context, e interceptor.Event) {
-	m.count(ctx, m.notices, noticesName, e, []attribute.KeyValue{noticeKey.String(e.Notice)})
-}
-
-func (m metrics) wait(ctx context.Context, e interceptor.Event, result string) {
-	attributes := []attribute.KeyValue{waitResultKey.String(result)}
+func (m *meter) record(ctx context.Context, x interceptor.Measurement) {
+	i, known := m.instruments[x.Metric]
 	switch {
-	case m.native:
-		m.waits.Record(ctx, e.Took.Seconds(), metric.WithAttributes(append(attributes, place(ctx, e)...)...))
-	case sdkactivity.IsActivity(ctx):
-		sdkactivity.GetMetricsHandler(ctx).WithTags(tags(attributes)).Timer(underscored(waitName)).Record(e.Took)
+	case !known:
+		return
+	case i.counter != nil && i.counter.Enabled(ctx):
+		i.counter.Add(ctx, x.Count, m.seriesOf(i, x).add...)
+	case i.histogram != nil && i.histogram.Enabled(ctx):
+		i.histogram.Record(ctx, x.Took.Seconds(), m.seriesOf(i, x).record...)
 	}
 }
 
-func (m metrics) count(ctx context.Context, c metric.Int64Counter, name string, e interceptor.Event, attributes []attribute.KeyValue) {
-	switch {
-	case m.native:
-		c.Add(ctx, 1, metric.WithAttributes(append(attributes, place(ctx, e)...)...))
-	case sdkactivity.IsActivity(ctx):
-		sdkactivity.GetMetricsHandler(ctx).WithTags(tags(attributes)).Counter(underscored(name)).Inc(1)
+func (m *meter) seriesOf(i instrument, x interceptor.Measurement) *series {
+	id := interceptor.Measurement{Metric: x.Metric, Values: x.Values}
+	if s, known := m.series.Load(id); known {
+		return s.(*series) //nolint:forcetypeassert // nothing else is stored
 	}
-}
-
-// place returns the labels that Temporal's handler has of itself.
-func place(ctx context.Context, e interceptor.Event) []attribute.KeyValue {
-	labels := []attribute.KeyValue{attribute.String("activity_type", e.Activity)}
-	if sdkactivity.IsActivity(ctx) {
-		info := sdkactivity.GetInfo(ctx)
-		labels = append(labels, attribute.String("namespace", info.Namespace), attribute.String("task_queue", info.TaskQueue))
+	var attributes []attribute.KeyValue
+	for n, label := range i.labels {
+		if value := x.Values[n]; value != "" {
+			attributes = append(attributes, attribute.String(label.Name, value))
+		}
 	}
-	return labels
+	set := metric.WithAttributeSet(attribute.NewSet(attributes...))
+	s, _ := m.series.LoadOrStore(id, &series{i, []metric.AddOption{set}, []metric.RecordOption{set}})
+	return s.(*series) //nolint:forcetypeassert // nothing else is stored
 }
-
-func tags(attributes []attribute.KeyValue) map[string]string {
-	m := make(map[string]string, len(attributes))
-	for _, a := range attributes {
-		m[underscored(string(a.Key))] = a.Value.AsString()
-	}
-	return m
-}
-
-func underscored(name string) string { return strings.ReplaceAll(name, ".", "_") }

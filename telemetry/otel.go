@@ -2,43 +2,57 @@ package telemetry
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/log"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
-	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 )
 
-// ScopeName is the instrumentation scope of all spans and native instruments.
+// ScopeName is the instrumentation scope of all spans, instruments and log
+// events.
 const ScopeName = "github.com/atmostonce/atmostonce/telemetry"
 
 // Options are the options of NewOTel. The zero value is ready to use.
 type Options struct {
 	// TracerProvider makes the spans. Defaults to the global one.
 	TracerProvider trace.TracerProvider
-	// MeterProvider takes the metrics. Without one they go through the metrics
-	// handler of Temporal's client, which has the same labels as the SDK's own
-	// metrics; never to both.
+	// MeterProvider takes the guard's metrics. Without one they go through the
+	// metrics handler of Temporal's client; never to both.
 	MeterProvider metric.MeterProvider
+	// LoggerProvider takes events about what somebody should look into. Without
+	// one there are none; the warnings in the activity's log are there in any case.
+	LoggerProvider log.LoggerProvider
+
+	// HeaderKey and Propagator are those of Temporal's tracing interceptor. They
+	// are needed where the guard runs outside of it, and so finds the parent of its
+	// spans only in the header that the interceptor has sent. Default to
+	// "_tracer-data" and W3C Trace Context, as the interceptor's do.
+	HeaderKey  string
+	Propagator propagation.TextMapPropagator
 }
 
 // OTel observes a guard; list it in interceptor.Options.Observers. One OTel
 // serves any number of guards, and its methods may be called from any number of
 // goroutines.
 type OTel struct {
-	tracer  trace.Tracer
-	metrics metrics
-	told    sync.Map // what was warned about once per activity type
+	tracer trace.Tracer
+	meter  *meter     // nil: metrics go through Temporal
+	logger log.Logger // nil: no events
+
+	headerKey  string
+	propagator propagation.TextMapPropagator
 }
 
 var (
 	_ interceptor.Observer = (*OTel)(nil)
 	_ interceptor.Tracer   = (*OTel)(nil)
+	_ interceptor.Meter    = (*OTel)(nil)
 )
 
 // NewOTel returns an observer. What is wrong with an instrument is reported to
@@ -47,7 +61,21 @@ func NewOTel(o Options) *OTel {
 	if o.TracerProvider == nil {
 		o.TracerProvider = otel.GetTracerProvider()
 	}
-	return &OTel{tracer: o.TracerProvider.Tracer(ScopeName), metrics: newMetrics(o.MeterProvider)}
+	if o.HeaderKey == "" {
+		o.HeaderKey = "_tracer-data"
+	}
+	if o.Propagator == nil {
+		o.Propagator = propagation.TraceContext{}
+	}
+	t := &OTel{headerKey: o.HeaderKey, propagator: o.Propagator}
+	t.tracer = o.TracerProvider.Tracer(ScopeName, trace.WithSchemaURL(semconv.SchemaURL))
+	if o.MeterProvider != nil {
+		t.meter = newMeter(o.MeterProvider.Meter(ScopeName, metric.WithSchemaURL(semconv.SchemaURL)))
+	}
+	if o.LoggerProvider != nil {
+		t.logger = o.LoggerProvider.Logger(ScopeName, log.WithSchemaURL(semconv.SchemaURL))
+	}
+	return t
 }
 
 // Begin implements interceptor.Observer.
@@ -56,10 +84,7 @@ func (o *OTel) Begin(ctx context.Context, e interceptor.Event) (context.Context,
 	case interceptor.Wait:
 		return o.wait(ctx, e)
 	case interceptor.Notice:
-		return ctx, func(e interceptor.Event) {
-			o.metrics.notice(ctx, e)
-			o.warn(ctx, e)
-		}
+		return ctx, func(e interceptor.Event) { o.log(ctx, e) }
 	default:
 		return o.call(ctx, e)
 	}
@@ -73,6 +98,14 @@ func (o *OTel) Trace(ctx context.Context) string {
 	return carrier[traceparent]
 }
 
+// Meter implements interceptor.Meter.
+func (o *OTel) Meter() func(context.Context, interceptor.Measurement) {
+	if o.meter == nil {
+		return nil
+	}
+	return o.meter.record
+}
+
 func (o *OTel) call(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
 	began := time.Now()
 	var span trace.Span
@@ -83,31 +116,23 @@ func (o *OTel) call(ctx context.Context, e interceptor.Event) (context.Context, 
 	}
 	return ctx, func(e interceptor.Event) {
 		if span == nil && e.Kind != interceptor.Skip {
-			_, span = o.start(ctx, "atmostonce.claim", e, trace.WithTimestamp(began))
+			ctx, span = o.start(ctx, "atmostonce.claim", e, trace.WithTimestamp(began))
 		}
 		if span != nil {
 			finish(span, e)
 		}
-		o.metrics.call(ctx, e)
-		if e.Reason == once.InDoubt {
-			o.warn(ctx, e)
-		}
+		o.log(ctx, e)
 	}
 }
 
 func (o *OTel) wait(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
-	call := ctx
-	var links []trace.Link
-	if owner := ownerOf(e); owner.IsSampled() {
-		links = append(links, trace.Link{SpanContext: owner})
-	}
+	links, rest := toOriginal(e)
 	ctx, span := o.start(ctx, "atmostonce.wait", e, trace.WithLinks(links...))
 	return ctx, func(e interceptor.Event) {
-		result := waitResult(call, e)
 		if span.IsRecording() {
-			span.SetAttributes(waitResultKey.String(result))
+			span.SetAttributes(waitResultKey.String(e.Waited))
+			span.SetAttributes(rest...)
 		}
 		span.End()
-		o.metrics.wait(call, e, result)
 	}
 }

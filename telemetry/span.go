@@ -3,8 +3,6 @@ package telemetry
 import (
 	"context"
 	"errors"
-	"strings"
-	"unicode"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -15,7 +13,6 @@ import (
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 
-	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -24,8 +21,15 @@ const (
 	digestKey     = attribute.Key("atmostonce.key.digest")
 	outcomeKey    = attribute.Key("atmostonce.outcome")
 	policyKey     = attribute.Key("atmostonce.policy")
-	noticeKey     = attribute.Key("atmostonce.notice")
+	ageKey        = attribute.Key("atmostonce.record.age")
+	storeKey      = attribute.Key("atmostonce.store.type")
 	waitResultKey = attribute.Key("atmostonce.wait.result")
+
+	// Of links, or of the span where there is nothing to link to.
+	linkKey               = attribute.Key("atmostonce.link")
+	originalWorkflowIDKey = attribute.Key("atmostonce.original.workflow_id")
+	originalRunIDKey      = attribute.Key("atmostonce.original.run_id")
+	originalAttemptKey    = attribute.Key("atmostonce.original.attempt")
 
 	// As Temporal's tracing interceptor has them, so that one search finds both.
 	workflowIDKey = attribute.Key("temporalWorkflowID")
@@ -34,30 +38,23 @@ const (
 	attemptKey    = attribute.Key("temporalActivityAttempt")
 
 	traceparent = "traceparent"
-	traceHeader = "_tracer-data" // where Temporal's tracing interceptors keep the span
 )
 
 func (o *OTel) start(ctx context.Context, name string, e interceptor.Event, options ...trace.SpanStartOption) (context.Context, trace.Span) {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
-		ctx = withParent(ctx)
+		ctx = o.withParent(ctx)
 	}
 	ctx, span := o.tracer.Start(ctx, name+" "+e.Activity, options...)
 	if span.IsRecording() {
-		span.SetAttributes(policyKey.String(e.Policy.String()), attemptKey.Int(int(e.Attempt)))
-		for _, a := range []attribute.KeyValue{
-			digestKey.String(e.Digest), workflowIDKey.String(e.WorkflowID), runIDKey.String(e.RunID), activityIDKey.String(e.ActivityID),
-		} {
-			if a.Value.AsString() != "" { // a standalone activity has no workflow
-				span.SetAttributes(a)
-			}
-		}
+		span.SetAttributes(policyKey.String(e.Policy.String()), storeKey.String(e.Store))
+		span.SetAttributes(identity(e)...)
 	}
 	return ctx, span
 }
 
 // withParent puts the span into ctx that came with the activity's header.
-func withParent(ctx context.Context) context.Context {
-	payload := sdkinterceptor.Header(ctx)[traceHeader]
+func (o *OTel) withParent(ctx context.Context) context.Context {
+	payload := sdkinterceptor.Header(ctx)[o.headerKey]
 	if payload == nil {
 		return ctx
 	}
@@ -65,7 +62,20 @@ func withParent(ctx context.Context) context.Context {
 	if converter.GetDefaultDataConverter().FromPayload(payload, &carrier) != nil {
 		return ctx // not readable: tracing must not fail work
 	}
-	return propagation.TraceContext{}.Extract(ctx, carrier)
+	return o.propagator.Extract(ctx, carrier)
+}
+
+// identity says which attempt e is about.
+func identity(e interceptor.Event) []attribute.KeyValue {
+	all := []attribute.KeyValue{attemptKey.Int(int(e.Attempt))}
+	for _, a := range []attribute.KeyValue{
+		digestKey.String(e.Digest), workflowIDKey.String(e.WorkflowID), runIDKey.String(e.RunID), activityIDKey.String(e.ActivityID),
+	} {
+		if a.Value.AsString() != "" { // a standalone activity has no workflow
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // finish gives the span of a call its name and all that is known now.
@@ -75,9 +85,16 @@ func finish(span trace.Span, e interceptor.Event) {
 		return
 	}
 	span.SetName("atmostonce." + e.Kind.String() + " " + e.Activity)
-	span.SetAttributes(outcomeKey.String(outcome(e)))
-	if owner := ownerOf(e); owner.IsSampled() && owner.SpanID() != span.SpanContext().SpanID() {
-		span.AddLink(trace.Link{SpanContext: owner})
+	span.SetAttributes(outcomeKey.String(e.Outcome()))
+	links, rest := toOriginal(e)
+	for _, link := range links {
+		if link.SpanContext.SpanID() != span.SpanContext().SpanID() {
+			span.AddLink(link)
+		}
+	}
+	span.SetAttributes(rest...)
+	if r := e.Record; e.Kind != interceptor.Execute && !r.Claimed.IsZero() && r.Now.After(r.Claimed) {
+		span.SetAttributes(ageKey.Float64(r.Now.Sub(r.Claimed).Seconds()))
 	}
 	if kind := errorType(e); kind != "" {
 		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
@@ -88,79 +105,54 @@ func finish(span trace.Span, e interceptor.Event) {
 	}
 }
 
-// ownerOf returns the execute span of the run that the event is about: the one
-// that was taken over, or else the record's owner. It is invalid if that is not
-// known.
-func ownerOf(e interceptor.Event) trace.SpanContext {
-	owner := e.Earlier.Info.Trace
-	if owner == "" {
-		owner = e.Record.Info.Trace
+// toOriginal links to the execute span of the run that e is about. Where there is
+// no such span to find, rest says what is known of that run.
+func toOriginal(e interceptor.Event) (links []trace.Link, rest []attribute.KeyValue) {
+	about := original(e)
+	carrier := propagation.MapCarrier{traceparent: originalRecord(e).Info.Trace}
+	owner := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
+	if !owner.IsSampled() {
+		return nil, about
 	}
-	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{traceparent: owner})
-	return trace.SpanContextFromContext(ctx)
+	return []trace.Link{{SpanContext: owner, Attributes: append(about, linkKey.String("original"))}}, nil
 }
 
-func outcome(e interceptor.Event) string {
-	switch e.Kind {
-	case interceptor.Execute:
-		return "executed"
-	case interceptor.Duplicate:
-		return "duplicate"
-	case interceptor.Skip:
-		return "skipped"
-	default:
-		return "failed"
+// original says whose run e is about, unless it is this attempt's own.
+func original(e interceptor.Event) (about []attribute.KeyValue) {
+	h := originalRecord(e).Info.Holder
+	if h.RunID == e.RunID && h.ActivityID == e.ActivityID && h.Attempt == e.Attempt {
+		return nil
 	}
+	if h.WorkflowID != "" {
+		about = append(about, originalWorkflowIDKey.String(h.WorkflowID))
+	}
+	if h.RunID != "" {
+		about = append(about, originalRunIDKey.String(h.RunID))
+	}
+	if h.Attempt != 0 {
+		about = append(about, originalAttemptKey.Int(int(h.Attempt)))
+	}
+	return about
 }
 
-// waitResult says how a wait ended. ctx is the waiting call's.
-func waitResult(ctx context.Context, e interceptor.Event) string {
-	switch e.Reason {
-	case "":
-	case once.InDoubt:
-		return "owner_lost"
-	case once.InFlight:
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return "cancelled"
-		}
-		return "timeout"
-	default:
-		return reasonType(e.Reason)
+// originalRecord is of the run that was taken over, or else of the key's owner.
+func originalRecord(e interceptor.Event) store.Record {
+	if e.Earlier.State != "" {
+		return e.Earlier
 	}
-	switch {
-	case e.Record.State == store.Succeeded:
-		return "completed"
-	case e.Record.State == store.Failed:
-		return "failed"
-	case e.Record.Origin == store.First:
-		return "released"
-	default:
-		return "owner_lost"
-	}
+	return e.Record
 }
 
 // errorType is the guard's reason, or else the type of the error that the
 // attempt ended in.
 func errorType(e interceptor.Event) string {
 	if e.Reason != "" || e.Err == nil {
-		return reasonType(e.Reason)
+		return e.ErrorType()
 	}
 	if app := (*temporal.ApplicationError)(nil); errors.As(e.Err, &app) && app.Type() != "" {
 		return app.Type()
 	}
 	return semconv.ErrorType(e.Err).Value.AsString()
-}
-
-// reasonType returns "in_doubt" for "atmostonce.InDoubt".
-func reasonType(r once.Reason) string {
-	var b strings.Builder
-	for i, c := range strings.TrimPrefix(string(r), "atmostonce.") {
-		if i > 0 && unicode.IsUpper(c) {
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(c))
-	}
-	return b.String()
 }
 
 // isBenign reports whether Temporal itself would not count err as a failure.

@@ -2,16 +2,16 @@ package telemetry_test
 
 import (
 	"context"
-	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
-	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
@@ -19,14 +19,6 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
-
-func done(context.Context, charge) (string, error) { return "receipt", nil }
-
-func failing(err error) func(context.Context, charge) (string, error) {
-	return func(context.Context, charge) (string, error) { return "", err }
-}
-
-func byOrder(in charge) string { return in.Order }
 
 func TestSpan_ExecuteIsTheParentOfTheBody(t *testing.T) {
 	t.Parallel()
@@ -36,24 +28,10 @@ func TestSpan_ExecuteIsTheParentOfTheBody(t *testing.T) {
 		body = trace.SpanContextFromContext(ctx)
 		return "receipt", nil
 	}, charge{Order: "7"}))
-
 	span := b.span(t, "atmostonce.execute ChargeCard")
 	require.Equal(t, span.SpanContext(), body)
-	require.Equal(t, trace.SpanKindInternal, span.SpanKind())
-	require.Equal(t, sdktrace.Status{}, span.Status())
-	require.Equal(t, telemetry.ScopeName, span.InstrumentationScope().Name)
 	require.False(t, span.Parent().IsValid())
-	require.Empty(t, span.Links())
-	require.Empty(t, span.Events())
-	got := attributes(span)
-	require.Len(t, got["atmostonce.key.digest"], 16)
-	delete(got, "atmostonce.key.digest")
-	require.Equal(t, map[string]any{
-		"atmostonce.outcome": "executed", "atmostonce.policy": "Return",
-		"temporalWorkflowID": "default-test-workflow-id", "temporalRunID": "default-test-run-id",
-		"temporalActivityID": got["temporalActivityID"], "temporalActivityAttempt": int64(1),
-	}, got)
-	require.NotEmpty(t, got["temporalActivityID"])
+	require.Equal(t, "memory", attributes(span)["atmostonce.store.type"])
 }
 
 const parentInHeader = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -88,15 +66,34 @@ func TestSpan_HasTheParentThatTheHeaderNames(t *testing.T) {
 	}
 }
 
-// tracing starts a span around each call, as a tracing interceptor does.
+// upper is a propagator of its own kind.
+type upper struct{ propagation.TraceContext }
+
+func (u upper) Extract(ctx context.Context, c propagation.TextMapCarrier) context.Context {
+	return u.TraceContext.Extract(ctx, propagation.MapCarrier{"traceparent": c.Get("PARENT")})
+}
+
+func TestSpan_ReadsTheHeaderAsTheTracingInterceptorWroteIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, setup{options: telemetry.Options{HeaderKey: "trace", Propagator: upper{}}})
+	env := b.environment(done)
+	header := tracerData(t, map[string]string{"PARENT": parentInHeader})
+	header.Fields["trace"], header.Fields["_tracer-data"] = header.Fields["_tracer-data"], nil
+	env.SetHeader(header)
+	_, err := env.ExecuteActivity("ChargeCard", charge{Order: "7"})
+	require.NoError(t, err)
+	require.Equal(t, "b7ad6b7169203331", b.span(t, "atmostonce.execute ChargeCard").Parent().SpanID().String())
+}
+
+// tracing starts a span around each call, as another observer may.
 type tracing struct{ tracer trace.Tracer }
 
 func (o tracing) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
-	ctx, span := o.tracer.Start(ctx, "RunActivity:ChargeCard")
+	ctx, span := o.tracer.Start(ctx, "ChargeCard")
 	return ctx, func(interceptor.Event) { span.End() }
 }
 
-func TestSpan_PrefersTheParentInTheContext(t *testing.T) {
+func TestSpan_HasTheParentOfTheObserverBefore(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setup{observers: []interceptor.Observer{tracing{sdktrace.NewTracerProvider().Tracer("test")}}})
 	env := b.environment(done)
@@ -108,181 +105,43 @@ func TestSpan_PrefersTheParentInTheContext(t *testing.T) {
 	require.NotEqual(t, "b7ad6b7169203331", parent.SpanID().String())
 }
 
-func TestSpan_SaysHowTheBodyFailed(t *testing.T) {
+// The link of the paths leads to a span that somebody made up; this one leads to
+// one that was exported.
+func TestSpan_WaitAndDuplicateLinkToTheExecution(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		err       error
-		status    codes.Code
-		errorType string
-	}{
-		"application error": {temporal.NewApplicationError("no funds", "CardDeclined"), codes.Error, "CardDeclined"},
-		"other error":       {errors.New("no funds"), codes.Error, "*errors.errorString"},
-		"benign error": {temporal.NewApplicationErrorWithOptions("later", "NotYet",
-			temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign}), codes.Unset, "NotYet"},
-		"in doubt": {once.MaybeDone(errors.New("no answer")), codes.Error, "in_doubt"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t, setup{})
-			require.Error(t, b.call(failing(c.err), charge{Order: "7"}))
-			span := b.span(t, "atmostonce.execute ChargeCard")
-			require.Equal(t, sdktrace.Status{Code: c.status}, span.Status(), "an error's text may hold input")
-			require.Equal(t, c.errorType, attributes(span)["error.type"])
-			require.Empty(t, span.Events())
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, setup{policy: once.Policy{OnDuplicate: once.Wait}})
+		letGo := running(t, b, charge{Order: "7"})
+		waited := make(chan error, 1)
+		go func() { waited <- b.call(done, charge{Order: "7"}) }()
+		pass(time.Second)
+		letGo()
+		require.NoError(t, <-waited)
+
+		waiting, duplicate, execute := b.span(t, "atmostonce.wait ChargeCard"), b.span(t, "atmostonce.duplicate ChargeCard"), b.span(t, "atmostonce.execute ChargeCard")
+		requireLink(t, waiting, execute)
+		requireLink(t, duplicate, execute)
+		require.Equal(t, duplicate.SpanContext().SpanID(), waiting.Parent().SpanID())
+	})
 }
 
-func TestSpan_EndsWhenTheBodyPanics(t *testing.T) {
+func TestSpan_ExecuteLinksToTheRunThatItTookOver(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{})
-	require.Error(t, b.call(func(context.Context, charge) error {
-		panic("in the body")
-	}, charge{Order: "7"}))
-	span := b.span(t, "atmostonce.execute ChargeCard")
-	require.Equal(t, codes.Error, span.Status().Code)
-	require.Equal(t, "in_doubt", attributes(span)["error.type"])
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, setup{policy: once.Policy{InDoubt: once.Rerun}})
+		require.Error(t, b.call(failing(once.MaybeDone(errSecret)), charge{Order: "7"}))
+		pass(settleDelay)
+		require.NoError(t, b.call(done, charge{Order: "7"}))
+		runs := b.ended("atmostonce.execute ChargeCard")
+		require.Len(t, runs, 2)
+		require.Empty(t, runs[0].Links())
+		requireLink(t, runs[1], runs[0])
+	})
 }
 
-func TestSpan_DuplicateLinksToTheExecution(t *testing.T) {
+func TestSpan_DoesNotLinkToNonsense(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{})
-	require.NoError(t, b.call(done, charge{Order: "7"}))
-	require.NoError(t, b.call(done, charge{Order: "7"}))
-	span := b.span(t, "atmostonce.duplicate ChargeCard")
-	requireLink(t, span, b.span(t, "atmostonce.execute ChargeCard"))
-	require.Equal(t, trace.SpanKindInternal, span.SpanKind())
-	require.Equal(t, sdktrace.Status{}, span.Status())
-	require.Equal(t, "duplicate", attributes(span)["atmostonce.outcome"])
-	require.NotContains(t, attributes(span), "error.type")
-}
-
-func TestSpan_DuplicateOfAFailureSaysSo(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, setup{policy: once.Policy{OnFailure: once.Lock}})
-	for range 2 {
-		require.Error(t, b.call(failing(temporal.NewApplicationError("no funds", "CardDeclined")), charge{Order: "7"}))
-	}
-	span := b.span(t, "atmostonce.duplicate ChargeCard")
-	requireLink(t, span, b.span(t, "atmostonce.execute ChargeCard"))
-	require.Equal(t, codes.Error, span.Status().Code)
-	require.Equal(t, "CardDeclined", attributes(span)["error.type"])
-}
-
-func TestSpan_FailLinksToTheExecution(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		policy    once.Policy
-		first     func(context.Context, charge) (string, error)
-		errorType string
-		policyIs  string
-	}{
-		"rejected": {once.Policy{OnDuplicate: once.Reject}, done, "duplicate", "Reject"},
-		"mismatch": {once.Policy{Key: keys.From(byOrder), Scope: keys.PerWorkflow}, done, "mismatch", "Return"},
-		"in doubt": {once.Policy{InDoubt: once.Fail, Match: keys.Any()}, failing(once.MaybeDone(errors.New("no answer"))), "in_doubt", "Return"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t, setup{policy: c.policy})
-			err := b.call(c.first, charge{Order: "7"})
-			require.Equal(t, name == "in doubt", err != nil)
-			second := charge{Order: "7"}
-			if name == "mismatch" {
-				second.Note = "other"
-			}
-			require.Error(t, b.call(done, second))
-			span := b.span(t, "atmostonce.fail ChargeCard")
-			requireLink(t, span, b.span(t, "atmostonce.execute ChargeCard"))
-			require.Equal(t, trace.SpanKindInternal, span.SpanKind())
-			require.Equal(t, sdktrace.Status{Code: codes.Error}, span.Status())
-			got := attributes(span)
-			require.Equal(t, "failed", got["atmostonce.outcome"])
-			require.Equal(t, c.errorType, got["error.type"])
-			require.Equal(t, c.policyIs, got["atmostonce.policy"])
-			require.LessOrEqual(t, len(got), 10)
-		})
-	}
-}
-
-func TestSpan_InFlightIsNoError(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, setup{})
-	letGo := running(t, b, charge{Order: "7"})
-	err := b.call(done, charge{Order: "7"})
-	require.True(t, once.Is(err, once.InFlight), "%v", err)
-	letGo()
-	span := b.span(t, "atmostonce.fail ChargeCard")
-	requireLink(t, span, b.span(t, "atmostonce.execute ChargeCard"))
-	require.Equal(t, sdktrace.Status{}, span.Status(), "it is benign")
-	require.Equal(t, "in_flight", attributes(span)["error.type"])
-}
-
-func TestSpan_WaitIsAChildOfTheDuplicate(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, setup{policy: once.Policy{OnDuplicate: once.Wait}})
-	wait(t, b, charge{Order: "7"})
-
-	waiting, duplicate, execute := b.span(t, "atmostonce.wait ChargeCard"), b.span(t, "atmostonce.duplicate ChargeCard"), b.span(t, "atmostonce.execute ChargeCard")
-	require.Equal(t, duplicate.SpanContext().SpanID(), waiting.Parent().SpanID())
-	requireLink(t, waiting, execute)
-	requireLink(t, duplicate, execute)
-	require.Equal(t, trace.SpanKindInternal, waiting.SpanKind())
-	require.Equal(t, sdktrace.Status{}, waiting.Status())
-	require.Equal(t, "completed", attributes(waiting)["atmostonce.wait.result"])
-	require.Equal(t, attributes(duplicate)["atmostonce.key.digest"], attributes(waiting)["atmostonce.key.digest"])
-}
-
-func TestSpan_WaitSaysHowItEnded(t *testing.T) {
-	t.Parallel()
-	canceled, cancel := context.WithCancel(t.Context())
-	cancel()
-	expired, cancel := context.WithTimeout(t.Context(), 0)
-	defer cancel()
-	for _, c := range []struct {
-		want string
-		ctx  context.Context
-		end  interceptor.Event
-	}{
-		{"completed", t.Context(), interceptor.Event{Record: store.Record{State: store.Succeeded}}},
-		{"failed", t.Context(), interceptor.Event{Record: store.Record{State: store.Failed}}},
-		{"released", t.Context(), interceptor.Event{Record: store.Record{State: store.Running, Origin: store.First}}},
-		{"owner_lost", t.Context(), interceptor.Event{Record: store.Record{State: store.Running, Origin: store.Taken}}},
-		{"owner_lost", t.Context(), interceptor.Event{Reason: once.InDoubt}},
-		{"timeout", expired, interceptor.Event{Reason: once.InFlight}},
-		{"cancelled", canceled, interceptor.Event{Reason: once.InFlight}},
-		{"store_down", t.Context(), interceptor.Event{Reason: once.StoreDown}},
-	} {
-		b := newBench(t, setup{})
-		o := telemetry.NewOTel(telemetry.Options{TracerProvider: b.tracer})
-		_, end := o.Begin(c.ctx, interceptor.Event{Kind: interceptor.Wait, Activity: "ChargeCard"})
-		c.end.Kind = interceptor.Wait
-		end(c.end)
-		require.Equal(t, c.want, attributes(b.span(t, "atmostonce.wait ChargeCard"))["atmostonce.wait.result"])
-	}
-}
-
-func TestSpan_ExecuteLinksToTheRunBeforeIt(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, setup{})
-	o := telemetry.NewOTel(telemetry.Options{TracerProvider: b.tracer})
-	claim := interceptor.Event{Kind: interceptor.Claim, Activity: "ChargeCard", Digest: "0123456789abcdef"}
-	ctx, end := o.Begin(t.Context(), claim)
-	own := o.Trace(ctx)
-	require.Len(t, own, 55)
-	end(interceptor.Event{Kind: interceptor.Execute, Activity: "ChargeCard", Record: store.Record{Info: store.Info{Trace: own}}})
-	first := b.span(t, "atmostonce.execute ChargeCard")
-	require.Empty(t, first.Links(), "its own record is no other run")
-
-	_, end = o.Begin(t.Context(), claim)
-	end(interceptor.Event{Kind: interceptor.Execute, Activity: "ChargeCard", Takeover: true, Record: store.Record{Info: store.Info{Trace: own}}})
-	requireLink(t, b.ended("atmostonce.execute ChargeCard")[1], first)
-}
-
-func TestSpan_DoesNotLinkToWhatIsNotThere(t *testing.T) {
-	t.Parallel()
-	for _, traceparent := range []string{"", "nonsense",
-		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", // not sampled
-	} {
+	for _, traceparent := range []string{"", "nonsense"} {
 		b := newBench(t, setup{})
 		o := telemetry.NewOTel(telemetry.Options{TracerProvider: b.tracer})
 		e := interceptor.Event{Kind: interceptor.Wait, Activity: "ChargeCard", Digest: "0123456789abcdef",
@@ -300,25 +159,39 @@ func TestSpan_DoesNotLinkToWhatIsNotThere(t *testing.T) {
 
 func TestSpan_SkippedCallHasNone(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{policy: once.Policy{Scope: keys.PerWorkflow,
-		Key: keys.FromCall(func(keys.Call) (string, error) { return "", keys.ErrSkip })}})
-	require.NoError(t, b.call(func(ctx context.Context, _ charge) error {
-		require.False(t, trace.SpanContextFromContext(ctx).IsValid(), "a parent that is not exported makes orphans")
-		return nil
-	}, charge{Order: "7"}))
-	require.Empty(t, b.spans.Started())
-	require.Equal(t, map[string]int64{"skipped/": 1}, b.counts(t, "atmostonce.calls", "atmostonce.outcome", "error.type"))
+	for name, s := range map[string]setup{
+		"by the key function": {policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(keys.ErrSkip)}},
+		"by the mode":         {change: inMode(interceptor.Off)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, s)
+			require.NoError(t, b.call(func(ctx context.Context, _ charge) error {
+				require.False(t, trace.SpanContextFromContext(ctx).IsValid(), "a parent that is not exported makes orphans")
+				return nil
+			}, charge{Order: "7"}))
+			require.Empty(t, b.spans.Started())
+		})
+	}
 }
 
-func TestSpan_KeylessCallIsAFail(t *testing.T) {
+func TestSpan_SamplerSeesTheActivityType(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{policy: once.Policy{Scope: keys.PerWorkflow,
-		Key: keys.FromCall(func(keys.Call) (string, error) { return "", errors.New("no order") })}})
-	require.Error(t, b.call(done, charge{Order: "7"}))
-	span := b.span(t, "atmostonce.fail ChargeCard")
-	require.Equal(t, "bad_key", attributes(span)["error.type"])
-	require.NotContains(t, attributes(span), "atmostonce.key.digest")
+	s := &asked{}
+	b := newBench(t, setup{sampler: s})
+	require.NoError(t, b.call(done, charge{Order: "7"}))
+	require.Equal(t, []string{"atmostonce.claim ChargeCard"}, s.names)
 }
+
+// asked is a sampler that keeps what it was asked about.
+type asked struct{ names []string }
+
+func (a *asked) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	a.names = append(a.names, p.Name)
+	return sdktrace.AlwaysSample().ShouldSample(p)
+}
+
+func (a *asked) Description() string { return "asked" }
 
 func TestSpan_UnsampledCallsAreGuardedAlike(t *testing.T) {
 	t.Parallel()

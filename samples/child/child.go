@@ -2,7 +2,9 @@
 package child
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os/exec"
 	"syscall"
@@ -82,4 +84,24 @@ func FreePort() (int, error) {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// AwaitListener returns when something listens at the address of p, and an error
+// if p ends, or after ten seconds.
+func AwaitListener(ctx context.Context, p *Process, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-p.Done():
+			return fmt.Errorf("it ended: %w", errors.Join(p.Err(), err))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }

@@ -89,7 +89,7 @@ func (d *demo) startStore(ctx context.Context, kind string) (url string, stop fu
 	if kind == "file" {
 		return "file:" + dir, func() {}, nil
 	}
-	redis, address, err := startRedis(ctx, dir)
+	redis, address, err := child.Redis(ctx, dir)
 	if err != nil {
 		return "", nil, err
 	}

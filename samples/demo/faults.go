@@ -2,15 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	commonpb "go.temporal.io/api/common/v1"
-	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/atmostonce/atmostonce/interceptor"
@@ -134,60 +130,14 @@ func (h *half) guarded(r report) {
 	}
 }
 
-// reset resets a workflow to the task that scheduled the charge.
-func (h *half) reset(ctx context.Context, run client.WorkflowRun) (client.WorkflowRun, error) {
-	found, err := h.charging(ctx, run)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := h.client.WorkflowService().ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
-		Namespace:                 h.namespace,
-		WorkflowExecution:         &commonpb.WorkflowExecution{WorkflowId: run.GetID(), RunId: run.GetRunID()},
-		Reason:                    "demo",
-		WorkflowTaskFinishEventId: found.task,
-		RequestId:                 rand.Text(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return h.client.GetWorkflow(ctx, run.GetID(), answer.GetRunId()), nil
-}
-
-// charging is where a run's history speaks of ChargeCard.
-type charging struct {
-	task    int64 // the workflow task that scheduled it
-	event   int64 // its scheduling
-	attempt int32 // the one that ended it
-}
-
-func (h *half) charging(ctx context.Context, run client.WorkflowRun) (found charging, err error) {
-	history := h.client.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for history.HasNext() {
-		event, err := history.Next()
-		if err != nil {
-			return charging{}, err
-		}
-		if a := event.GetActivityTaskScheduledEventAttributes(); a.GetActivityType().GetName() == "ChargeCard" {
-			found = charging{task: a.GetWorkflowTaskCompletedEventId(), event: event.GetEventId()}
-		}
-		if a := event.GetActivityTaskStartedEventAttributes(); a != nil && a.GetScheduledEventId() == found.event {
-			found.attempt = a.GetAttempt()
-		}
-	}
-	if found.attempt == 0 {
-		return charging{}, fmt.Errorf("the history of %s shows no charge", run.GetID())
-	}
-	return found, nil
-}
-
 // confirm reports an error unless an order's fault has fired.
 func (h *half) confirm(ctx context.Context, n int, run client.WorkflowRun) error {
-	found, err := h.charging(ctx, run)
+	found, err := order.ChargingOf(ctx, h.client, run)
 	if err != nil {
 		return err
 	}
 	s := h.note(orderID(n), func(*sighting) {})
-	retried := found.attempt > 1
+	retried := found.Attempt > 1
 	fired := true
 	switch faultOf(n) {
 	case kill:

@@ -54,7 +54,7 @@ func (h *half) start(ctx context.Context) error {
 	h.killed, h.failed = make(chan string, orders), make(chan error, orders)
 	url := make(chan string, 1)
 	log := filepath.Join(h.dir, h.name+"-provider.log")
-	p, err := startSelf(log, func(_ int, b booking) {
+	p, err := child.Self(log, func(_ int, b booking) {
 		if b.Charge != nil {
 			h.booked(ctx, *b.Charge)
 			return
@@ -103,7 +103,7 @@ func (h *half) startWorker(up chan<- int) error {
 	if h.stopping {
 		return nil
 	}
-	p, err := startSelf(log, func(pid int, r report) {
+	p, err := child.Self(log, func(pid int, r report) {
 		if r.Kind == ready {
 			up <- pid
 			return
@@ -215,7 +215,7 @@ func (h *half) fulfilOne(ctx context.Context, n int) error {
 	}
 	if faultOf(n) == reset {
 		h.console.line(id, "charged and shipped; workflow reset to before the charge")
-		if run, err = h.reset(ctx, run); err != nil {
+		if run, err = order.Reset(ctx, h.client, h.namespace, run); err != nil {
 			return err
 		}
 		if err := run.Get(ctx, &result); err != nil {

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/log"
 
 	"github.com/atmostonce/atmostonce/samples/child"
+	"github.com/atmostonce/atmostonce/samples/tool"
 )
 
 // Options says how to start a server. The zero value is one without a web UI
@@ -50,7 +51,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if address := os.Getenv("TEMPORAL_ADDRESS"); address != "" && o.Port == 0 && o.Database == "" {
 		return start(ctx, "", Options{}, address)
 	}
-	binary, err := Binary(ctx, o.Progress)
+	binary, err := tool.TemporalCLI.Binary(ctx, o.Progress)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
-	"github.com/atmostonce/atmostonce/samples/devserver"
+	"github.com/atmostonce/atmostonce/samples/tool"
 )
 
 // inDoubt starts a workflow whose activity ends in doubt under these options.
@@ -84,7 +84,7 @@ func (s *scene) lastFailure(run client.WorkflowRun) string {
 // the workflow.
 func (s *scene) temporal(run client.WorkflowRun, command string, words ...string) string {
 	s.t.Helper()
-	binary, err := devserver.Binary(s.t.Context(), io.Discard)
+	binary, err := tool.TemporalCLI.Binary(s.t.Context(), io.Discard)
 	require.NoError(s.t, err)
 	args := []string{"workflow", command, "--address", server.Address, "--workflow-id", run.GetID(), "--color", "never"}
 	if command == "show" {

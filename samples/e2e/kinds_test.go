@@ -20,7 +20,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/samples/child"
-	"github.com/atmostonce/atmostonce/samples/devserver"
+	"github.com/atmostonce/atmostonce/samples/tool"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -103,7 +103,7 @@ func TestEager_ActivitiesAreGuarded(t *testing.T) {
 // other tests does not. It returns the address.
 func eagerServer(t *testing.T) string {
 	t.Helper()
-	binary, err := devserver.Binary(t.Context(), os.Stderr)
+	binary, err := tool.TemporalCLI.Binary(t.Context(), os.Stderr)
 	require.NoError(t, err)
 	port, err := child.FreePort()
 	require.NoError(t, err)

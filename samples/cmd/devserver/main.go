@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -14,10 +13,8 @@ import (
 )
 
 func main() {
-	build := flag.Bool("build", false, "only make sure that Temporal's CLI is there, building it if need be")
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *build)
+	err := run(ctx)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "devserver:", err)
@@ -25,11 +22,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, build bool) error {
-	if build {
-		_, err := devserver.Binary(ctx, os.Stderr)
-		return err
-	}
+func run(ctx context.Context) error {
 	s, err := devserver.Start(ctx, devserver.Options{UI: true, Progress: os.Stderr})
 	if err != nil {
 		return err

@@ -1,0 +1,115 @@
+package interceptor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	sdkactivity "go.temporal.io/sdk/activity"
+
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// measured is the store as the guard calls it: each call is measured.
+type measured struct {
+	store.Store
+	guard *Guard
+}
+
+var (
+	storeKinds      = []string{"memory", "file", "redis", "other"}
+	storeOperations = []string{"acquire", "renew", "settle", "release", "takeover", "resolve", "load", "check"}
+	storeFailures   = []struct {
+		err       error
+		errorType string
+	}{
+		{store.ErrCorrupt, "corrupt"}, {store.ErrVersion, "version"}, {store.ErrFull, "full"}, {store.ErrInvalid, "invalid"},
+		{store.ErrUnreplicated, "unreplicated"}, {store.ErrQuarantine, "quarantine"}, {context.DeadlineExceeded, "timeout"},
+	}
+)
+
+const storeUnavailable = "unavailable"
+
+func storeErrorTypes() []string {
+	types := []string{storeUnavailable}
+	for _, f := range storeFailures {
+		types = append(types, f.errorType)
+	}
+	return types
+}
+
+// storeError is the error.type of a call to the store: "" also for the answers
+// of the protocol, which are no failures.
+func storeError(err error) string {
+	for _, answer := range []error{nil, store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone} {
+		if errors.Is(err, answer) {
+			return ""
+		}
+	}
+	for _, f := range storeFailures {
+		if errors.Is(err, f.err) {
+			return f.errorType
+		}
+	}
+	return storeUnavailable
+}
+
+func storeKind(s store.Store) string {
+	switch s.(type) {
+	case *store.Memory:
+		return "memory"
+	case *store.File:
+		return "file"
+	case *store.Redis:
+		return "redis"
+	default:
+		return "other"
+	}
+}
+
+func (m measured) call(ctx context.Context, operation string, f func() (store.Record, error)) (store.Record, error) {
+	began := time.Now()
+	r, err := f()
+	m.took(ctx, operation, time.Since(began), err)
+	return r, err
+}
+
+func (m measured) took(ctx context.Context, operation string, took time.Duration, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // its caller gave up, which says nothing about the store
+	}
+	namespace := ""
+	if sdkactivity.IsActivity(ctx) {
+		namespace = sdkactivity.GetInfo(ctx).Namespace
+	}
+	m.guard.metrics.measure(ctx, Measurement{Metric: storeDuration, Took: took,
+		Values: [5]string{namespace, m.guard.storeKind, operation, storeError(err)}})
+}
+
+func (m measured) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
+	return m.call(ctx, "acquire", func() (store.Record, error) { return m.Store.Acquire(ctx, b) })
+}
+
+func (m measured) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
+	return m.call(ctx, "renew", func() (store.Record, error) { return m.Store.Renew(ctx, b) })
+}
+
+func (m measured) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store.Record, error) {
+	return m.call(ctx, "settle", func() (store.Record, error) { return m.Store.Settle(ctx, b, o) })
+}
+
+func (m measured) Release(ctx context.Context, b store.Bid) (store.Record, error) {
+	return m.call(ctx, "release", func() (store.Record, error) { return m.Store.Release(ctx, b) })
+}
+
+func (m measured) Takeover(ctx context.Context, b store.Bid, from store.Record) (store.Record, error) {
+	return m.call(ctx, "takeover", func() (store.Record, error) { return m.Store.Takeover(ctx, b, from) })
+}
+
+func (m measured) Resolve(ctx context.Context, key string, from store.Record, r store.Resolution) (store.Record, error) {
+	return m.call(ctx, "resolve", func() (store.Record, error) { return m.Store.Resolve(ctx, key, from, r) })
+}
+
+func (m measured) Load(ctx context.Context, key string) (store.Record, error) {
+	return m.call(ctx, "load", func() (store.Record, error) { return m.Store.Load(ctx, key) })
+}

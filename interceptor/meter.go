@@ -1,0 +1,150 @@
+package interceptor
+
+import (
+	"cmp"
+	"context"
+	"strings"
+	"sync"
+
+	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+)
+
+// meter writes measurements to the metrics handler of one client of Temporal.
+type meter struct {
+	handler client.MetricsHandler
+	series  sync.Map // Measurement without its value → client.MetricsCounter or client.MetricsTimer
+}
+
+// newMeter returns one that does nothing if nobody listens.
+func newMeter(h client.MetricsHandler) *meter {
+	if h == client.MetricsNopHandler {
+		h = nil
+	}
+	return &meter{handler: h}
+}
+
+func (m *meter) record(x Measurement) {
+	if m.handler == nil {
+		return
+	}
+	id := Measurement{Metric: x.Metric, Values: x.Values}
+	to, known := m.series.Load(id)
+	if !known {
+		to, _ = m.series.LoadOrStore(id, open(m.handler, x))
+	}
+	put(to, x)
+}
+
+// open returns the counter or timer of a measurement's series. It has the labels
+// of the SDK's own metrics: a Prometheus registry wants the same ones each time.
+func open(h client.MetricsHandler, x Measurement) any {
+	tags := map[string]string{
+		"namespace": none, "client_name": "temporal_go", "worker_type": none,
+		"workflow_type": none, "activity_type": none, "task_queue": none,
+	}
+	description := describe(x.Metric)
+	for i, label := range description.Labels {
+		tags[underscored(label.Name)] = cmp.Or(x.Values[i], none)
+	}
+	h = h.WithTags(tags)
+	if description.Buckets != nil {
+		return h.Timer(underscored(x.Metric))
+	}
+	return h.Counter(underscored(x.Metric))
+}
+
+func put(to any, x Measurement) {
+	switch to := to.(type) {
+	case client.MetricsCounter:
+		to.Inc(x.Count)
+	case client.MetricsTimer:
+		to.Record(x.Took)
+	}
+}
+
+const none = "none"
+
+func underscored(name string) string { return strings.ReplaceAll(name, ".", "_") }
+
+var described = Metrics()
+
+func describe(name string) Metric {
+	for _, m := range described {
+		if m.Name == name {
+			return m
+		}
+	}
+	return Metric{}
+}
+
+// metrics is where a guard's measurements go.
+type metrics struct {
+	meter    func(context.Context, Measurement) // of an observer; nil: Temporal's handler takes them
+	observer *observer                          // whose
+	prepared sync.Map                           // preparation → true
+
+	mu        sync.Mutex
+	last      *meter // of the last client
+	namespace string // of the last client
+	several   bool   // other clients have another handler or namespace
+}
+
+// meteredBy lets the first observer that wants the measurements have them.
+func (s *metrics) meteredBy(observers []*observer) {
+	for _, o := range observers {
+		if m, ok := o.Observer.(Meter); ok && s.meter == nil {
+			s.meter, _ = bounded(context.Background(), o, m.Meter)
+			s.observer = o
+		}
+	}
+}
+
+// learn is told of each client.
+func (s *metrics) learn(m *meter, namespace string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.several = s.several || s.last != nil && (s.namespace != namespace || !equal(s.last.handler, m.handler))
+	s.last, s.namespace = m, namespace
+}
+
+// client returns the meter and namespace of the only client; nil if there are
+// others, or none.
+func (s *metrics) client() (*meter, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.several {
+		return nil, ""
+	}
+	return s.last, s.namespace
+}
+
+// of returns the meter of the client that ctx came through, or else of the only
+// client; nil if that is not known.
+func (s *metrics) of(ctx context.Context) *meter {
+	if c, ok := ctx.Value(captureKey{}).(*capture); ok && c.meter != nil {
+		return c.meter
+	}
+	if sdkactivity.IsActivity(ctx) {
+		return nil
+	}
+	m, _ := s.client()
+	return m
+}
+
+// measure hands x to whoever takes the measurements.
+func (s *metrics) measure(ctx context.Context, x Measurement) { s.measureAt(ctx, s.of(ctx), x) }
+
+func (s *metrics) measureAt(ctx context.Context, m *meter, x Measurement) {
+	defer func() { _ = recover() }() // a metrics handler must not change an answer
+	switch {
+	case s.meter != nil:
+		bounded(ctx, s.observer, func() any { s.meter(ctx, x); return nil })
+	case m != nil:
+		m.record(x)
+	case sdkactivity.IsActivity(ctx):
+		if h := sdkactivity.GetMetricsHandler(ctx); h != client.MetricsNopHandler {
+			put(open(h, x), x)
+		}
+	}
+}

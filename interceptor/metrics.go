@@ -1,0 +1,136 @@
+package interceptor
+
+import (
+	"context"
+	"time"
+
+	once "github.com/atmostonce/atmostonce/activity"
+)
+
+// Metric describes what the guard measures under one name.
+type Metric struct {
+	// Name has dots between its parts; Temporal's metrics handler gets underscores.
+	Name        string
+	Unit        string // as UCUM has it: s for seconds, {call} for a count of calls
+	Description string
+	Labels      []Label   // of every series
+	Buckets     []float64 // upper bounds in seconds; nil: it is a counter
+}
+
+// Label is one dimension of a metric.
+type Label struct {
+	Name   string
+	Values []string // that it can have, besides none; nil: they are the user's
+}
+
+const (
+	calls         = "atmostonce.calls"
+	notices       = "atmostonce.notices"
+	waitDuration  = "atmostonce.wait.duration"
+	storeDuration = "atmostonce.store.operation.duration"
+)
+
+// Metrics returns all that a guard measures. No label has a key, an input, a
+// workflow ID or a workflow type.
+func Metrics() []Metric {
+	at := func(more ...Label) []Label {
+		return append([]Label{{Name: "namespace"}, {Name: "task_queue"}, {Name: "activity_type"}}, more...)
+	}
+	return []Metric{
+		{calls, "{call}", "Guarded activity attempts, each counted once, at its end.",
+			at(Label{"atmostonce.outcome", []string{"executed", "duplicate", "failed", "skipped"}}, Label{"error.type", reasonLabels()}), nil},
+		{notices, "{notice}", "What the guard noticed beside its answers.",
+			at(Label{"atmostonce.notice", Notices()}, Label{"error.type", reasonLabels()}), nil},
+		{waitDuration, "s", "Time for which calls kept their slot until another call had ended.",
+			at(Label{"atmostonce.wait.result", waitResults()}),
+			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}},
+		{storeDuration, "s", "Duration of calls to the store, without those that their caller gave up.",
+			[]Label{{Name: "namespace"}, {"atmostonce.store.type", storeKinds}, {"atmostonce.store.operation", storeOperations}, {"error.type", storeErrorTypes()}},
+			[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}},
+	}
+}
+
+// reasonLabels are what Event.ErrorType can be.
+func reasonLabels() []string {
+	labels := []string{settling}
+	for _, r := range []once.Reason{once.InFlight, once.Duplicate, once.Mismatch, once.InDoubt, once.OutcomeNotKept,
+		once.StoreDown, once.BadRecord, once.BadKey, once.BadSetup} {
+		labels = append(labels, reasonLabel(r))
+	}
+	return labels
+}
+
+// Measurement adds to one series of a metric.
+type Measurement struct {
+	Metric string    // Metric.Name
+	Values [5]string // of Metric.Labels, in their order; "" where there is none
+	// Count is what a counter gains. 0 makes the series known before it counts:
+	// what compares a series with its past, such as an alert, misses the first
+	// value.
+	Count int64
+	Took  time.Duration // for a metric with buckets
+}
+
+// Meter is implemented by observers that take the guard's metrics. Without one
+// they go to the metrics handler of Temporal's client; they never go to both.
+type Meter interface {
+	// Meter returns what is called with each measurement, from any number of
+	// goroutines; nil leaves the metrics to Temporal's handler.
+	Meter() func(context.Context, Measurement)
+}
+
+// place is where a call is, as metrics tell it.
+type place struct{ namespace, queue, activity string }
+
+func (p place) values(rest ...string) (v [5]string) {
+	copy(v[:], append([]string{p.namespace, p.queue, p.activity}, rest...))
+	return v
+}
+
+func (c *call) place() place {
+	return place{c.info.Namespace, c.info.TaskQueue, c.info.ActivityType.Name}
+}
+
+// count adds the call's end to the metrics.
+func (c *call) count(ctx context.Context, e Event) {
+	c.guard.metrics.measure(ctx, Measurement{Metric: calls, Count: 1, Values: c.place().values(e.Outcome(), e.ErrorType())})
+}
+
+func (c *call) countNotice(ctx context.Context, e Event) {
+	c.guard.metrics.measure(ctx, Measurement{Metric: notices, Count: 1, Values: c.place().values(e.Notice, e.ErrorType())})
+}
+
+func (c *call) countWait(ctx context.Context, e Event, took time.Duration) {
+	c.guard.metrics.measure(ctx, Measurement{Metric: waitDuration, Took: took, Values: c.place().values(e.Waited)})
+}
+
+// prepare makes the series of the counters known for an activity, once for each
+// client: before anything happened, if it can be.
+func (s *metrics) prepare(ctx context.Context, m *meter, p place) {
+	if _, prepared := s.prepared.LoadOrStore(preparation{m, p}, true); prepared {
+		return
+	}
+	known := [][2]string{{"executed", ""}, {"duplicate", ""}, {"failed", ""}, {"skipped", ""},
+		{"executed", settling}, {"executed", reasonLabel(once.InDoubt)}, {"executed", reasonLabel(once.OutcomeNotKept)},
+		{"executed", reasonLabel(once.InFlight)}, {"executed", reasonLabel(once.BadRecord)}}
+	for _, reason := range reasonLabels() {
+		known = append(known, [2]string{"failed", reason})
+	}
+	for _, v := range known {
+		s.measureAt(ctx, m, Measurement{Metric: calls, Values: p.values(v[0], v[1])})
+	}
+	for _, notice := range Notices() {
+		s.measureAt(ctx, m, Measurement{Metric: notices, Values: p.values(notice, "")})
+	}
+	for _, reason := range []once.Reason{once.InFlight, once.Duplicate, once.Mismatch, once.InDoubt,
+		once.StoreDown, once.BadRecord, once.BadKey, once.BadSetup} {
+		s.measureAt(ctx, m, Measurement{Metric: notices, Values: p.values(Observed, reasonLabel(reason))})
+	}
+}
+
+type preparation struct {
+	meter *meter
+	place place
+}
+
+const settling = "settling"

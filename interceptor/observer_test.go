@@ -1,0 +1,297 @@
+package interceptor_test
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	sdkactivity "go.temporal.io/sdk/activity"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/worker"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+)
+
+// rogue is an observer that does something where it should only look.
+type rogue struct {
+	begin, end, trace, getMeter, meter func()
+	nilContext, nilEnd, nilMeter       bool
+	behaves                            interceptor.Kind // begins and ends well for this kind
+
+	begun, ended atomic.Int32
+}
+
+func do(f func()) {
+	if f != nil {
+		f()
+	}
+}
+
+func (r *rogue) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+	if e.Kind == r.behaves {
+		return ctx, func(interceptor.Event) {}
+	}
+	r.begun.Add(1)
+	do(r.begin)
+	end := func(interceptor.Event) {
+		do(r.end)
+		r.ended.Add(1)
+	}
+	if r.nilContext {
+		ctx = nil
+	}
+	if r.nilEnd {
+		end = nil
+	}
+	return ctx, end
+}
+
+func (r *rogue) Trace(context.Context) string {
+	do(r.trace)
+	return ""
+}
+
+func (r *rogue) Meter() func(context.Context, interceptor.Measurement) {
+	do(r.getMeter)
+	if r.nilMeter {
+		return nil
+	}
+	return func(context.Context, interceptor.Measurement) { do(r.meter) }
+}
+
+// places are where an observer can do something.
+var places = map[string]func(f func()) *rogue{
+	"Begin":     func(f func()) *rogue { return &rogue{begin: f} },
+	"the end":   func(f func()) *rogue { return &rogue{end: f} },
+	"Trace":     func(f func()) *rogue { return &rogue{trace: f} },
+	"Meter":     func(f func()) *rogue { return &rogue{getMeter: f} },
+	"measuring": func(f func()) *rogue { return &rogue{meter: f} },
+}
+
+// observedCalls makes a call and its duplicate under the observer, and requires
+// that both are answered as if it were not there, and told to others. It returns
+// how long that took.
+func observedCalls(t *testing.T, o interceptor.Observer) time.Duration {
+	t.Helper()
+	began := time.Now()
+	other, p := newWatch(interceptor.Claim), &payments{}
+	g := observedBy(t, o, other)
+	for range 2 {
+		got, err := execute(t, g, p.ChargeCard, order(7))
+		require.NoError(t, err)
+		require.Equal(t, "r-7", got.ID)
+	}
+	require.Equal(t, []string{"7"}, p.charges)
+	require.Len(t, other.begun, 2)
+	return time.Since(began)
+}
+
+func observedBy(t *testing.T, observers ...interceptor.Observer) *interceptor.Guard {
+	t.Helper()
+	o := options(once.Mark(once.Policy{}, "ChargeCard"))
+	o.Observers = observers
+	return newGuard(t, memory(), o)
+}
+
+func TestObserver_ThatEndsBadlyChangesNothing(t *testing.T) {
+	t.Parallel()
+	for behaviour, f := range map[string]func(){
+		"panic": func() { panic("observer") }, "panic with nil": func() { panic(error(nil)) }, "Goexit": runtime.Goexit,
+	} {
+		for place, at := range places {
+			t.Run(behaviour+" in "+place, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					require.Zero(t, observedCalls(t, at(f)))
+				})
+			})
+		}
+	}
+}
+
+func TestObserver_ThatReturnsNilChangesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, o := range []*rogue{{nilContext: true}, {nilEnd: true}, {nilContext: true, nilEnd: true}, {nilMeter: true}} {
+			require.Zero(t, observedCalls(t, o))
+		}
+	})
+}
+
+// A blocked observer costs its limit once, not at each event.
+func TestObserver_ThatBlocksChangesNothing(t *testing.T) {
+	t.Parallel()
+	for place, at := range places {
+		t.Run(place, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				forever := make(chan struct{})
+				require.Equal(t, time.Second, observedCalls(t, at(func() { <-forever })))
+				close(forever)
+			})
+		})
+	}
+}
+
+func TestObserver_ThatComesLateChangesNothing(t *testing.T) {
+	t.Parallel()
+	for place, at := range places {
+		t.Run(place, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var first sync.Once
+				took := observedCalls(t, at(func() { first.Do(func() { later(time.Second + 1) }) }))
+				require.LessOrEqual(t, took, time.Second+1)
+				later(time.Second)
+			})
+		})
+	}
+}
+
+func TestObserver_ThatIsSlowIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &rogue{begin: func() { later(900 * time.Millisecond) }}
+		g := observedBy(t, o)
+		_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+		require.NoError(t, err)
+		require.EqualValues(t, 1, o.ended.Load())
+	})
+}
+
+func TestObserver_IsLeftOutWhileItIsStuck(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		o := &rogue{begin: func() { <-release }}
+		g := observedBy(t, o)
+		call := func() time.Duration {
+			began := time.Now()
+			_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+			require.NoError(t, err)
+			return time.Since(began)
+		}
+		require.Equal(t, time.Second, call())
+		require.Zero(t, call())
+		require.EqualValues(t, 1, o.begun.Load())
+		close(release)
+		synctest.Wait()
+		require.Zero(t, call())
+		require.EqualValues(t, 3, o.begun.Load(), "the call, and its notice same_run")
+		require.EqualValues(t, 2, o.ended.Load(), "what it was not waited for is not told to have ended")
+	})
+}
+
+func TestObserver_BlocksManyCallsNoLongerThanOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		o := &rogue{begin: func() { <-release }}
+		g := observedBy(t, o)
+		began := time.Now()
+		var calls sync.WaitGroup
+		for n := range 20 {
+			calls.Go(func() {
+				_, err := execute(t, g, (&payments{}).ChargeCard, order(n))
+				require.NoError(t, err) //nolint:testifylint // the bubble ends with it
+			})
+		}
+		calls.Wait()
+		require.Equal(t, time.Second, time.Since(began))
+		close(release)
+		synctest.Wait()
+		told := o.begun.Load()
+		_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+		require.NoError(t, err)
+		require.Greater(t, o.begun.Load(), told, "all have come back")
+	})
+}
+
+// hurried gives an attempt so much time.
+type hurried struct {
+	sdkinterceptor.WorkerInterceptorBase
+	within time.Duration
+}
+
+func (h *hurried) InterceptActivity(_ context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
+	i := &hurriedInbound{within: h.within}
+	i.Next = next
+	return i
+}
+
+type hurriedInbound struct {
+	sdkinterceptor.ActivityInboundInterceptorBase
+	within time.Duration
+}
+
+func (i *hurriedInbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, i.within)
+	defer cancel()
+	return i.Next.ExecuteActivity(ctx, in)
+}
+
+// hurry makes a call that has so much time.
+func hurry(t *testing.T, g *interceptor.Guard, within time.Duration, body func(context.Context, charge) (receipt, error)) (time.Duration, error) {
+	t.Helper()
+	env := environment(t)
+	env.SetWorkerOptions(worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{&hurried{within: within}}, Plugins: []worker.Plugin{g}})
+	env.RegisterActivityWithOptions(body, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+	began := time.Now()
+	_, err := env.ExecuteActivity("ChargeCard", order(7))
+	return time.Since(began), err
+}
+
+func TestObserver_HasATenthOfWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	for place, at := range places {
+		if place == "Meter" {
+			continue // is asked before any call
+		}
+		t.Run(place, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				forever := make(chan struct{})
+				g := observedBy(t, at(func() { <-forever }))
+				took, err := hurry(t, g, 2*time.Second, (&payments{}).ChargeCard)
+				require.NoError(t, err)
+				require.Equal(t, 200*time.Millisecond, took)
+				close(forever)
+			})
+		})
+	}
+}
+
+// A call that overran its deadline is told of too, by an observer that exports
+// at once.
+func TestObserver_HearsOfWhatIsLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &rogue{end: func() { later(20 * time.Millisecond) }}
+		_, _ = hurry(t, observedBy(t, o), time.Second, func(context.Context, charge) (receipt, error) {
+			later(2 * time.Second)
+			return receipt{}, nil
+		})
+		require.Positive(t, o.begun.Load())
+		require.Equal(t, o.begun.Load(), o.ended.Load())
+	})
+}
+
+func TestObserver_OfWhatIsLateIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		forever := make(chan struct{})
+		o := &rogue{end: func() { <-forever }, behaves: interceptor.Notice} // which is told apart from the call
+		took, _ := hurry(t, observedBy(t, o), time.Second, func(context.Context, charge) (receipt, error) {
+			later(2 * time.Second)
+			return receipt{}, nil
+		})
+		require.Equal(t, 2*time.Second+100*time.Millisecond, took)
+		close(forever)
+	})
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/sdk/converter"
+
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/samples/order"
+	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/telemetry"
+)
+
+// operate is the person who is paged: it looks for receipts that are in doubt,
+// finds out at the mail server, and writes down what it found.
+func (t *traffic) operate(ctx context.Context) error {
+	observer := telemetry.NewOTel(telemetry.Options{TracerProvider: t.own.Tracers, MeterProvider: t.own.Meters})
+	guard, err := newGuard(t.store, &order.Payments{}, &Mail{}, observer, interceptor.Options{DataConverter: converter.GetDefaultDataConverter()})
+	if err != nil {
+		return err
+	}
+	for {
+		for r, err := range t.store.List(ctx, store.Query{State: store.InDoubt, Activity: "SendReceipt"}) {
+			if err != nil {
+				return err
+			}
+			if err := t.lookInto(ctx, guard, r); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+func (t *traffic) lookInto(ctx context.Context, guard *interceptor.Guard, r store.Record) error {
+	if r.Now.Sub(r.Doubted) < t.operatorAfter {
+		return nil
+	}
+	found, why := interceptor.Done(nil), "the mail server has sent it"
+	if id := r.Info.Holder.WorkflowID[len("receipt-"):]; t.outbox.count(id) == 0 {
+		found, why = interceptor.NotDone(), "the mail server knows nothing of it"
+	}
+	_, err := guard.Resolve(ctx, r, found, why)
+	if errors.Is(err, store.ErrMoved) {
+		return nil // it has changed: look again
+	}
+	return err
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.temporal.io/sdk/client"
+
+	"github.com/atmostonce/atmostonce/samples/child"
+	"github.com/atmostonce/atmostonce/samples/devserver"
+	"github.com/atmostonce/atmostonce/samples/tool"
+	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/telemetry/dashboard"
+)
+
+// stack is the servers around the workers. Everything listens on 127.0.0.1.
+type stack struct {
+	Dir        string
+	Temporal   *devserver.Server
+	ViewerURL  string
+	MetricsURL string // of VictoriaMetrics
+	AlertsURL  string
+
+	redis     *child.Process
+	redisAddr string
+	store     *store.Redis
+	otlp      string // where the viewer takes spans
+	own       *instruments
+	client    client.Client
+
+	mu      sync.Mutex
+	targets []string // to scrape
+	closers []func()
+}
+
+// open starts them all. The caller ends them by Close.
+func open(ctx context.Context, dir string, progress io.Writer) (_ *stack, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	s := &stack{Dir: dir}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err = os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	for _, start := range []func(context.Context, io.Writer) error{
+		s.startTemporal, s.startViewer, s.startMetrics, s.startAlerts, s.startStore, s.connect,
+	} {
+		if err = start(ctx, progress); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Close ends what was started, the last first.
+func (s *stack) Close() {
+	for _, end := range slices.Backward(s.closers) {
+		end()
+	}
+	s.closers = nil
+}
+
+func (s *stack) onClose(f func()) { s.closers = append(s.closers, f) }
+
+func (s *stack) startTemporal(ctx context.Context, progress io.Writer) (err error) {
+	s.Temporal, err = devserver.Start(ctx, devserver.Options{UI: true, LogFile: filepath.Join(s.Dir, "temporal.log"), Progress: progress})
+	if err == nil {
+		s.onClose(s.Temporal.Stop)
+	}
+	return err
+}
+
+func (s *stack) startViewer(ctx context.Context, progress io.Writer) error {
+	binary, err := tool.TraceViewer.Binary(ctx, progress)
+	if err != nil {
+		return err
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return err
+	}
+	if err := s.serve(ctx, "viewer", ports[0], binary, "--host", "127.0.0.1", "--open-browser=false",
+		"--browser-port", strconv.Itoa(ports[0]), "--grpc", strconv.Itoa(ports[1]), "--http", strconv.Itoa(ports[2])); err != nil {
+		return err
+	}
+	s.ViewerURL, s.otlp = "http://"+local(ports[0]), local(ports[2])
+	return nil
+}
+
+func (s *stack) startMetrics(ctx context.Context, progress io.Writer) error {
+	binary, err := tool.VictoriaMetrics.Binary(ctx, progress)
+	if err != nil {
+		return err
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	dashboards := filepath.Join(s.Dir, "dashboards")
+	if err := errors.Join(s.writeScrapeConfig(), os.MkdirAll(dashboards, 0o700)); err != nil {
+		return err
+	}
+	page, err := forVMUI()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dashboards, "atmostonce.json"), page, 0o600); err != nil {
+		return err
+	}
+	s.MetricsURL = "http://" + local(ports[0])
+	return s.serve(ctx, "victoria-metrics", ports[0], binary, "-storageDataPath="+filepath.Join(s.Dir, "metrics"), "-httpListenAddr="+local(ports[0]),
+		"-promscrape.config="+s.scrapeConfig(), "-promscrape.fileSDCheckInterval=1s",
+		"-vmui.customDashboardsPath="+dashboards, "-search.latencyOffset=0s", "-loggerLevel=WARN")
+}
+
+func (s *stack) startAlerts(ctx context.Context, progress io.Writer) error {
+	binary, err := tool.VMAlert.Binary(ctx, progress)
+	if err != nil {
+		return err
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.rulesFile(), dashboard.Alerts, 0o600); err != nil {
+		return err
+	}
+	s.AlertsURL = "http://" + local(ports[0]) + "/vmalert/alerts"
+	return s.serve(ctx, "vmalert", ports[0], binary, "-rule="+s.rulesFile(), "-httpListenAddr="+local(ports[0]),
+		"-datasource.url="+s.MetricsURL, "-remoteWrite.url="+s.MetricsURL, "-evaluationInterval=2s", "-notifier.blackhole", "-loggerLevel=WARN")
+}
+
+// DashboardURL is where a browser finds the dashboard.
+func (s *stack) DashboardURL() string { return s.MetricsURL + "/vmui/#/dashboards?g0.range_input=5m" }
+
+func (s *stack) startStore(ctx context.Context, _ io.Writer) (err error) {
+	if s.redis, s.redisAddr, err = child.Redis(ctx, filepath.Join(s.Dir, "store")); err != nil {
+		return err
+	}
+	s.onClose(func() { s.redis.Stop(5 * time.Second) })
+	s.store, err = openStore(s.redisAddr)
+	return err
+}
+
+// openStore returns the store on a Redis. A call fails soon when it hangs.
+func openStore(address string) (*store.Redis, error) {
+	return store.NewRedis(redis.NewClient(&redis.Options{
+		Addr: address, ContextTimeoutEnabled: true, ReadTimeout: time.Second, MaxRetries: -1,
+	}), store.RedisOptions{})
+}
+
+// connect makes the client that starts workflows.
+func (s *stack) connect(ctx context.Context, _ io.Writer) (err error) {
+	if s.own, err = newInstruments(ctx, "shop", s.otlp); err != nil {
+		return err
+	}
+	s.onClose(s.own.Close)
+	if err := s.scrape(s.own.Address); err != nil {
+		return err
+	}
+	s.client, err = s.own.dial(ctx, client.Options{HostPort: s.Temporal.Address, Logger: quiet})
+	if err == nil {
+		s.onClose(s.client.Close)
+	}
+	return err
+}
+
+// serve starts a server, and returns when it listens on the port.
+func (s *stack) serve(ctx context.Context, name string, port int, binary string, args ...string) error {
+	log, err := os.Create(filepath.Join(s.Dir, name+".log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(binary, args...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, s.Dir
+	p, err := child.Start(cmd)
+	if err != nil {
+		return err
+	}
+	s.onClose(func() { p.Stop(5 * time.Second) })
+	if err := child.AwaitListener(ctx, p, local(port)); err != nil {
+		return fmt.Errorf("%s (its log: %s): %w", name, log.Name(), err)
+	}
+	return nil
+}
+
+func (s *stack) scrapeConfig() string { return filepath.Join(s.Dir, "scrape.yml") }
+func (s *stack) rulesFile() string    { return filepath.Join(s.Dir, "alerts.yml") }
+func (s *stack) targetsFile() string  { return filepath.Join(s.Dir, "targets.json") }
+
+// writeScrapeConfig writes what VictoriaMetrics and Prometheus read alike.
+func (s *stack) writeScrapeConfig() error {
+	config := "scrape_configs:\n- job_name: orders\n  scrape_interval: 1s\n  scrape_timeout: 1s\n" +
+		"  file_sd_configs: [{files: ['" + s.targetsFile() + "']}]\n"
+	return errors.Join(s.writeTargets(), os.WriteFile(s.scrapeConfig(), []byte(config), 0o600))
+}
+
+// scrape adds an address to what is scraped; forget takes it away.
+func (s *stack) scrape(address string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.targets = append(s.targets, address)
+	return s.writeTargets()
+}
+
+func (s *stack) forget(address string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.targets = slices.DeleteFunc(s.targets, func(t string) bool { return t == address })
+	return s.writeTargets()
+}
+
+func (s *stack) writeTargets() error {
+	type group struct {
+		Targets []string `json:"targets"`
+	}
+	text, err := json.Marshal([]group{{slices.Concat([]string{}, s.targets)}})
+	if err != nil {
+		return err
+	}
+	// Renamed, so that nobody reads half of it.
+	partial := s.targetsFile() + ".partial"
+	return errors.Join(os.WriteFile(partial, text, 0o600), os.Rename(partial, s.targetsFile()))
+}
+
+// listen serves HTTP on a free port, and returns the address.
+func listen(ctx context.Context, h http.Handler) (address string, stop func(), err error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.Serve(l) }()
+	return l.Addr().String(), func() { _ = server.Close() }, nil
+}
+
+func freePorts(n int) (ports []int, err error) {
+	for range n {
+		port, err := child.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	return ports, nil
+}
+
+func local(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
