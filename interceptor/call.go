@@ -1,6 +1,7 @@
 package interceptor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -273,7 +274,7 @@ func (c *call) late(s situation) bool {
 func (c *call) event(k Kind) Event {
 	return Event{
 		Kind: k, Activity: c.info.ActivityType.Name, Digest: c.digest, Policy: c.policy.OnDuplicate,
-		WorkflowID: c.info.WorkflowExecution.ID, RunID: c.info.WorkflowExecution.RunID,
+		WorkflowID: c.info.WorkflowExecution.ID, RunID: cmp.Or(c.info.WorkflowExecution.RunID, c.info.ActivityRunID),
 		ActivityID: c.info.ActivityID, Attempt: c.info.Attempt,
 	}
 }
@@ -287,17 +288,17 @@ func (c *call) notice(ctx context.Context, what string, r store.Record, err erro
 // tell counts a notice, and tells the observers.
 func (c *call) tell(ctx context.Context, e Event) {
 	c.countNotice(ctx, e)
-	_, end := c.guard.begin(ctx, e)
+	_, _, end := c.guard.begin(ctx, e)
 	end(e)
 }
 
-// begin tells of the call's beginning. What it returns is called at the end, and
-// counts it.
-func (c *call) begin(ctx context.Context, claim Event) (context.Context, func(Event)) {
-	bctx, end := c.guard.begin(ctx, claim)
-	return bctx, func(e Event) {
-		c.count(ctx, e)
-		end(e)
+// begin tells of the call's beginning. It returns the call's traceparent, and
+// what is called at the end, and counts the call.
+func (c *call) begin(ctx context.Context, claim Event) (bctx context.Context, traceparent string, end func(Event)) {
+	bctx, traceparent, tell := c.guard.begin(ctx, claim)
+	return bctx, traceparent, func(e Event) {
+		c.count(bctx, e)
+		tell(e)
 	}
 }
 

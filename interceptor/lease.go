@@ -35,7 +35,7 @@ func (l *lease) end() {
 // clock.
 func (c *call) keepAlive(ctx context.Context, bid store.Bid, sent time.Time) (context.Context, *lease) {
 	bctx, cancelBody := context.WithCancelCause(ctx)
-	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	rctx, stop := context.WithCancel(context.WithoutCancel(c.guard.metrics.unbatched(ctx))) // a body can run for hours
 	l := &lease{stop: stop, done: make(chan struct{})}
 	r := &renewal{call: c, bid: bid, cancelBody: cancelBody, acked: sent}
 	r.checkLease(rctx) // the process may have been suspended since the grant

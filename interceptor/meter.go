@@ -138,6 +138,7 @@ func (s *metrics) measure(ctx context.Context, x Measurement) { s.measureAt(ctx,
 func (s *metrics) measureAt(ctx context.Context, m *meter, x Measurement) {
 	defer func() { _ = recover() }() // a metrics handler must not change an answer
 	switch {
+	case s.meter != nil && s.batched(ctx, x):
 	case s.meter != nil:
 		bounded(ctx, s.observer, func() any { s.meter(ctx, x); return nil })
 	case m != nil:
@@ -146,5 +147,45 @@ func (s *metrics) measureAt(ctx context.Context, m *meter, x Measurement) {
 		if h := sdkactivity.GetMetricsHandler(ctx); h != client.MetricsNopHandler {
 			put(open(h, x), x)
 		}
+	}
+}
+
+// batch is what an observer is to measure at the end of a call: together, since
+// keeping it from blocking the call takes a goroutine.
+type batch struct {
+	mu      sync.Mutex
+	all     []Measurement
+	flushed bool
+}
+
+// batchKey is one for each guard: an activity can be in the chain of several.
+type batchKey struct{ of *metrics }
+
+// unbatched returns a ctx whose measurements do not wait for the end of the call.
+func (s *metrics) unbatched(ctx context.Context) context.Context {
+	return context.WithValue(ctx, batchKey{s}, (*batch)(nil))
+}
+
+// batched reports whether x is kept until the end of the call that ctx is of.
+func (s *metrics) batched(ctx context.Context, x Measurement) bool {
+	b, ok := ctx.Value(batchKey{s}).(*batch)
+	if !ok || b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.flushed {
+		b.all = append(b.all, x)
+	}
+	return !b.flushed
+}
+
+func (b *batch) flush(ctx context.Context, meter func(context.Context, Measurement)) {
+	b.mu.Lock()
+	all := b.all
+	b.flushed = true
+	b.mu.Unlock()
+	for _, x := range all {
+		meter(ctx, x)
 	}
 }

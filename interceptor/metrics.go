@@ -75,7 +75,8 @@ type Measurement struct {
 // they go to the metrics handler of Temporal's client; they never go to both.
 type Meter interface {
 	// Meter returns what is called with each measurement, from any number of
-	// goroutines; nil leaves the metrics to Temporal's handler.
+	// goroutines; nil leaves the metrics to Temporal's handler. The measurements of
+	// a call come together, at its end.
 	Meter() func(context.Context, Measurement)
 }
 

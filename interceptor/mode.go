@@ -40,7 +40,7 @@ func (g *Guard) mode(activity string) Mode {
 func (c *call) off(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
 	e, claim := c.event(Skip), c.event(Claim)
 	claim.Digest = "" // nothing is claimed: there is no span to be the body's parent
-	ctx, end := c.begin(ctx, claim)
+	ctx, _, end := c.begin(ctx, claim)
 	defer func() { end(e) }()
 	result, err := body(c.unclaimed(ctx))
 	e.Err = err
@@ -59,13 +59,13 @@ func (c *call) unclaimed(ctx context.Context) context.Context {
 // observe runs the body in any case: under a claim if there is one to be had.
 func (c *call) observe(ctx context.Context, body func(context.Context) (any, error)) (result any, err error) {
 	c.report = c.event(Claim)
-	ctx, end := c.begin(ctx, c.report)
+	ctx, traceparent, end := c.begin(ctx, c.report)
 	defer func() { end(c.report) }()
 	// A store that hangs must not cost the body its attempt.
 	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.span/10))
 	defer cancel()
 	c.warn(asking)
-	bid := c.bid(c.guard.trace(ctx))
+	bid := c.bid(traceparent)
 	sent := time.Now()
 	r, asked := c.claim(asking, &bid)
 	c.report.Kind, c.report.Record = Execute, withoutOutcome(r)

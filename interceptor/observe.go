@@ -1,6 +1,7 @@
 package interceptor
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -67,7 +68,7 @@ type Event struct {
 	Digest   string // of the key, 16 hexadecimal digits
 	Policy   once.DuplicatePolicy
 
-	WorkflowID, RunID, ActivityID string
+	WorkflowID, RunID, ActivityID string // of a standalone activity there is no workflow ID, and RunID is its own
 	Attempt                       int32
 
 	// Reason is why the guard refused; "" where the body's own error passed.
@@ -150,31 +151,34 @@ type Tracer interface {
 	Trace(ctx context.Context) string
 }
 
-// begin tells of something that starts. What it returns tells of its end.
-func (g *Guard) begin(ctx context.Context, e Event) (context.Context, func(Event)) {
+// begin tells of something that starts. It returns the traceparent of the first
+// observer that traces, if it is a call, and what tells of the end.
+func (g *Guard) begin(ctx context.Context, e Event) (bctx context.Context, traceparent string, end func(Event)) {
 	began := time.Now()
 	e.Store = g.storeKind
-	ends := make([]func(Event), 0, len(g.observers))
+	bctx = ctx
+	var b *batch
+	if e.Kind == Claim && g.metrics.meter != nil {
+		b = &batch{}
+		bctx = context.WithValue(bctx, batchKey{&g.metrics}, b)
+	}
+	ends := make([]func(Event, func()), 0, len(g.observers))
 	for _, o := range g.observers {
-		var end func(Event)
-		ctx, end = o.begin(ctx, e)
+		var t string
+		var end func(Event, func())
+		bctx, t, end = o.begin(bctx, e)
+		traceparent = cmp.Or(traceparent, t)
 		ends = append(ends, end)
 	}
-	return ctx, func(e Event) {
+	return bctx, traceparent, func(e Event) {
 		e.Took, e.Store = time.Since(began), g.storeKind
 		g.warn(ctx, e)
-		for _, end := range ends {
-			end(e)
+		for i, end := range ends {
+			if b != nil && g.observers[i] == g.metrics.observer {
+				end(e, func() { b.flush(bctx, g.metrics.meter) })
+			} else {
+				end(e, nil)
+			}
 		}
 	}
-}
-
-// trace returns the traceparent of the first observer that traces.
-func (g *Guard) trace(ctx context.Context) string {
-	for _, o := range g.observers {
-		if traceparent, ok := o.trace(ctx); ok {
-			return traceparent
-		}
-	}
-	return ""
 }

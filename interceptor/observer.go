@@ -70,31 +70,37 @@ func bounded[T any](ctx context.Context, o *observer, f func() T) (result T, ok 
 }
 
 type begun struct {
-	ctx context.Context
-	end func(Event)
+	ctx         context.Context
+	end         func(Event)
+	traceparent string
 }
 
 // begin tells the observer of a beginning. It returns the context to go on with,
-// and what tells it of the end.
-func (o *observer) begin(ctx context.Context, e Event) (context.Context, func(Event)) {
-	b, _ := bounded(ctx, o, func() begun {
-		ctx, end := o.Begin(ctx, e)
-		return begun{ctx, end}
+// the traceparent of a call, and what tells the observer of the end, after
+// something else if that is not nil.
+func (o *observer) begin(ctx context.Context, e Event) (context.Context, string, func(e Event, before func())) {
+	b, _ := bounded(ctx, o, func() (b begun) {
+		b.ctx, b.end = o.Begin(ctx, e)
+		if t, traces := o.Observer.(Tracer); traces && e.Kind == Claim && b.ctx != nil {
+			quietly(func() { b.traceparent = t.Trace(b.ctx) })
+		}
+		return b
 	})
 	if b.ctx == nil || b.end == nil {
-		return ctx, func(Event) {}
+		b = begun{ctx: ctx, end: func(Event) {}}
 	}
-	return b.ctx, func(e Event) {
-		bounded(ctx, o, func() any { b.end(e); return nil })
+	return b.ctx, b.traceparent, func(e Event, before func()) {
+		bounded(ctx, o, func() any {
+			if before != nil {
+				quietly(before)
+			}
+			b.end(e)
+			return nil
+		})
 	}
 }
 
-// trace returns the observer's traceparent for ctx; ok is false if it does not
-// trace.
-func (o *observer) trace(ctx context.Context) (traceparent string, ok bool) {
-	t, ok := o.Observer.(Tracer)
-	if ok {
-		traceparent, _ = bounded(ctx, o, func() string { return t.Trace(ctx) })
-	}
-	return traceparent, ok
+func quietly(f func()) {
+	defer func() { _ = recover() }()
+	f()
 }

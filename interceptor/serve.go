@@ -29,7 +29,7 @@ const maxLost = 1000
 // keyless answers a call for which no key could be made.
 func (c *call) keyless(ctx context.Context, body func(context.Context) (any, error), err error, mode Mode) (any, error) {
 	e := c.event(Claim)
-	ctx, end := c.begin(ctx, e)
+	ctx, _, end := c.begin(ctx, e)
 	defer func() { end(e) }()
 	unguarded := func() (any, error) {
 		e.Kind = Skip
@@ -58,10 +58,10 @@ func (c *call) keyless(ctx context.Context, body func(context.Context) (any, err
 // serve carries the call from its claim to its answer.
 func (c *call) serve(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
 	c.report = c.event(Claim)
-	ctx, end := c.begin(ctx, c.report)
+	ctx, traceparent, end := c.begin(ctx, c.report)
 	defer func() { end(c.report) }()
 	c.warn(ctx)
-	bid := c.bid(c.guard.trace(ctx))
+	bid := c.bid(traceparent)
 	pause := newPause(c)
 	defer pause.end()
 	for {
@@ -314,7 +314,7 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		e := p.c.event(Wait)
 		e.Record = withoutOutcome(r)
 		p.ctx, p.began = ctx, time.Now()
-		_, p.done = p.c.guard.begin(ctx, e)
+		_, _, p.done = p.c.guard.begin(ctx, e)
 	}
 	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
 	defer look.Stop()

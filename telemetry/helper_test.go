@@ -61,8 +61,8 @@ const (
 	holdRetry   = 30 * time.Second
 )
 
-func newBench(t testing.TB, s setup) *bench {
-	t.Helper()
+func newBench(tb testing.TB, s setup) *bench {
+	tb.Helper()
 	b := &bench{spans: tracetest.NewSpanRecorder(), events: &events{}, temporal: newHandler(), lines: &lines{}}
 	if s.sampler == nil {
 		s.sampler = sdktrace.AlwaysSample()
@@ -78,12 +78,12 @@ func newBench(t testing.TB, s setup) *bench {
 	if !s.noEvents {
 		o.LoggerProvider = sdklog.NewLoggerProvider(sdklog.WithProcessor(b.events))
 	}
-	b.guard = newGuard(t, s, append(s.observers, telemetry.NewOTel(o))...)
+	b.guard = newGuard(tb, s, append(s.observers, telemetry.NewOTel(o))...)
 	return b
 }
 
-func newGuard(t testing.TB, s setup, observers ...interceptor.Observer) *interceptor.Guard {
-	t.Helper()
+func newGuard(tb testing.TB, s setup, observers ...interceptor.Observer) *interceptor.Guard {
+	tb.Helper()
 	if s.store == nil {
 		s.store = store.NewMemory(store.MemoryOptions{})
 	}
@@ -94,7 +94,7 @@ func newGuard(t testing.TB, s setup, observers ...interceptor.Observer) *interce
 		s.change(&o)
 	}
 	g, err := interceptor.New(s.store, o)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return g
 }
 

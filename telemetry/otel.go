@@ -32,7 +32,7 @@ type Options struct {
 	// HeaderKey and Propagator are those of Temporal's tracing interceptor. They
 	// are needed where the guard runs outside of it, and so finds the parent of its
 	// spans only in the header that the interceptor has sent. Default to
-	// "_tracer-data" and W3C Trace Context, as the interceptor's do.
+	// "_tracer-data" and W3C Trace Context.
 	HeaderKey  string
 	Propagator propagation.TextMapPropagator
 }

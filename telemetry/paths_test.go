@@ -161,7 +161,10 @@ func (w *world) requireSpan(p path, want span, s, call sdktrace.ReadOnlySpan, v 
 // original is what is told of the attempt whose run a span is about.
 func (a attempt) original() map[string]any {
 	m := map[string]any{}
-	if a.run != "" { // a standalone activity has none
+	if a.standalone {
+		m["atmostonce.original.run_id"] = a.info(sdkactivity.Info{}, time.Now()).ActivityRunID
+	}
+	if a.run != "" {
 		m["atmostonce.original.workflow_id"] = orderWorkflow
 		m["atmostonce.original.run_id"] = a.run
 	}
@@ -182,7 +185,9 @@ func (w *world) attributesOf(p path, want span, about map[string]any) map[string
 		"atmostonce.policy": policy.String(), "atmostonce.store.type": "other",
 		"temporalActivityID": id.ActivityID, "temporalActivityAttempt": int64(id.Attempt),
 	}
-	if !p.call.standalone {
+	if p.call.standalone {
+		all["temporalRunID"] = id.ActivityRunID
+	} else {
 		all["temporalWorkflowID"], all["temporalRunID"] = id.WorkflowExecution.ID, id.WorkflowExecution.RunID
 	}
 	if !want.keyless {

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -120,14 +121,15 @@ func toOriginal(e interceptor.Event) (links []trace.Link, rest []attribute.KeyVa
 // original says whose run e is about, unless it is this attempt's own.
 func original(e interceptor.Event) (about []attribute.KeyValue) {
 	h := originalRecord(e).Info.Holder
-	if h.RunID == e.RunID && h.ActivityID == e.ActivityID && h.Attempt == e.Attempt {
+	run := cmp.Or(h.RunID, h.ActivityRunID)
+	if run == e.RunID && h.ActivityID == e.ActivityID && h.Attempt == e.Attempt {
 		return nil
 	}
 	if h.WorkflowID != "" {
 		about = append(about, originalWorkflowIDKey.String(h.WorkflowID))
 	}
-	if h.RunID != "" {
-		about = append(about, originalRunIDKey.String(h.RunID))
+	if run != "" {
+		about = append(about, originalRunIDKey.String(run))
 	}
 	if h.Attempt != 0 {
 		about = append(about, originalAttemptKey.Int(int(h.Attempt)))

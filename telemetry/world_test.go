@@ -49,7 +49,9 @@ const orderWorkflow = "order-7"
 func (a attempt) info(i sdkactivity.Info, scheduled time.Time) sdkactivity.Info {
 	i.Attempt = max(a.number, 1)
 	i.ActivityID = cmp.Or(a.activity, "4")
-	if !a.standalone {
+	if a.standalone {
+		i.ActivityRunID = "standalone-" + i.ActivityID
+	} else {
 		i.WorkflowExecution = workflow.Execution{ID: orderWorkflow, RunID: cmp.Or(a.run, "run-2")}
 	}
 	i.ScheduledTime = scheduled

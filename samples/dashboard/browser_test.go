@@ -54,17 +54,21 @@ func (b *browser) text(t *testing.T) string {
 }
 
 // await returns the page's text once it matches.
-func (b *browser) await(t *testing.T, pattern string) (text string) {
+func (b *browser) await(t *testing.T, pattern string) string {
 	t.Helper()
-	want := regexp.MustCompile(pattern)
+	return b.awaitText(t, pattern, regexp.MustCompile(pattern).MatchString)
+}
+
+func (b *browser) awaitText(t *testing.T, what string, there func(text string) bool) (text string) {
+	t.Helper()
 	deadline := time.After(soon)
 	for {
-		if text = b.text(t); want.MatchString(text) {
+		if text = b.text(t); there(text) {
 			return text
 		}
 		select {
 		case <-deadline:
-			require.Fail(t, "not on the page: "+pattern, text)
+			require.Fail(t, "not on the page: "+what, text)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -89,26 +93,31 @@ func (b *browser) requireDashboard(t *testing.T, s *stack, p *promServer) {
 	t.Helper()
 	_, all, err := panels()
 	require.NoError(t, err)
-	// Panels load when they come into view.
-	b.do(t, chromedp.EmulateViewport(1400, 6000), chromedp.Navigate(s.DashboardURL()))
-	text := b.await(t, `(?s)How long tasks waited for a worker.*max:`)
+	var parts []string
 	for _, panel := range all {
 		if len(panel.Targets) > 0 {
-			require.Contains(t, text, panel.Title)
+			parts = append(parts, regexp.QuoteMeta(panel.Title)+`\nGroup by query:\n.*max:\s+[0-9.]+`)
 		}
 	}
+	// Panels load when they come into view.
+	url := s.DashboardURL()
+	if *pictures {
+		url = strings.Replace(url, "5m", "3m", 1)
+	}
+	b.do(t, chromedp.EmulateViewport(1400, 6000), chromedp.Navigate(url))
+	text := b.await(t, `(?s)`+strings.Join(parts, `.*`))
 	require.NotContains(t, text, "No data")
 
 	inDoubt := p.query(t, `sum(max_over_time(atmostonce_calls_total{error_type="in_doubt"}[5m]))`)[0].Value
 	require.Positive(t, inDoubt)
-	require.Equal(t, 0.0, highest(t, text, "Evidence of two executions", "conflicts"))
+	require.Zero(t, highest(t, text, "Evidence of two executions", "conflicts"))
 	most := highest(t, text, "In doubt, last 15 minutes", "in doubt")
 	require.Positive(t, most)
 	require.LessOrEqual(t, most, inDoubt)
 	for _, outcome := range []string{"executed", "duplicate", "failed"} {
 		require.Positive(t, highest(t, text, "Calls by outcome", outcome))
 	}
-	b.picture(t, "dashboard.png", 1400, 1050)
+	b.picture(t, "dashboard.png", 1400, 1500)
 }
 
 // highest returns what the legend below a panel's title says is the highest value

@@ -35,7 +35,7 @@ const soon = time.Minute
 
 // TestDashboard runs the sample, and looks at it as its user would.
 func TestDashboard(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
 	s, err := open(ctx, dir, os.Stderr)
@@ -46,11 +46,15 @@ func TestDashboard(t *testing.T) {
 	require.NoError(t, err, "logs: %s", dir)
 	// What is counted while nobody looks yet does not raise an alert.
 	prometheus.await(t, `count(up == 1) >= 4`)
-	for range 2 {
+	rounds := 2
+	if *pictures {
+		rounds = 6
+	}
+	for range rounds {
 		require.NoError(t, traffic.round(ctx))
 	}
 
-	t.Run("every story was told, and nobody was charged twice", func(t *testing.T) { requireStories(t, traffic) })
+	t.Run("every story was told, and nobody was charged twice", func(t *testing.T) { requireStories(t, traffic, rounds) })
 	t.Run("every panel has data in Prometheus", func(t *testing.T) { requirePanels(t, prometheus) })
 	t.Run("the alert of a key in doubt fires", func(t *testing.T) {
 		prometheus.await(t, `ALERTS{alertname="AtMostOnceInDoubt",alertstate="firing",activity_type="SendReceipt"}`)
@@ -64,17 +68,18 @@ func TestDashboard(t *testing.T) {
 	t.Run("a key in doubt in Temporal's web UI", func(t *testing.T) { b.requireDoubt(t, traffic) })
 }
 
-// requireStories requires that each story was told twice, with its fault.
-func requireStories(t *testing.T, traffic *traffic) {
+// requireStories requires that each story was told in each round, with its fault.
+func requireStories(t *testing.T, traffic *traffic, rounds int) {
 	t.Helper()
-	told := map[story]int{outage: 2}
+	told := map[story]int{outage: rounds}
 	for _, s := range onceARound {
-		told[s] += 2
+		told[s] += rounds
 	}
 	require.Equal(t, told, traffic.tolds)
 	sofar, err := traffic.sofar()
 	require.NoError(t, err)
-	require.Equal(t, "22 orders, 22 charges, none twice", sofar)
+	orders := 13 * rounds
+	require.Equal(t, fmt.Sprintf("%d orders, %d charges, none twice", orders, orders), sofar)
 
 	ledger, err := provider.ReadLedger(traffic.ledger)
 	require.NoError(t, err)
@@ -82,10 +87,10 @@ func requireStories(t *testing.T, traffic *traffic) {
 	for _, c := range ledger {
 		faults[c.Fault]++
 	}
-	require.Equal(t, 2, faults[provider.Hold], "killed")
-	require.Equal(t, 2, faults[provider.Drop], "lost answers")
-	require.Equal(t, 4, faults[provider.Slow], "zombies, and orders that wait for one another")
-	for round := 1; round <= 2; round++ {
+	require.Equal(t, rounds, faults[provider.Hold], "killed")
+	require.Equal(t, rounds, faults[provider.Drop], "lost answers")
+	require.Equal(t, 2*rounds, faults[provider.Slow], "zombies, and orders that wait for one another")
+	for round := 1; round <= rounds; round++ {
 		run := traffic.client.GetWorkflow(t.Context(), fmt.Sprintf("order-%d-00", round), "")
 		charging, err := order.ChargingOf(t.Context(), traffic.client, run)
 		require.NoError(t, err)

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,10 +21,9 @@ func main() {
 	interrupted := ctx.Err() != nil
 	stop()
 	switch {
-	case err == nil:
-	case interrupted && errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "\ndashboard: interrupted; every process that it started has ended")
-	default:
+	case interrupted: // its ordinary end
+		fmt.Println("\ndashboard: every process that it started has ended")
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "dashboard:", err)
 		os.Exit(1)
 	}

@@ -128,6 +128,7 @@ func (s *stack) startMetrics(ctx context.Context, progress io.Writer) error {
 	s.MetricsURL = "http://" + local(ports[0])
 	return s.serve(ctx, "victoria-metrics", ports[0], binary, "-storageDataPath="+filepath.Join(s.Dir, "metrics"), "-httpListenAddr="+local(ports[0]),
 		"-promscrape.config="+s.scrapeConfig(), "-promscrape.fileSDCheckInterval=1s",
+		"-promscrape.noStaleMarkers", // what a worker counted before it was killed is to be seen
 		"-vmui.customDashboardsPath="+dashboards, "-search.latencyOffset=0s", "-loggerLevel=WARN")
 }
 

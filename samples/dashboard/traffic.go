@@ -270,15 +270,19 @@ func (t *traffic) outage(ctx context.Context, id string) error {
 	if err := syscall.Kill(t.redis.PID(), syscall.SIGSTOP); err != nil {
 		return err
 	}
-	run, err := t.start(ctx, id, id)
+	ended := make(chan error, workers)
+	for n := range workers {
+		go func() { ended <- t.order(ctx, fmt.Sprintf("%s-%d", id, n)) }()
+	}
 	select {
 	case <-time.After(2500 * time.Millisecond):
 	case <-ctx.Done():
 	}
-	if err := errors.Join(err, syscall.Kill(t.redis.PID(), syscall.SIGCONT)); err != nil {
-		return err
+	err := syscall.Kill(t.redis.PID(), syscall.SIGCONT)
+	for range workers {
+		err = errors.Join(err, <-ended)
 	}
-	return run.Get(ctx, nil)
+	return err
 }
 
 // sofar says what came of it, as the ledger knows.
