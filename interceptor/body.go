@@ -27,7 +27,7 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 		return c.ended(ctx)
 	}
 	bid.Began = true
-	c.report.Kind, c.report.Takeover, c.report.Record = Execute, r.Origin == store.Taken, withoutOutcome(r)
+	c.report.Kind, c.report.Takeover, c.report.Record = Execute, r.Origin == store.Taken, shown(r)
 	bctx, l := c.keepAlive(ctx, bid, sent)
 	bctx = once.NewContext(bctx, once.Claim{Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
 		Token: func() string { return c.token(bid, r.Origin) }})

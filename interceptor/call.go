@@ -281,15 +281,18 @@ func (c *call) event(k Kind) Event {
 
 func (c *call) notice(ctx context.Context, what string, r store.Record, err error) {
 	e := c.event(Notice)
-	e.Notice, e.Err, e.Record = what, err, withoutOutcome(r)
+	e.Notice, e.Err, e.Record = what, err, shown(r)
 	c.tell(ctx, e)
 }
 
-// tell counts a notice, and tells the observers.
+// tell counts a notice, logs it, and tells the observers.
 func (c *call) tell(ctx context.Context, e Event) {
+	e.Store = c.guard.storeKind
 	c.countNotice(ctx, e)
-	_, _, end := c.guard.begin(ctx, e)
-	end(e)
+	c.guard.warn(ctx, e)
+	for _, o := range c.guard.observers {
+		o.tell(ctx, e)
+	}
 }
 
 // begin tells of the call's beginning. It returns the call's traceparent, and
@@ -302,7 +305,9 @@ func (c *call) begin(ctx context.Context, claim Event) (bctx context.Context, tr
 	}
 }
 
-func withoutOutcome(r store.Record) store.Record {
+// shown returns what observers may see of a record.
+func shown(r store.Record) store.Record {
+	r.Key, r.Info.Match = "", ""
 	r.Outcome.Data, r.Kept = nil, nil
 	return r
 }

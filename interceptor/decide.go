@@ -139,7 +139,7 @@ func (s situation) isPassing() bool {
 // undecided leaves the decision to the next attempt.
 func (s situation) undecided(delay time.Duration) decision {
 	d := s.refuseRetryably(once.InDoubt, delay)
-	d.settling = !s.last
+	d.settling = !s.isLast(minRetry)
 	return d
 }
 

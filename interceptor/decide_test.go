@@ -279,6 +279,7 @@ func TestDecide_LastAttemptWaitsInItsSlot(t *testing.T) {
 		cell{"without time for one more attempt, the delay is waited for", meets(fresh, scheduleLeft(22*time.Second-1)), wait(20 * time.Second)},
 		cell{"ScheduleToClose over: what cannot be waited for ends in doubt", meets(fresh, scheduleLeft(0), timeLeft(0)), never(once.InDoubt)},
 		cell{"a stopping worker leaves the delay to another", meets(fresh, scheduleLeft(21*time.Second), stopping), undecided(minRetry)},
+		cell{"a stopping worker leaves what no attempt follows to people", meets(fresh, scheduleLeft(2*time.Second), stopping), later(once.InDoubt, minRetry)},
 	)
 }
 

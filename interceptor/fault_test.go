@@ -6,10 +6,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
@@ -199,6 +201,31 @@ func TestBadRecord_IsNeverTakenForAbsent(t *testing.T) {
 		requireReason(t, err, once.BadRecord, true)
 		require.Empty(t, p.charges)
 	}
+}
+
+func TestSettleThatFails_IsToldBeforeTheWorkerHasStopped(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, notices := newFaulty(), newWatch(interceptor.Notice)
+		o := options(once.Mark(once.Policy{}, "ChargeCard"))
+		o.Observers = []interceptor.Observer{notices}
+		g := newGuard(t, s, o)
+		s.set("settle", fault{times: always})
+		w := worker.PluginConfigureWorkerOptions{WorkerInstanceKey: "worker", WorkerOptions: &worker.Options{},
+			WorkerRegistryOptions: &worker.PluginConfigureWorkerRegistryOptions{}}
+		require.NoError(t, g.ConfigureWorker(t.Context(), w))
+		require.NoError(t, g.StartWorker(t.Context(), worker.PluginStartWorkerOptions{WorkerInstanceKey: "worker"},
+			func(context.Context, worker.PluginStartWorkerOptions) error { return nil }))
+		env := environment(t)
+		env.SetWorkerOptions(worker.Options{Interceptors: w.WorkerOptions.Interceptors})
+		env.RegisterActivityWithOptions((&payments{}).ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+		_, err := env.ExecuteActivity("ChargeCard", order(7))
+		require.NoError(t, err)
+		g.StopWorker(t.Context(), worker.PluginStopWorkerOptions{WorkerInstanceKey: "worker"}, func(context.Context, worker.PluginStopWorkerOptions) {})
+		require.Len(t, notices.ended, 2)
+		require.Equal(t, interceptor.SettleDelayed, receive(t, notices.ended).Notice)
+		require.Equal(t, interceptor.SettleFailed, receive(t, notices.ended).Notice)
+	})
 }
 
 func TestStoreFull_DoesNotRun(t *testing.T) {

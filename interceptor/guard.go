@@ -155,7 +155,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 	}
 	g := &Guard{options: o, observers: newObservers(o.Observers), marks: marks, workers: map[string]*workerGuard{}, began: time.Now()}
 	g.store, g.storeKind = measured{s, g}, storeKind(s)
-	g.metrics.meteredBy(g.observers)
+	g.metrics.recordedBy(g.observers)
 	g.plain = newWorkerGuard(g)
 	return g, nil
 }

@@ -35,7 +35,7 @@ func (l *lease) end() {
 // clock.
 func (c *call) keepAlive(ctx context.Context, bid store.Bid, sent time.Time) (context.Context, *lease) {
 	bctx, cancelBody := context.WithCancelCause(ctx)
-	rctx, stop := context.WithCancel(context.WithoutCancel(c.guard.metrics.unbatched(ctx))) // a body can run for hours
+	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l := &lease{stop: stop, done: make(chan struct{})}
 	r := &renewal{call: c, bid: bid, cancelBody: cancelBody, acked: sent}
 	r.checkLease(rctx) // the process may have been suspended since the grant
@@ -80,8 +80,8 @@ func (r *renewal) run(ctx context.Context) {
 		case lost := <-answers:
 			renewing = false
 			if lost && ctx.Err() == nil {
-				r.call.notice(ctx, LeaseLost, store.Record{}, errSuperseded)
 				r.cancelBody(errSuperseded)
+				r.call.notice(ctx, LeaseLost, store.Record{}, errSuperseded)
 				return
 			}
 		}
@@ -118,14 +118,22 @@ func (r *renewal) checkLease(ctx context.Context) {
 	if !r.call.policy.InDoubt.TakesOver() {
 		return
 	}
+	if !r.isOver() {
+		return
+	}
+	r.cancelBody(errLeaseOver) // before anything that can take time
+	r.call.notice(ctx, LeaseLost, store.Record{}, errLeaseOver)
+}
+
+// isOver reports once that the lease is over.
+func (r *renewal) isOver() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	elapsed := max(now.Sub(r.acked), now.Round(0).Sub(r.acked.Round(0)))
 	if r.cutOff || elapsed < r.bid.Lease-r.bid.Lease/10 {
-		return
+		return false
 	}
 	r.cutOff = true
-	r.call.notice(ctx, LeaseLost, store.Record{}, errLeaseOver)
-	r.cancelBody(errLeaseOver)
+	return true
 }

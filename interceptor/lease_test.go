@@ -3,8 +3,10 @@ package interceptor_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -113,4 +115,36 @@ func TestReconcile_ASlowAnswerDoesNotCutItsBodyOff(t *testing.T) {
 	}, order(7))
 	require.NoError(t, err)
 	require.Equal(t, "r", got.ID)
+}
+
+// blockedBy is an observer that does not come back from a notice.
+type blockedBy struct {
+	notice string
+	until  chan struct{}
+}
+
+func (o blockedBy) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+	if e.Notice == o.notice {
+		<-o.until
+	}
+	return ctx, func(interceptor.Event) {}
+}
+
+func TestCutOff_DoesNotWaitForObservers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, until := newFaulty(), make(chan struct{})
+		o := options(once.Mark(once.Policy{InDoubt: once.Rerun}, "ChargeCard"))
+		o.Lease, o.SettleDelay = time.Second, 400*time.Millisecond
+		o.Observers = []interceptor.Observer{blockedBy{interceptor.LeaseLost, until}}
+		s.set("renew", fault{times: always})
+		defer close(until)
+		began := time.Now()
+		_, err := execute(t, newGuard(t, s, o), func(ctx context.Context, _ charge) (receipt, error) {
+			<-ctx.Done()
+			assert.Less(t, time.Since(began), time.Second, "then another call may take over")
+			return receipt{}, context.Cause(ctx)
+		}, order(7))
+		require.Error(t, err)
+	})
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 
 	sdkactivity "go.temporal.io/sdk/activity"
-
-	once "github.com/atmostonce/atmostonce/activity"
+	"go.temporal.io/sdk/log"
 )
 
-// Remedy says what to do about a notice, or about in_doubt; "" if nothing needs
-// to be done.
+// Remedy says what to do about a notice, or about an effect in_doubt; "" if
+// nothing needs to be done.
 func Remedy(notice string) string { return remedies[notice] }
 
 const inDoubt = "in_doubt"
@@ -30,22 +29,20 @@ var remedies = map[string]string{
 	StoreLost:     "the store had forgotten the claim; check its durability and eviction",
 }
 
-// warn logs, in the activity's logger, what somebody should look into.
+// warn logs, in the activity's logger, what somebody should look into. The logger
+// must not block; a panic in it is swallowed.
 func (g *Guard) warn(ctx context.Context, e Event) {
-	if !sdkactivity.IsActivity(ctx) {
-		return
+	if sdkactivity.IsActivity(ctx) {
+		quietly(func() { g.log(sdkactivity.GetLogger(ctx), e) })
 	}
-	what, remedy := e.Notice, remedies[e.Notice]
-	switch {
-	case e.Kind == Wait, e.Kind != Notice && e.Reason != once.InDoubt:
-		return
-	case e.Kind != Notice && e.Settling:
-		sdkactivity.GetLogger(ctx).Info("atmostonce: in doubt for now; the policy decides after the settle delay", "KeyDigest", e.Digest)
-		return
-	case e.Kind != Notice:
-		what, remedy = inDoubt, remedies[inDoubt]
+}
+
+func (g *Guard) log(logger log.Logger, e Event) {
+	what := e.Warning()
+	if e.Settling && (e.Kind == Execute || e.Kind == Fail) {
+		logger.Info("atmostonce: in doubt for now; the policy decides after the settle delay", "KeyDigest", e.Digest)
 	}
-	if remedy == "" {
+	if what == "" {
 		return
 	}
 	if what == OneAttempt || what == NoHeader { // about the activity type, not about the call
@@ -53,7 +50,7 @@ func (g *Guard) warn(ctx context.Context, e Event) {
 			return
 		}
 	}
-	fields := []any{"Notice", what, "KeyDigest", e.Digest, "Remedy", remedy}
+	fields := []any{"Notice", what, "KeyDigest", e.Digest, "Remedy", Remedy(what)}
 	if h := e.Record.Info.Holder; h.WorkflowID != "" {
 		fields = append(fields, "HolderWorkflowID", h.WorkflowID, "HolderRunID", h.RunID)
 	}
@@ -63,5 +60,5 @@ func (g *Guard) warn(ctx context.Context, e Event) {
 	if e.Kind == Notice && e.Err != nil {
 		fields = append(fields, "Error", e.Err)
 	}
-	sdkactivity.GetLogger(ctx).Warn("atmostonce: "+what, fields...)
+	logger.Warn("atmostonce: "+what, fields...)
 }

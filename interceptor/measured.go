@@ -82,7 +82,7 @@ func (m measured) took(ctx context.Context, operation string, took time.Duration
 	if sdkactivity.IsActivity(ctx) {
 		namespace = sdkactivity.GetInfo(ctx).Namespace
 	}
-	m.guard.metrics.measure(ctx, Measurement{Metric: storeDuration, Took: took,
+	m.guard.metrics.measure(ctx, Measurement{Metric: storeDuration, Duration: took,
 		Values: [5]string{namespace, m.guard.storeKind, operation, storeError(err)}})
 }
 

@@ -59,7 +59,7 @@ func put(to any, x Measurement) {
 	case client.MetricsCounter:
 		to.Inc(x.Count)
 	case client.MetricsTimer:
-		to.Record(x.Took)
+		to.Record(x.Duration)
 	}
 }
 
@@ -80,8 +80,7 @@ func describe(name string) Metric {
 
 // metrics is where a guard's measurements go.
 type metrics struct {
-	meter    func(context.Context, Measurement) // of an observer; nil: Temporal's handler takes them
-	observer *observer                          // whose
+	recorder func(context.Context, Measurement) // of an observer; nil: Temporal's handler takes them
 	prepared sync.Map                           // preparation → true
 
 	mu        sync.Mutex
@@ -90,12 +89,11 @@ type metrics struct {
 	several   bool   // other clients have another handler or namespace
 }
 
-// meteredBy lets the first observer that wants the measurements have them.
-func (s *metrics) meteredBy(observers []*observer) {
+// recordedBy lets the first observer that wants the measurements have them.
+func (s *metrics) recordedBy(observers []*observer) {
 	for _, o := range observers {
-		if m, ok := o.Observer.(Meter); ok && s.meter == nil {
-			s.meter, _ = bounded(context.Background(), o, m.Meter)
-			s.observer = o
+		if r, ok := o.Observer.(Recorder); ok && s.recorder == nil {
+			s.recorder, _ = bounded(context.Background(), o, r.Recorder)
 		}
 	}
 }
@@ -138,54 +136,13 @@ func (s *metrics) measure(ctx context.Context, x Measurement) { s.measureAt(ctx,
 func (s *metrics) measureAt(ctx context.Context, m *meter, x Measurement) {
 	defer func() { _ = recover() }() // a metrics handler must not change an answer
 	switch {
-	case s.meter != nil && s.batched(ctx, x):
-	case s.meter != nil:
-		bounded(ctx, s.observer, func() any { s.meter(ctx, x); return nil })
+	case s.recorder != nil:
+		s.recorder(ctx, x)
 	case m != nil:
 		m.record(x)
 	case sdkactivity.IsActivity(ctx):
 		if h := sdkactivity.GetMetricsHandler(ctx); h != client.MetricsNopHandler {
 			put(open(h, x), x)
 		}
-	}
-}
-
-// batch is what an observer is to measure at the end of a call: together, since
-// keeping it from blocking the call takes a goroutine.
-type batch struct {
-	mu      sync.Mutex
-	all     []Measurement
-	flushed bool
-}
-
-// batchKey is one for each guard: an activity can be in the chain of several.
-type batchKey struct{ of *metrics }
-
-// unbatched returns a ctx whose measurements do not wait for the end of the call.
-func (s *metrics) unbatched(ctx context.Context) context.Context {
-	return context.WithValue(ctx, batchKey{s}, (*batch)(nil))
-}
-
-// batched reports whether x is kept until the end of the call that ctx is of.
-func (s *metrics) batched(ctx context.Context, x Measurement) bool {
-	b, ok := ctx.Value(batchKey{s}).(*batch)
-	if !ok || b == nil {
-		return false
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.flushed {
-		b.all = append(b.all, x)
-	}
-	return !b.flushed
-}
-
-func (b *batch) flush(ctx context.Context, meter func(context.Context, Measurement)) {
-	b.mu.Lock()
-	all := b.all
-	b.flushed = true
-	b.mu.Unlock()
-	for _, x := range all {
-		meter(ctx, x)
 	}
 }

@@ -62,22 +62,23 @@ func reasonLabels() []string {
 
 // Measurement adds to one series of a metric.
 type Measurement struct {
-	Metric string    // Metric.Name
-	Values [5]string // of Metric.Labels, in their order; "" where there is none
+	Metric string    // its name
+	Values [5]string // of its labels, in their order; "" where there is none. No metric has more
 	// Count is what a counter gains. 0 makes the series known before it counts:
 	// what compares a series with its past, such as an alert, misses the first
 	// value.
-	Count int64
-	Took  time.Duration // for a metric with buckets
+	Count    int64
+	Duration time.Duration // for a metric with buckets
 }
 
-// Meter is implemented by observers that take the guard's metrics. Without one
+// Recorder is implemented by observers that take the guard's metrics. Without one
 // they go to the metrics handler of Temporal's client; they never go to both.
-type Meter interface {
-	// Meter returns what is called with each measurement, from any number of
-	// goroutines; nil leaves the metrics to Temporal's handler. The measurements of
-	// a call come together, at its end.
-	Meter() func(context.Context, Measurement)
+type Recorder interface {
+	// Recorder returns what is called with each measurement, from any number of
+	// goroutines; nil leaves the metrics to Temporal's handler. It is called in the
+	// middle of a call, as Temporal's handler is: it must not block, as the
+	// instruments of OpenTelemetry do not. A panic in it is swallowed.
+	Recorder() func(context.Context, Measurement)
 }
 
 // place is where a call is, as metrics tell it.
@@ -102,7 +103,7 @@ func (c *call) countNotice(ctx context.Context, e Event) {
 }
 
 func (c *call) countWait(ctx context.Context, e Event, took time.Duration) {
-	c.guard.metrics.measure(ctx, Measurement{Metric: waitDuration, Took: took, Values: c.place().values(e.Waited)})
+	c.guard.metrics.measure(ctx, Measurement{Metric: waitDuration, Duration: took, Values: c.place().values(e.Waited)})
 }
 
 // prepare makes the series of the counters known for an activity, once for each
@@ -111,22 +112,26 @@ func (s *metrics) prepare(ctx context.Context, m *meter, p place) {
 	if _, prepared := s.prepared.LoadOrStore(preparation{m, p}, true); prepared {
 		return
 	}
-	known := [][2]string{{"executed", ""}, {"duplicate", ""}, {"failed", ""}, {"skipped", ""},
-		{"executed", settling}, {"executed", reasonLabel(once.InDoubt)}, {"executed", reasonLabel(once.OutcomeNotKept)},
-		{"executed", reasonLabel(once.InFlight)}, {"executed", reasonLabel(once.BadRecord)}}
-	for _, reason := range reasonLabels() {
-		known = append(known, [2]string{"failed", reason})
-	}
-	for _, v := range known {
+	for _, v := range alerted() {
 		s.measureAt(ctx, m, Measurement{Metric: calls, Values: p.values(v[0], v[1])})
 	}
-	for _, notice := range Notices() {
+	for _, notice := range []string{Conflict, LeaseLost, SettleFailed, StoreForgot, StoreLost, StoreReplaced, StoreUnsafe} {
 		s.measureAt(ctx, m, Measurement{Metric: notices, Values: p.values(notice, "")})
 	}
-	for _, reason := range []once.Reason{once.InFlight, once.Duplicate, once.Mismatch, once.InDoubt,
-		once.StoreDown, once.BadRecord, once.BadKey, once.BadSetup} {
-		s.measureAt(ctx, m, Measurement{Metric: notices, Values: p.values(Observed, reasonLabel(reason))})
+}
+
+// alerted are the series of calls that an alert may be about, and each outcome.
+// More would use up what an OpenTelemetry instrument can hold.
+func alerted() [][2]string {
+	series := [][2]string{{"executed", ""}, {"duplicate", ""}, {"failed", ""}, {"skipped", ""}}
+	for _, r := range []once.Reason{once.InDoubt, once.OutcomeNotKept, once.BadRecord} {
+		series = append(series, [2]string{"executed", reasonLabel(r)})
 	}
+	for _, r := range []once.Reason{once.InDoubt, once.OutcomeNotKept, once.BadRecord, once.BadKey, once.BadSetup,
+		once.StoreDown, once.Duplicate, once.Mismatch} {
+		series = append(series, [2]string{"failed", reasonLabel(r)})
+	}
+	return series
 }
 
 type preparation struct {

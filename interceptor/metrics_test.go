@@ -24,7 +24,7 @@ func (m *measuring) Begin(ctx context.Context, e interceptor.Event) (context.Con
 	return ctx, func(interceptor.Event) {}
 }
 
-func (m *measuring) Meter() func(context.Context, interceptor.Measurement) {
+func (m *measuring) Recorder() func(context.Context, interceptor.Measurement) {
 	return func(_ context.Context, x interceptor.Measurement) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -47,7 +47,7 @@ func (m *measuring) counted(metric string) (all []interceptor.Measurement) {
 func TestMetrics_GoToTheFirstObserverThatWantsThem(t *testing.T) {
 	t.Parallel()
 	first, second := &measuring{}, &measuring{}
-	g := observedBy(t, newWatch(interceptor.Claim), &rogue{nilMeter: true}, first, second)
+	g := observedBy(t, newWatch(interceptor.Claim), &rogue{nilRecorder: true}, first, second)
 	_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
 	require.NoError(t, err)
 	require.Len(t, first.counted("atmostonce.calls"), 1)
@@ -88,7 +88,7 @@ func TestMetrics_AreMeasuredUnderTheirLabels(t *testing.T) {
 		for _, beyond := range x.Values[labels[x.Metric]:] {
 			require.Empty(t, beyond)
 		}
-		require.GreaterOrEqual(t, x.Took, time.Duration(0))
+		require.GreaterOrEqual(t, x.Duration, time.Duration(0))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	sdkactivity "go.temporal.io/sdk/activity"
+
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -60,7 +62,13 @@ func (c *call) unclaimed(ctx context.Context) context.Context {
 func (c *call) observe(ctx context.Context, body func(context.Context) (any, error)) (result any, err error) {
 	c.report = c.event(Claim)
 	ctx, traceparent, end := c.begin(ctx, c.report)
-	defer func() { end(c.report) }()
+	defer func() {
+		c.report.Kind, c.report.Reason, c.report.Settling, c.report.Err = Execute, "", false, err
+		if errors.Is(err, sdkactivity.ErrResultPending) {
+			c.report.Err = nil
+		}
+		end(c.report)
+	}()
 	// A store that hangs must not cost the body its attempt.
 	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.span/10))
 	defer cancel()
@@ -68,11 +76,11 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	bid := c.bid(traceparent)
 	sent := time.Now()
 	r, asked := c.claim(asking, &bid)
-	c.report.Kind, c.report.Record = Execute, withoutOutcome(r)
+	c.report.Kind, c.report.Record = Execute, shown(r)
 	if d, why := c.decide(r, bid, asked); d.do != run {
 		c.observed(ctx, r, d, why)
 		if asked == nil && r.State == store.InDoubt {
-			c.report.Earlier = withoutOutcome(r)
+			c.report.Earlier = shown(r)
 			r, asked = c.seize(asking, &bid, r)
 		}
 	}
@@ -83,7 +91,6 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	if !ran {
 		result, err = body(c.unclaimed(ctx))
 	}
-	c.report.Kind, c.report.Reason, c.report.Settling, c.report.Err = Execute, "", false, err
 	return result, err
 }
 
@@ -129,7 +136,7 @@ func (c *call) claim(ctx context.Context, bid *store.Bid) (store.Record, error) 
 // observed tells what Enforce would have answered.
 func (c *call) observed(ctx context.Context, r store.Record, d decision, why error) {
 	e := c.event(Notice)
-	e.Notice, e.Err, e.Record = Observed, why, withoutOutcome(r)
+	e.Notice, e.Err, e.Record = Observed, why, shown(r)
 	switch d.do {
 	case refuse:
 		e.Reason = d.reason

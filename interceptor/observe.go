@@ -60,7 +60,8 @@ func Notices() []string {
 		Conflict, Reconciled, OtherRun, SameRun, NoHeader, OneAttempt, Resolved, Observed}
 }
 
-// Event is one decision of the guard. It carries no input, result or plain key.
+// Event is one decision of the guard. It carries no input, result or plain key;
+// Err may: it is what Temporal gets.
 type Event struct {
 	Kind     Kind
 	Notice   string // of Kind Notice
@@ -74,22 +75,23 @@ type Event struct {
 	// Reason is why the guard refused; "" where the body's own error passed.
 	Reason once.Reason
 	// Settling is set with reason InDoubt where the policy has not decided yet.
-	// Where it is not set, nothing but an operator or a Reconcile function that
-	// answers again ends the doubt.
+	// Where it is not set, somebody has to decide, unless the last owner still
+	// writes down what came of it.
 	Settling bool
 	// Err is the error that Temporal gets, or that the notice is about.
 	Err error
 	// Takeover is set where the body ran although an earlier run is in doubt.
 	Takeover bool
 
-	// Record is the one that the decision rests on, without its outcome. Where
-	// the body ran it is the call's own, and Earlier the one it took over.
+	// Record is the one that the decision rests on, without its key, its outcome and
+	// what Match made of the input. Where the body ran it is the call's own, and
+	// Earlier the one it took over.
 	Record, Earlier store.Record
 	// Took is the time from begin to end.
 	Took time.Duration
 	// Waited says, at the end of a Wait, how it ended: completed or failed, as the
 	// owner did; released, if the key was free again; owner_lost, if the owner's
-	// effect went in doubt; timeout or cancelled, if the call's own time was over;
+	// effect went in doubt; store_down, if it was the store that was waited for; timeout or cancelled, if the call's own time was over;
 	// stopped, if the worker's was; else as ErrorType.
 	Waited string
 	// Store is the kind of store: memory, file, redis or other.
@@ -120,6 +122,18 @@ func (e Event) ErrorType() string {
 	return reasonLabel(e.Reason)
 }
 
+// Warning is what is to be logged of the event as something that somebody should
+// look into: the notice, or in_doubt; "" if there is nothing. See Remedy.
+func (e Event) Warning() string {
+	switch {
+	case e.Kind == Notice && remedies[e.Notice] != "":
+		return e.Notice
+	case e.Kind != Notice && e.Kind != Wait && e.Reason == once.InDoubt && !e.Settling:
+		return inDoubt
+	}
+	return ""
+}
+
 // reasonLabel returns "store_down" for "atmostonce.StoreDown".
 func reasonLabel(r once.Reason) string {
 	var b strings.Builder
@@ -136,9 +150,9 @@ func reasonLabel(r once.Reason) string {
 // it is swallowed, and one that does not return within a second, or a tenth of
 // the time that is left to the call, is left out until it has.
 type Observer interface {
-	// Begin is called when something starts, with the context of the call; what
-	// it returns is the context of the body. The returned function is called
-	// once at the end, with what is known then.
+	// Begin is called when something starts, with the context of the call; of what
+	// it returns the body's context has the values, and nothing else. The returned
+	// function is called once at the end, with what is known then.
 	//
 	// Every guarded call begins with Kind Claim and ends with another. Wait and
 	// Notice begin and end within it, or in the background after it.
@@ -157,15 +171,10 @@ func (g *Guard) begin(ctx context.Context, e Event) (bctx context.Context, trace
 	began := time.Now()
 	e.Store = g.storeKind
 	bctx = ctx
-	var b *batch
-	if e.Kind == Claim && g.metrics.meter != nil {
-		b = &batch{}
-		bctx = context.WithValue(bctx, batchKey{&g.metrics}, b)
-	}
-	ends := make([]func(Event, func()), 0, len(g.observers))
+	ends := make([]func(Event), 0, len(g.observers))
 	for _, o := range g.observers {
 		var t string
-		var end func(Event, func())
+		var end func(Event)
 		bctx, t, end = o.begin(bctx, e)
 		traceparent = cmp.Or(traceparent, t)
 		ends = append(ends, end)
@@ -173,12 +182,8 @@ func (g *Guard) begin(ctx context.Context, e Event) (bctx context.Context, trace
 	return bctx, traceparent, func(e Event) {
 		e.Took, e.Store = time.Since(began), g.storeKind
 		g.warn(ctx, e)
-		for i, end := range ends {
-			if b != nil && g.observers[i] == g.metrics.observer {
-				end(e, func() { b.flush(bctx, g.metrics.meter) })
-			} else {
-				end(e, nil)
-			}
+		for _, end := range ends {
+			end(e)
 		}
 	}
 }

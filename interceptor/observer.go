@@ -2,6 +2,7 @@ package interceptor
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -55,6 +56,12 @@ func bounded[T any](ctx context.Context, o *observer, f func() T) (result T, ok 
 		}()
 		returned <- f()
 	}()
+	runtime.Gosched() // f is quick as a rule: then there is no need of a timer
+	select {
+	case result, ok = <-returned:
+		return result, ok
+	default:
+	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -76,9 +83,8 @@ type begun struct {
 }
 
 // begin tells the observer of a beginning. It returns the context to go on with,
-// the traceparent of a call, and what tells the observer of the end, after
-// something else if that is not nil.
-func (o *observer) begin(ctx context.Context, e Event) (context.Context, string, func(e Event, before func())) {
+// the traceparent of a call, and what tells the observer of the end.
+func (o *observer) begin(ctx context.Context, e Event) (context.Context, string, func(Event)) {
 	b, _ := bounded(ctx, o, func() (b begun) {
 		b.ctx, b.end = o.Begin(ctx, e)
 		if t, traces := o.Observer.(Tracer); traces && e.Kind == Claim && b.ctx != nil {
@@ -87,17 +93,36 @@ func (o *observer) begin(ctx context.Context, e Event) (context.Context, string,
 		return b
 	})
 	if b.ctx == nil || b.end == nil {
-		b = begun{ctx: ctx, end: func(Event) {}}
+		return ctx, "", func(Event) {}
 	}
-	return b.ctx, b.traceparent, func(e Event, before func()) {
-		bounded(ctx, o, func() any {
-			if before != nil {
-				quietly(before)
-			}
-			b.end(e)
-			return nil
-		})
+	return withValues{ctx, b.ctx}, b.traceparent, func(e Event) {
+		bounded(ctx, o, func() any { b.end(e); return nil })
 	}
+}
+
+// withValues is a context that has the values of another one, too, but not its
+// end.
+type withValues struct {
+	context.Context
+	values context.Context
+}
+
+// Value implements context.Context.
+func (c withValues) Value(key any) any {
+	if v := c.values.Value(key); v != nil {
+		return v
+	}
+	return c.Context.Value(key)
+}
+
+// tell tells the observer of what has no duration.
+func (o *observer) tell(ctx context.Context, e Event) {
+	bounded(ctx, o, func() any {
+		if _, end := o.Begin(ctx, e); end != nil {
+			end(e)
+		}
+		return nil
+	})
 }
 
 func quietly(f func()) {

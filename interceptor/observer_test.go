@@ -21,9 +21,9 @@ import (
 
 // rogue is an observer that does something where it should only look.
 type rogue struct {
-	begin, end, trace, getMeter, meter func()
-	nilContext, nilEnd, nilMeter       bool
-	behaves                            interceptor.Kind // begins and ends well for this kind
+	begin, end, trace, getRecorder, record func()
+	nilContext, nilEnd, nilRecorder        bool
+	behaves                                interceptor.Kind // begins and ends well for this kind
 
 	begun, ended atomic.Int32
 }
@@ -58,21 +58,20 @@ func (r *rogue) Trace(context.Context) string {
 	return ""
 }
 
-func (r *rogue) Meter() func(context.Context, interceptor.Measurement) {
-	do(r.getMeter)
-	if r.nilMeter {
+func (r *rogue) Recorder() func(context.Context, interceptor.Measurement) {
+	do(r.getRecorder)
+	if r.nilRecorder {
 		return nil
 	}
-	return func(context.Context, interceptor.Measurement) { do(r.meter) }
+	return func(context.Context, interceptor.Measurement) { do(r.record) }
 }
 
 // places are where an observer can do something.
 var places = map[string]func(f func()) *rogue{
-	"Begin":     func(f func()) *rogue { return &rogue{begin: f} },
-	"the end":   func(f func()) *rogue { return &rogue{end: f} },
-	"Trace":     func(f func()) *rogue { return &rogue{trace: f} },
-	"Meter":     func(f func()) *rogue { return &rogue{getMeter: f} },
-	"measuring": func(f func()) *rogue { return &rogue{meter: f} },
+	"Begin":    func(f func()) *rogue { return &rogue{begin: f} },
+	"the end":  func(f func()) *rogue { return &rogue{end: f} },
+	"Trace":    func(f func()) *rogue { return &rogue{trace: f} },
+	"Recorder": func(f func()) *rogue { return &rogue{getRecorder: f} },
 }
 
 // observedCalls makes a call and its duplicate under the observer, and requires
@@ -116,10 +115,53 @@ func TestObserver_ThatEndsBadlyChangesNothing(t *testing.T) {
 	}
 }
 
+func TestRecorder_ThatPanicsChangesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		require.Zero(t, observedCalls(t, &rogue{record: func() { panic("recorder") }}))
+	})
+}
+
+func TestRecorder_IsNotLeftOutWithItsObserver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		forever, recorded := make(chan struct{}), 0
+		o := &rogue{begin: func() { <-forever }, record: func() { recorded++ }}
+		observedCalls(t, o)
+		before := recorded
+		_, err := execute(t, observedBy(t, o), (&payments{}).ChargeCard, order(7))
+		require.NoError(t, err)
+		require.Greater(t, recorded, before, "what is stuck is an exporter of spans, as a rule")
+		close(forever)
+	})
+}
+
+// An observer's context can neither end the body's nor take its values away.
+func TestObserver_GivesTheBodyValuesOnly(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	canceled, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+	cancel()
+	_, err := execute(t, observedBy(t, elsewhere{canceled}), func(ctx context.Context, _ charge) (receipt, error) {
+		require.Equal(t, "value", ctx.Value(key{}))
+		require.True(t, sdkactivity.IsActivity(ctx))
+		require.NotEmpty(t, once.Key(ctx))
+		return receipt{}, ctx.Err()
+	}, order(7))
+	require.NoError(t, err)
+}
+
+// elsewhere returns a context of another time.
+type elsewhere struct{ ctx context.Context }
+
+func (o elsewhere) Begin(context.Context, interceptor.Event) (context.Context, func(interceptor.Event)) {
+	return o.ctx, func(interceptor.Event) {}
+}
+
 func TestObserver_ThatReturnsNilChangesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		for _, o := range []*rogue{{nilContext: true}, {nilEnd: true}, {nilContext: true, nilEnd: true}, {nilMeter: true}} {
+		for _, o := range []*rogue{{nilContext: true}, {nilEnd: true}, {nilContext: true, nilEnd: true}, {nilRecorder: true}} {
 			require.Zero(t, observedCalls(t, o))
 		}
 	})
@@ -251,7 +293,7 @@ func hurry(t *testing.T, g *interceptor.Guard, within time.Duration, body func(c
 func TestObserver_HasATenthOfWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	for place, at := range places {
-		if place == "Meter" {
+		if place == "Recorder" {
 			continue // is asked before any call
 		}
 		t.Run(place, func(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -80,13 +79,13 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 		c.report.Earlier = store.Record{} // of a takeover that came too late
 		switch d.do {
 		case takeOver:
-			c.report.Earlier = withoutOutcome(r)
+			c.report.Earlier = shown(r)
 			r, d, why = c.takeOver(ctx, &bid, r)
 		case ask:
-			c.report.Earlier = withoutOutcome(r)
+			c.report.Earlier = shown(r)
 			r, d, why = c.ask(ctx, &bid, r, &sent)
 		}
-		c.report.Record = withoutOutcome(r)
+		c.report.Record = shown(r)
 		switch d.do {
 		case run:
 			pause.end()
@@ -253,7 +252,7 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 
 // replay answers with the recorded outcome.
 func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
-	c.report.Kind, c.report.Record = Duplicate, withoutOutcome(r)
+	c.report.Kind, c.report.Record = Duplicate, shown(r)
 	if c.policy.Scope == keys.PerWorkflow && !c.isSameCall(r) {
 		what := OtherRun
 		if c.isSameRun(r) {
@@ -273,7 +272,7 @@ func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
 }
 
 func (c *call) fail(r refusal) (any, error) {
-	c.report.Kind, c.report.Reason, c.report.Settling, c.report.Record = Fail, r.reason, r.settling, withoutOutcome(r.record)
+	c.report.Kind, c.report.Reason, c.report.Settling, c.report.Record = Fail, r.reason, r.settling, shown(r.record)
 	c.report.Err = c.refuse(r)
 	return nil, c.report.Err
 }
@@ -286,104 +285,4 @@ func (c *call) ended(ctx context.Context) (any, error) {
 	}
 	c.report.Kind, c.report.Err = Fail, cause
 	return nil, cause
-}
-
-// pause keeps a slot until there may be something new.
-type pause struct {
-	c    *call
-	poll *backoff.ExponentialBackOff
-	tick <-chan time.Time
-	stop func()
-
-	ctx   context.Context // of the wait
-	began time.Time
-	done  func(Event)
-}
-
-func newPause(c *call) *pause {
-	poll := backoff.NewExponentialBackOff()
-	poll.InitialInterval, poll.MaxInterval = 20*time.Millisecond, time.Second
-	tick, stop := ticks(c.info)
-	return &pause{c: c, poll: poll, tick: tick, stop: stop}
-}
-
-// next returns when it is time to look again, and an error when the call's
-// context has ended.
-func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) error {
-	if p.done == nil {
-		e := p.c.event(Wait)
-		e.Record = withoutOutcome(r)
-		p.ctx, p.began = ctx, time.Now()
-		_, _, p.done = p.c.guard.begin(ctx, e)
-	}
-	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
-	defer look.Stop()
-	for {
-		select {
-		case <-look.C:
-			return nil
-		case <-p.tick:
-			p.c.beat.again(ctx)
-		case <-p.c.life.stopping:
-			return nil
-		case <-p.c.stop:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (p *pause) end() {
-	p.stop()
-	if p.done != nil {
-		e := p.c.event(Wait)
-		e.Record, e.Reason, e.Settling, e.Err = p.c.report.Record, p.c.report.Reason, p.c.report.Settling, p.c.report.Err
-		e.Waited = p.c.waited(p.ctx, e)
-		p.c.countWait(p.ctx, e, time.Since(p.began))
-		p.done(e)
-		p.done = nil
-	}
-}
-
-// waitResults are what Event.Waited can be.
-func waitResults() []string {
-	results := []string{"completed", "failed", "released", "owner_lost", "timeout", "cancelled", "stopped"}
-	for _, r := range []once.Reason{once.Duplicate, once.Mismatch, once.OutcomeNotKept, once.StoreDown, once.BadRecord, once.BadSetup} {
-		results = append(results, reasonLabel(r))
-	}
-	return results
-}
-
-// waited says how the wait ended that e is about.
-func (c *call) waited(ctx context.Context, e Event) string {
-	switch e.Reason {
-	case "":
-		if c.report.Kind != Fail {
-			break
-		}
-		fallthrough // its context has ended
-	case once.InFlight:
-		switch {
-		case c.stopping():
-			return "stopped"
-		case errors.Is(ctx.Err(), context.Canceled):
-			return "cancelled"
-		}
-		return "timeout"
-	case once.InDoubt:
-		return "owner_lost"
-	default:
-		return e.ErrorType()
-	}
-	switch {
-	case e.Record.State == store.Succeeded:
-		return "completed"
-	case e.Record.State == store.Failed:
-		return "failed"
-	case e.Record.Origin == store.First:
-		return "released"
-	default:
-		return "owner_lost"
-	}
 }

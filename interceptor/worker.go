@@ -180,13 +180,22 @@ const minDrain = 2 * time.Second
 // drain waits until everything is recorded, then gives up what is not: those
 // claims go in doubt when their lease is over.
 func (l *life) drain(until time.Time) {
-	limit := time.NewTimer(max(time.Until(until), minDrain))
+	l.await(max(time.Until(until), minDrain))
+	l.cancel()
+	l.await(lastWords)
+}
+
+// lastWords is left to tell of what could not be recorded.
+const lastWords = time.Second
+
+// await returns when nothing runs any more, or after a time.
+func (l *life) await(atMost time.Duration) {
+	limit := time.NewTimer(atMost)
 	defer limit.Stop()
 	select {
 	case <-l.tasks.idle():
 	case <-limit.C:
 	}
-	l.cancel()
 }
 
 // tasks counts what the worker's stop waits for.

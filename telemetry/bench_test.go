@@ -109,7 +109,7 @@ func BenchmarkObserver(b *testing.B) {
 // BenchmarkMeasurement is one count.
 func BenchmarkMeasurement(b *testing.B) {
 	x := interceptor.Measurement{Metric: "atmostonce.calls", Count: 1, Values: [5]string{"shop", "queue", "ChargeCard", "executed"}}
-	record := telemetry.NewOTel(telemetry.Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))}).Meter()
+	record := telemetry.NewOTel(telemetry.Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))}).Recorder()
 	b.ReportAllocs()
 	for b.Loop() {
 		record(b.Context(), x)

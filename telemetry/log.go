@@ -1,13 +1,13 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/log"
 
-	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 )
 
@@ -35,13 +35,7 @@ var logEvents = map[string]logEvent{
 // log emits an event for a call that ended in doubt, and for each notice of
 // weight. It tells no error: its text may hold input.
 func (o *OTel) log(ctx context.Context, e interceptor.Event) {
-	what := e.Notice
-	if e.Kind != interceptor.Notice {
-		if e.Reason != once.InDoubt || e.Settling {
-			return
-		}
-		what = "in_doubt"
-	}
+	what := cmp.Or(e.Warning(), e.Notice)
 	event, weighty := logEvents[what]
 	if o.logger == nil || !weighty || !o.logger.Enabled(ctx, log.EnabledParameters{Severity: event.severity, EventName: event.name}) {
 		return

@@ -61,7 +61,7 @@ func (m *meter) record(ctx context.Context, x interceptor.Measurement) {
 	case i.counter != nil && i.counter.Enabled(ctx):
 		i.counter.Add(ctx, x.Count, m.seriesOf(i, x).add...)
 	case i.histogram != nil && i.histogram.Enabled(ctx):
-		i.histogram.Record(ctx, x.Took.Seconds(), m.seriesOf(i, x).record...)
+		i.histogram.Record(ctx, x.Duration.Seconds(), m.seriesOf(i, x).record...)
 	}
 }
 

@@ -146,10 +146,10 @@ func TestSeries_NobodyListensTo(t *testing.T) {
 // Not parallel, for it counts allocations.
 func TestSeries_MakeTheirAttributesOnce(t *testing.T) {
 	b := newBench(t, setup{})
-	record := telemetry.NewOTel(telemetry.Options{MeterProvider: b.meters}).Meter()
+	record := telemetry.NewOTel(telemetry.Options{MeterProvider: b.meters}).Recorder()
 	for _, x := range []interceptor.Measurement{
 		{Metric: "atmostonce.calls", Count: 1, Values: [5]string{"shop", "queue", "ChargeCard", "executed"}},
-		{Metric: "atmostonce.wait.duration", Took: 1, Values: [5]string{"shop", "queue", "ChargeCard", "completed"}},
+		{Metric: "atmostonce.wait.duration", Duration: 1, Values: [5]string{"shop", "queue", "ChargeCard", "completed"}},
 	} {
 		allocations := testing.AllocsPerRun(100, func() { record(t.Context(), x) })
 		require.LessOrEqual(t, allocations, 1.0, "a set of attributes takes many")

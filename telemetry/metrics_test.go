@@ -248,10 +248,10 @@ func TestMetrics_OutsideAnActivityDoNotPanic(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setup{})
 	require.NotPanics(t, func() {
-		record := telemetry.NewOTel(telemetry.Options{MeterProvider: b.meters}).Meter()
+		record := telemetry.NewOTel(telemetry.Options{MeterProvider: b.meters}).Recorder()
 		record(context.Background(), interceptor.Measurement{Metric: "atmostonce.calls", Count: 1})
 		record(context.Background(), interceptor.Measurement{Metric: "of a later version", Count: 1})
 	})
-	require.Nil(t, telemetry.NewOTel(telemetry.Options{}).Meter())
+	require.Nil(t, telemetry.NewOTel(telemetry.Options{}).Recorder())
 	require.Equal(t, map[string]int64{"": 1}, b.counts(t, "atmostonce.calls", "atmostonce.outcome"))
 }

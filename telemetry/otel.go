@@ -52,7 +52,7 @@ type OTel struct {
 var (
 	_ interceptor.Observer = (*OTel)(nil)
 	_ interceptor.Tracer   = (*OTel)(nil)
-	_ interceptor.Meter    = (*OTel)(nil)
+	_ interceptor.Recorder = (*OTel)(nil)
 )
 
 // NewOTel returns an observer. What is wrong with an instrument is reported to
@@ -98,8 +98,8 @@ func (o *OTel) Trace(ctx context.Context) string {
 	return carrier[traceparent]
 }
 
-// Meter implements interceptor.Meter.
-func (o *OTel) Meter() func(context.Context, interceptor.Measurement) {
+// Recorder implements interceptor.Recorder.
+func (o *OTel) Recorder() func(context.Context, interceptor.Measurement) {
 	if o.meter == nil {
 		return nil
 	}

@@ -87,7 +87,7 @@ var waitPaths = []path{
 	{
 		name: "found on the last attempt", policy: waitingUnder(finding(secret, nil)), before: owned(func(_ *world, o owner) { o.doubt() }),
 		call:    attempt{number: 2, last: true},
-		spans:   []span{waited("completed"), {kind: "duplicate", about: original, age: settleDelay + time.Second, polled: true}},
+		spans:   []span{waited("owner_lost"), {kind: "duplicate", about: original, age: settleDelay + time.Second, polled: true}},
 		counted: "duplicate/", notices: []string{"other_run/", "reconciled/"}, events: []string{otherRunEvent},
 	},
 	{

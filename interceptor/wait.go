@@ -1,0 +1,118 @@
+package interceptor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// pause keeps a slot until there may be something new.
+type pause struct {
+	c    *call
+	poll *backoff.ExponentialBackOff
+	tick <-chan time.Time
+	stop func()
+
+	ctx   context.Context // of the wait
+	began time.Time
+	blind bool // it is the store that is waited for
+	done  func(Event)
+}
+
+func newPause(c *call) *pause {
+	poll := backoff.NewExponentialBackOff()
+	poll.InitialInterval, poll.MaxInterval = 20*time.Millisecond, time.Second
+	tick, stop := ticks(c.info)
+	return &pause{c: c, poll: poll, tick: tick, stop: stop}
+}
+
+// next returns when it is time to look again, and an error when the call's
+// context has ended.
+func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) error {
+	if p.done == nil {
+		e := p.c.event(Wait)
+		e.Record = shown(r)
+		p.ctx, p.began, p.blind = ctx, time.Now(), r.State == store.Absent
+		_, _, p.done = p.c.guard.begin(ctx, e)
+	}
+	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			return nil
+		case <-p.tick:
+			p.c.beat.again(ctx)
+		case <-p.c.life.stopping:
+			return nil
+		case <-p.c.stop:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (p *pause) end() {
+	p.stop()
+	if p.done != nil {
+		e := p.c.event(Wait)
+		e.Record, e.Reason, e.Settling, e.Err = p.c.report.Record, p.c.report.Reason, p.c.report.Settling, p.c.report.Err
+		e.Waited = p.waited(e)
+		p.c.countWait(p.ctx, e, time.Since(p.began))
+		p.done(e)
+		p.done = nil
+	}
+}
+
+// waitResults are what Event.Waited can be.
+func waitResults() []string {
+	results := []string{"completed", "failed", "released", "owner_lost", "timeout", "cancelled", "stopped"}
+	for _, r := range []once.Reason{once.Duplicate, once.Mismatch, once.OutcomeNotKept, once.StoreDown, once.BadRecord, once.BadSetup} {
+		results = append(results, reasonLabel(r))
+	}
+	return results
+}
+
+// waited says how the wait ended that e is about.
+func (p *pause) waited(e Event) string {
+	c := p.c
+	switch e.Reason {
+	case "":
+		if c.report.Kind != Fail {
+			break
+		}
+		fallthrough // its context has ended
+	case once.InFlight:
+		switch {
+		case c.stopping():
+			return "stopped"
+		case errors.Is(p.ctx.Err(), context.Canceled):
+			return "cancelled"
+		}
+		return "timeout"
+	case once.InDoubt:
+		return "owner_lost"
+	default:
+		return e.ErrorType()
+	}
+	switch {
+	case p.blind:
+		return reasonLabel(once.StoreDown)
+	case e.Record.By == store.ByReconcile:
+		return "owner_lost"
+	case e.Record.State == store.Succeeded:
+		return "completed"
+	case e.Record.State == store.Failed:
+		return "failed"
+	case e.Record.Origin == store.First:
+		return "released"
+	default:
+		return "owner_lost"
+	}
+}
