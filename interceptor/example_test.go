@@ -64,7 +64,7 @@ func ExampleNew() {
 	}
 	guard, err := interceptor.New(s, interceptor.Options{
 		Activities: Guarded(payments),
-		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})}, // spans; metrics and warnings come by themselves
+		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})}, // spans; for metrics and warnings nothing is needed
 	})
 	if err != nil {
 		log.Fatalln(err)

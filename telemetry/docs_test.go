@@ -32,9 +32,12 @@ func TestDocs_AreWhatTheCodeSays(t *testing.T) {
 		require.Regexp(t, block, now)
 		now = block.ReplaceAllLiteralString(now, "<!-- generated: "+name+" -->\n"+table+"<!-- end -->")
 	}
-	code := regexp.MustCompile("(?s)<!-- quote: ExampleNewOTel -->\n```go\n.*?```")
-	require.Regexp(t, code, now)
-	now = code.ReplaceAllLiteralString(now, "<!-- quote: ExampleNewOTel -->\n```go\n"+example(t)+"```")
+	for _, name := range []string{"ExampleNewOTel", "Example_inDoubt"} {
+		code := regexp.MustCompile("(?s)<!-- quote: " + name + " -->\n```go\n.*?```")
+		require.Regexp(t, code, now)
+		now = code.ReplaceAllLiteralString(now, "<!-- quote: "+name+" -->\n```go\n"+example(t, name)+"```")
+	}
+	require.Equal(t, 2, strings.Count(now, "```go"), "Go that nobody compiles")
 	if *update {
 		require.NoError(t, os.WriteFile(page, []byte(now), 0o644))
 		return
@@ -143,12 +146,12 @@ func constants(t *testing.T, path string) map[string]*ast.ValueSpec {
 	return found
 }
 
-// example returns the body of the package's example.
-func example(t *testing.T) string {
+// example returns the body of one of the package's examples.
+func example(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile("example_test.go")
 	require.NoError(t, err)
-	_, body, found := strings.Cut(string(text), "func ExampleNewOTel() {\n")
+	_, body, found := strings.Cut(string(text), "func "+name+"() {\n")
 	require.True(t, found)
 	body, _, _ = strings.Cut(body, "\n}\n")
 	return strings.ReplaceAll("\n"+body, "\n\t", "\n")[1:] + "\n"

@@ -1,6 +1,8 @@
 package telemetry_test
 
 import (
+	"context"
+	"fmt"
 	"log"
 
 	"go.opentelemetry.io/otel"
@@ -30,4 +32,15 @@ func ExampleNewOTel() {
 		log.Fatalln(err)
 	}
 	defer c.Close()
+}
+
+// What is in doubt, as the errors, logs and spans name it.
+func Example_inDoubt() {
+	s := store.NewMemory(store.MemoryOptions{}) // any store
+	for r, err := range s.List(context.Background(), store.Query{State: store.InDoubt}) {
+		if err != nil {
+			log.Fatalln(err)
+		}
+		fmt.Println(r.Info.Activity, "since", r.Doubted, "last run by", r.Info.Holder.WorkflowID)
+	}
 }

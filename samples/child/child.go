@@ -94,7 +94,12 @@ func AwaitListener(ctx context.Context, p *Process, address string) error {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", address)
 		if err == nil {
-			return conn.Close()
+			select {
+			case <-p.Done(): // somebody else listens there
+				return fmt.Errorf("it ended: %w", errors.Join(p.Err(), conn.Close()))
+			default:
+				return conn.Close()
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -15,9 +15,8 @@ const workers = 3
 
 // fleet is the worker processes.
 type fleet struct {
-	stack  *stack
-	args   []string
-	failed chan error // what went wrong beside the sagas
+	stack *stack
+	args  []string
 
 	mu       sync.Mutex
 	stopping bool
@@ -26,7 +25,7 @@ type fleet struct {
 }
 
 func newFleet(s *stack, args ...string) *fleet {
-	return &fleet{stack: s, args: args, failed: make(chan error, 100), running: map[int]*child.Process{}, address: map[int]string{}}
+	return &fleet{stack: s, args: args, running: map[int]*child.Process{}, address: map[int]string{}}
 }
 
 // start starts all workers, and returns when they poll.
@@ -40,7 +39,7 @@ func (f *fleet) start(ctx context.Context) error {
 	for range workers {
 		select {
 		case <-up:
-		case err := <-f.failed:
+		case err := <-f.stack.failed:
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
@@ -59,10 +58,14 @@ func (f *fleet) add(up func()) error {
 	}
 	p, err := child.Self(log, func(pid int, r ready) {
 		f.mu.Lock()
+		_, alive := f.running[pid]
 		f.address[pid] = r.Metrics
 		f.mu.Unlock()
+		if !alive {
+			return // it was killed before it was ready
+		}
 		if err := f.stack.scrape(r.Metrics); err != nil {
-			f.failed <- err
+			f.stack.failed <- err
 		}
 		up()
 	}, append([]string{"worker"}, f.args...)...)
@@ -75,7 +78,7 @@ func (f *fleet) add(up func()) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.running[p.PID()] == p {
-			f.failed <- fmt.Errorf("worker %d ended by itself (its log: %s): %w", p.PID(), log, p.Err())
+			f.stack.failed <- fmt.Errorf("worker %d ended by itself (its log: %s): %w", p.PID(), log, p.Err())
 		}
 	}()
 	return nil

@@ -30,8 +30,9 @@ func startPrometheus(t *testing.T, s *stack) *promServer {
 	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
 	port, err := child.FreePort()
 	require.NoError(t, err)
-	require.NoError(t, s.serve(t.Context(), "prometheus", port, binary, "--config.file="+config,
-		"--storage.tsdb.path="+filepath.Join(s.Dir, "prometheus"), "--web.listen-address="+local(port), "--log.level=warn"))
+	_, err = s.serve(t.Context(), "prometheus", port, binary, "--config.file="+config,
+		"--storage.tsdb.path="+filepath.Join(s.Dir, "prometheus"), "--web.listen-address="+local(port), "--log.level=warn")
+	require.NoError(t, err)
 	return &promServer{"http://" + local(port)}
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,6 +42,9 @@ type stack struct {
 	own       *instruments
 	client    client.Client
 
+	failed  chan error // what went wrong beside the sagas
+	closing atomic.Bool
+
 	mu      sync.Mutex
 	targets []string // to scrape
 	closers []func()
@@ -51,7 +55,7 @@ func open(ctx context.Context, dir string, progress io.Writer) (_ *stack, err er
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	s := &stack{Dir: dir}
+	s := &stack{Dir: dir, failed: make(chan error, 100)}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -72,6 +76,7 @@ func open(ctx context.Context, dir string, progress io.Writer) (_ *stack, err er
 
 // Close ends what was started, the last first.
 func (s *stack) Close() {
+	s.closing.Store(true)
 	for _, end := range slices.Backward(s.closers) {
 		end()
 	}
@@ -81,7 +86,12 @@ func (s *stack) Close() {
 func (s *stack) onClose(f func()) { s.closers = append(s.closers, f) }
 
 func (s *stack) startTemporal(ctx context.Context, progress io.Writer) (err error) {
-	s.Temporal, err = devserver.Start(ctx, devserver.Options{UI: true, LogFile: filepath.Join(s.Dir, "temporal.log"), Progress: progress})
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	// With a port of its own it is never the server that TEMPORAL_ADDRESS names.
+	s.Temporal, err = devserver.Start(ctx, devserver.Options{UI: true, Port: ports[0], LogFile: filepath.Join(s.Dir, "temporal.log"), Progress: progress})
 	if err == nil {
 		s.onClose(s.Temporal.Stop)
 	}
@@ -97,12 +107,13 @@ func (s *stack) startViewer(ctx context.Context, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := s.serve(ctx, "viewer", ports[0], binary, "--host", "127.0.0.1", "--open-browser=false",
-		"--browser-port", strconv.Itoa(ports[0]), "--grpc", strconv.Itoa(ports[1]), "--http", strconv.Itoa(ports[2])); err != nil {
+	viewer, err := s.serve(ctx, "viewer", ports[0], binary, "--host", "127.0.0.1", "--open-browser=false",
+		"--browser-port", strconv.Itoa(ports[0]), "--grpc", strconv.Itoa(ports[1]), "--http", strconv.Itoa(ports[2]))
+	if err != nil {
 		return err
 	}
 	s.ViewerURL, s.otlp = "http://"+local(ports[0]), local(ports[2])
-	return nil
+	return child.AwaitListener(ctx, viewer, s.otlp)
 }
 
 func (s *stack) startMetrics(ctx context.Context, progress io.Writer) error {
@@ -126,10 +137,11 @@ func (s *stack) startMetrics(ctx context.Context, progress io.Writer) error {
 		return err
 	}
 	s.MetricsURL = "http://" + local(ports[0])
-	return s.serve(ctx, "victoria-metrics", ports[0], binary, "-storageDataPath="+filepath.Join(s.Dir, "metrics"), "-httpListenAddr="+local(ports[0]),
+	_, err = s.serve(ctx, "victoria-metrics", ports[0], binary, "-storageDataPath="+filepath.Join(s.Dir, "metrics"), "-httpListenAddr="+local(ports[0]),
 		"-promscrape.config="+s.scrapeConfig(), "-promscrape.fileSDCheckInterval=1s",
 		"-promscrape.noStaleMarkers", // what a worker counted before it was killed is to be seen
 		"-vmui.customDashboardsPath="+dashboards, "-search.latencyOffset=0s", "-loggerLevel=WARN")
+	return err
 }
 
 func (s *stack) startAlerts(ctx context.Context, progress io.Writer) error {
@@ -145,8 +157,9 @@ func (s *stack) startAlerts(ctx context.Context, progress io.Writer) error {
 		return err
 	}
 	s.AlertsURL = "http://" + local(ports[0]) + "/vmalert/alerts"
-	return s.serve(ctx, "vmalert", ports[0], binary, "-rule="+s.rulesFile(), "-httpListenAddr="+local(ports[0]),
+	_, err = s.serve(ctx, "vmalert", ports[0], binary, "-rule="+s.rulesFile(), "-httpListenAddr="+local(ports[0]),
 		"-datasource.url="+s.MetricsURL, "-remoteWrite.url="+s.MetricsURL, "-evaluationInterval=2s", "-notifier.blackhole", "-loggerLevel=WARN")
+	return err
 }
 
 // DashboardURL is where a browser finds the dashboard.
@@ -185,23 +198,29 @@ func (s *stack) connect(ctx context.Context, _ io.Writer) (err error) {
 }
 
 // serve starts a server, and returns when it listens on the port.
-func (s *stack) serve(ctx context.Context, name string, port int, binary string, args ...string) error {
+func (s *stack) serve(ctx context.Context, name string, port int, binary string, args ...string) (*child.Process, error) {
 	log, err := os.Create(filepath.Join(s.Dir, name+".log"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
 	cmd := exec.Command(binary, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, s.Dir
 	p, err := child.Start(cmd)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.onClose(func() { p.Stop(5 * time.Second) })
 	if err := child.AwaitListener(ctx, p, local(port)); err != nil {
-		return fmt.Errorf("%s (its log: %s): %w", name, log.Name(), err)
+		return nil, fmt.Errorf("%s (its log: %s): %w", name, log.Name(), err)
 	}
-	return nil
+	go func() {
+		<-p.Done()
+		if !s.closing.Load() {
+			s.failed <- fmt.Errorf("%s ended by itself (its log: %s): %w", name, log.Name(), p.Err())
+		}
+	}()
+	return p, nil
 }
 
 func (s *stack) scrapeConfig() string { return filepath.Join(s.Dir, "scrape.yml") }

@@ -89,7 +89,7 @@ func (t *traffic) charged(ctx context.Context, c provider.Charge) {
 		return
 	}
 	if err := errors.Join(t.fleet.kill(c.Caller), t.bank.LetGo(ctx, c.Order)); err != nil {
-		t.fleet.failed <- err
+		t.failed <- err
 	}
 }
 
@@ -106,7 +106,7 @@ func (t *traffic) sent(m message) {
 		return
 	}
 	if err := t.fleet.kill(m.Caller); err != nil {
-		t.fleet.failed <- err
+		t.failed <- err
 	}
 }
 
@@ -126,7 +126,7 @@ func (t *traffic) round(ctx context.Context) error {
 	defer ended()
 	go func() {
 		if err := t.operate(operator); err != nil && operator.Err() == nil {
-			t.fleet.failed <- err
+			t.failed <- err
 		}
 	}()
 	for range onceARound {
@@ -135,7 +135,7 @@ func (t *traffic) round(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-		case err := <-t.fleet.failed:
+		case err := <-t.failed:
 			return err
 		case <-ctx.Done():
 			return context.Cause(ctx)

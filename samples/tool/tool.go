@@ -12,8 +12,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"syscall"
+	"strings"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // Tool is a program that a module under tools/ of this repository pins.
@@ -57,7 +59,7 @@ func (t Tool) Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(binary), 0o755); err != nil {
 		return "", err
 	}
-	unlock, err := lock(binary + ".lock")
+	unlock, err := lock(ctx, binary+".lock", progress)
 	if err != nil {
 		return "", err
 	}
@@ -129,13 +131,15 @@ func repository() (string, error) {
 	return "", err
 }
 
-func lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
+// lock waits until no other process has the lock.
+func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), err error) {
+	f := flock.New(path)
+	if locked, err := f.TryLock(); err != nil || locked {
+		return func() { _ = f.Close() }, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(err, f.Close())
+	fmt.Fprintf(progress, "another process is building %s ...\n", strings.TrimSuffix(filepath.Base(path), ".lock"))
+	if _, err := f.TryLockContext(ctx, 200*time.Millisecond); err != nil {
+		return nil, err
 	}
 	return func() { _ = f.Close() }, nil
 }

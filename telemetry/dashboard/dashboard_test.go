@@ -156,7 +156,8 @@ func TestGrafana_NumbersSayWhatHappened(t *testing.T) {
 	t.Parallel()
 	const (
 		call     = `atmostonce_calls_total{namespace="n",task_queue="q",activity_type="A",atmostonce_outcome="failed",`
-		conflict = `atmostonce_notices_total{namespace="n",task_queue="q",activity_type="A",atmostonce_notice="conflict"}`
+		notice   = `atmostonce_notices_total{namespace="n",task_queue="q",activity_type="A",atmostonce_notice=`
+		conflict = notice + `"conflict"}`
 		store    = `atmostonce_store_operation_duration_seconds_count{namespace="n",atmostonce_store_type="redis",atmostonce_store_operation="acquire"`
 		ran      = `temporal_activity_execution_latency_seconds_count{namespace="n",task_queue="q",workflow_type="W",activity_type=`
 	)
@@ -174,6 +175,8 @@ func TestGrafana_NumbersSayWhatHappened(t *testing.T) {
 		{"a doubt", values{call + `error_type="in_doubt"}`: "0x50 2x9"}, map[string]float64{"In doubt, last 15 minutes": 2}},
 		{"a doubt of the past", values{call + `error_type="in_doubt"}`: "0x30 2x29"}, nil},
 		{"a conflict", values{conflict: "0x30 1x29"}, map[string]float64{"Evidence of two executions": 1}},
+		{"lost records", values{notice + `"store_forgot"}`: "0x30 1x29", notice + `"store_unsafe"}`: "0x30 1x29"}, map[string]float64{"Records lost, or at risk": 2}},
+		{"lost leases", values{notice + `"lease_lost"}`: "0x30 1x29", notice + `"settle_failed"}`: "0x30 2x29"}, map[string]float64{"Leases or outcomes lost": 3}},
 		{"a store that fails", values{store + `}`: "0+75x60", store + `,error_type="timeout"}`: "0+25x60"}, map[string]float64{"Store calls that failed, last 5 minutes": .25}},
 		{"a store that fails, through Temporal", values{store + `,error_type="none"}`: "0+75x60", store + `,error_type="timeout"}`: "0+25x60"}, map[string]float64{"Store calls that failed, last 5 minutes": .25}},
 		{"a worker of four without the guard", values{call + `error_type="in_flight"}`: "0+45x60", ran + `"A"}`: "0+60x60"}, map[string]float64{"Attempts that bypassed the guard": .25}},
