@@ -81,7 +81,7 @@ func forVMUI() ([]byte, error) {
 		if len(p.Targets) == 0 {
 			continue
 		}
-		v := vmuiPanel{Title: p.Title, Description: p.Description, Unit: units[p.FieldConfig.Defaults.Unit], ShowLegend: true, Width: max(3, p.GridPos.W/2)}
+		v := vmuiPanel{Title: p.Title, Description: p.Description, Unit: units[p.FieldConfig.Defaults.Unit], ShowLegend: true, Width: max(4, p.GridPos.W/2)}
 		for _, target := range p.Targets {
 			v.Expr = append(v.Expr, target.Expr)
 			v.Alias = append(v.Alias, target.LegendFormat)
