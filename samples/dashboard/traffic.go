@@ -46,7 +46,7 @@ const (
 	dropped  story = "lost answer"      // the connection breaks
 	reset    story = "reset"            // of the workflow, to before the charge
 	again    story = "ordered again"    // another workflow charges for the same order
-	together story = "ordered twice"    // two workflows at one time
+	together story = "ordered at once"  // by several workflows
 	declined story = "declined"         // by the provider
 	mailed   story = "receipt"          // an e-mail, without fault
 	mailLost story = "receipt in doubt" // kill -9 of the worker that sends it
@@ -226,19 +226,29 @@ func (t *traffic) again(ctx context.Context, id string) error {
 
 const secondTime = "-second-time"
 
+// together is three orders, one after another, each made by three workflows at one
+// time.
 func (t *traffic) together(ctx context.Context, id string) error {
-	if err := t.bank.Arm(ctx, provider.Fault{Order: id, Kind: provider.Slow, Times: 1, Delay: time.Second}); err != nil {
-		return err
+	for n := range 3 {
+		id := fmt.Sprintf("%s-%d", id, n)
+		if err := t.bank.Arm(ctx, provider.Fault{Order: id, Kind: provider.Slow, Times: 1, Delay: 1500 * time.Millisecond}); err != nil {
+			return err
+		}
+		var runs []client.WorkflowRun
+		for _, workflow := range []string{id, id + "-beside", id + "-too"} {
+			run, err := t.start(ctx, id, workflow)
+			if err != nil {
+				return err
+			}
+			runs = append(runs, run)
+		}
+		for _, run := range runs {
+			if err := run.Get(ctx, nil); err != nil {
+				return err
+			}
+		}
 	}
-	first, err := t.start(ctx, id, id)
-	if err != nil {
-		return err
-	}
-	second, err := t.start(ctx, id, id+"-beside")
-	if err != nil {
-		return err
-	}
-	return errors.Join(first.Get(ctx, nil), second.Get(ctx, nil))
+	return nil
 }
 
 func (t *traffic) receipt(ctx context.Context, id string) error {
