@@ -91,8 +91,9 @@ type Event struct {
 	Took time.Duration
 	// Waited says, at the end of a Wait, how it ended: completed or failed, as the
 	// owner did; released, if the key was free again; owner_lost, if the owner's
-	// effect went in doubt; store_down, if it was the store that was waited for; timeout or cancelled, if the call's own time was over;
-	// stopped, if the worker's was; else as ErrorType.
+	// effect went in doubt; store_down, if it was the store that was waited for;
+	// timeout or cancelled, if the call's own time was over; stopped, if the
+	// worker's was; else as ErrorType.
 	Waited string
 	// Store is the kind of store: memory, file, redis or other.
 	Store string

@@ -117,7 +117,7 @@ func (b *browser) requireDashboard(t *testing.T, s *stack, p *promServer) {
 	for _, outcome := range []string{"executed", "duplicate", "failed"} {
 		require.Positive(t, highest(t, text, "Calls by outcome", outcome))
 	}
-	b.picture(t, "dashboard.png", 1400, 1500)
+	b.picture(t, "dashboard.png", 1400, 2080)
 }
 
 // highest returns what the legend below a panel's title says is the highest value
