@@ -108,8 +108,12 @@ func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, erro
 	if now.State == store.Succeeded {
 		return c.ran(c.replay(c.codec.ctx, now))
 	}
-	if now.State != store.InDoubt { // not written yet
+	switch now.State {
+	case store.InDoubt:
+	case store.Absent: // not written yet
 		now = store.Record{State: store.InDoubt, Info: bid.Info, Claimed: time.Now(), Doubted: time.Now()}
+	default: // a successor's, or an operator has decided
+		return c.ran(c.fail(refusal{reason: once.InFlight, record: now, retryable: true, delay: minRetry, cause: cause}))
 	}
 	s := c.situation(now, bid.Owner)
 	delay := s.settleDelay
@@ -156,6 +160,17 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 	var why atomic.Pointer[error]
 	c.life.background(func(stop context.Context) {
 		defer l.end()
+		// Told at once: a store that does not look at contexts can take its time, and
+		// the process may be gone by then.
+		told := make(chan struct{})
+		giveUp := context.AfterFunc(stop, func() {
+			defer close(told)
+			err := context.Cause(stop)
+			if last := why.Load(); last != nil && *last != nil {
+				err = errors.Join(err, *last)
+			}
+			c.noteWrite(detached, store.Record{}, err)
+		})
 		r, err := persist(detached, stop, func(ctx context.Context) (store.Record, error) {
 			r, err := write(ctx)
 			why.Store(&err)
@@ -164,7 +179,11 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 		if d := (*definiteError)(nil); errors.As(err, &d) {
 			r = d.record
 		}
-		c.noteWrite(detached, r, err)
+		if giveUp() {
+			c.noteWrite(detached, r, err)
+		} else {
+			<-told
+		}
 		landed <- r
 	})
 	limit := time.NewTimer(max(0, min(time.Until(c.deadline), maxForeground)))
@@ -233,7 +252,7 @@ func (c *call) noteWrite(ctx context.Context, r store.Record, err error) {
 	case errors.Is(err, store.ErrConflict):
 		c.notice(ctx, Conflict, r, err)
 	case errors.Is(err, store.ErrSuperseded):
-		c.notice(ctx, LeaseLost, r, err)
+		c.noticeLeaseLost(ctx, r, err)
 	case err != nil:
 		c.notice(ctx, SettleFailed, r, err)
 	case r.Forgotten:

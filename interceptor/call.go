@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	sdkactivity "go.temporal.io/sdk/activity"
@@ -37,7 +38,8 @@ type call struct {
 	match      string
 	input      string
 
-	report Event // what became of the call
+	report    Event       // what became of the call
+	leaseLost atomic.Bool // it was told
 
 	deadline time.Time // less the margin that an answer needs
 	span     time.Duration
@@ -65,6 +67,22 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 	c.span = time.Until(deadline)
 	c.deadline = deadline.Add(-margin(c.span))
 	return c
+}
+
+// identified is identify, and tells of a panic that passes through it.
+func (c *call) identified(ctx context.Context, m mark, mode Mode) (err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			_, _, end := c.begin(ctx, c.event(Claim))
+			e := c.event(Fail)
+			e.Reason = once.BadKey
+			end(e)
+		}
+	}()
+	err = c.identify(ctx, m, mode)
+	returned = true
+	return err
 }
 
 // identify derives all that identifies the call. It runs before the body, which
@@ -283,6 +301,13 @@ func (c *call) notice(ctx context.Context, what string, r store.Record, err erro
 	e := c.event(Notice)
 	e.Notice, e.Err, e.Record = what, err, shown(r)
 	c.tell(ctx, e)
+}
+
+// noticeLeaseLost tells once that the claim is another call's, or may be.
+func (c *call) noticeLeaseLost(ctx context.Context, r store.Record, err error) {
+	if c.leaseLost.CompareAndSwap(false, true) {
+		c.notice(ctx, LeaseLost, r, err)
+	}
 }
 
 // tell counts a notice, logs it, and tells the observers.

@@ -81,7 +81,7 @@ func (r *renewal) run(ctx context.Context) {
 			renewing = false
 			if lost && ctx.Err() == nil {
 				r.cancelBody(errSuperseded)
-				r.call.notice(ctx, LeaseLost, store.Record{}, errSuperseded)
+				r.call.noticeLeaseLost(ctx, store.Record{}, errSuperseded)
 				return
 			}
 		}
@@ -122,7 +122,7 @@ func (r *renewal) checkLease(ctx context.Context) {
 		return
 	}
 	r.cancelBody(errLeaseOver) // before anything that can take time
-	r.call.notice(ctx, LeaseLost, store.Record{}, errLeaseOver)
+	r.call.noticeLeaseLost(ctx, store.Record{}, errLeaseOver)
 }
 
 // isOver reports once that the lease is over.

@@ -40,7 +40,7 @@ func (g *Guard) warn(ctx context.Context, e Event) {
 func (g *Guard) log(logger log.Logger, e Event) {
 	what := e.Warning()
 	if e.Settling && (e.Kind == Execute || e.Kind == Fail) {
-		logger.Info("atmostonce: in doubt for now; the policy decides after the settle delay", "KeyDigest", e.Digest)
+		logger.Info("atmostonce: in doubt for now; nothing is decided before the settle delay is over", "KeyDigest", e.Digest)
 	}
 	if what == "" {
 		return

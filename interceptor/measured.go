@@ -67,49 +67,49 @@ func storeKind(s store.Store) string {
 	}
 }
 
-func (m measured) call(ctx context.Context, operation string, f func() (store.Record, error)) (store.Record, error) {
+func (m measured) call(ctx context.Context, operation, namespace string, f func() (store.Record, error)) (store.Record, error) {
 	began := time.Now()
 	r, err := f()
-	m.took(ctx, operation, time.Since(began), err)
+	m.took(ctx, operation, namespace, time.Since(began), err)
 	return r, err
 }
 
-func (m measured) took(ctx context.Context, operation string, took time.Duration, err error) {
+func (m measured) took(ctx context.Context, operation, namespace string, took time.Duration, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // its caller gave up, which says nothing about the store
-	}
-	namespace := ""
-	if sdkactivity.IsActivity(ctx) {
-		namespace = sdkactivity.GetInfo(ctx).Namespace
 	}
 	m.guard.metrics.measure(ctx, Measurement{Metric: storeDuration, Duration: took,
 		Values: [5]string{namespace, m.guard.storeKind, operation, storeError(err)}})
 }
 
 func (m measured) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
-	return m.call(ctx, "acquire", func() (store.Record, error) { return m.Store.Acquire(ctx, b) })
+	return m.call(ctx, "acquire", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Acquire(ctx, b) })
 }
 
 func (m measured) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
-	return m.call(ctx, "renew", func() (store.Record, error) { return m.Store.Renew(ctx, b) })
+	return m.call(ctx, "renew", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Renew(ctx, b) })
 }
 
 func (m measured) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store.Record, error) {
-	return m.call(ctx, "settle", func() (store.Record, error) { return m.Store.Settle(ctx, b, o) })
+	return m.call(ctx, "settle", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Settle(ctx, b, o) })
 }
 
 func (m measured) Release(ctx context.Context, b store.Bid) (store.Record, error) {
-	return m.call(ctx, "release", func() (store.Record, error) { return m.Store.Release(ctx, b) })
+	return m.call(ctx, "release", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Release(ctx, b) })
 }
 
 func (m measured) Takeover(ctx context.Context, b store.Bid, from store.Record) (store.Record, error) {
-	return m.call(ctx, "takeover", func() (store.Record, error) { return m.Store.Takeover(ctx, b, from) })
+	return m.call(ctx, "takeover", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Takeover(ctx, b, from) })
 }
 
 func (m measured) Resolve(ctx context.Context, key string, from store.Record, r store.Resolution) (store.Record, error) {
-	return m.call(ctx, "resolve", func() (store.Record, error) { return m.Store.Resolve(ctx, key, from, r) })
+	return m.call(ctx, "resolve", from.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Resolve(ctx, key, from, r) })
 }
 
 func (m measured) Load(ctx context.Context, key string) (store.Record, error) {
-	return m.call(ctx, "load", func() (store.Record, error) { return m.Store.Load(ctx, key) })
+	namespace := ""
+	if sdkactivity.IsActivity(ctx) {
+		namespace = sdkactivity.GetInfo(ctx).Namespace
+	}
+	return m.call(ctx, "load", namespace, func() (store.Record, error) { return m.Store.Load(ctx, key) })
 }

@@ -120,16 +120,15 @@ func (s *metrics) prepare(ctx context.Context, m *meter, p place) {
 	}
 }
 
-// alerted are the series of calls that an alert may be about, and each outcome.
-// More would use up what an OpenTelemetry instrument can hold.
+// alerted are the series of calls: an alert compares all of them with Temporal's
+// own.
 func alerted() [][2]string {
 	series := [][2]string{{"executed", ""}, {"duplicate", ""}, {"failed", ""}, {"skipped", ""}}
-	for _, r := range []once.Reason{once.InDoubt, once.OutcomeNotKept, once.BadRecord} {
-		series = append(series, [2]string{"executed", reasonLabel(r)})
+	for _, reason := range []string{settling, reasonLabel(once.InDoubt), reasonLabel(once.InFlight), reasonLabel(once.OutcomeNotKept), reasonLabel(once.BadRecord)} {
+		series = append(series, [2]string{"executed", reason})
 	}
-	for _, r := range []once.Reason{once.InDoubt, once.OutcomeNotKept, once.BadRecord, once.BadKey, once.BadSetup,
-		once.StoreDown, once.Duplicate, once.Mismatch} {
-		series = append(series, [2]string{"failed", reasonLabel(r)})
+	for _, reason := range reasonLabels() {
+		series = append(series, [2]string{"failed", reason})
 	}
 	return series
 }

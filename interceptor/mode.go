@@ -8,6 +8,7 @@ import (
 	"time"
 
 	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/store"
@@ -62,9 +63,13 @@ func (c *call) unclaimed(ctx context.Context) context.Context {
 func (c *call) observe(ctx context.Context, body func(context.Context) (any, error)) (result any, err error) {
 	c.report = c.event(Claim)
 	ctx, traceparent, end := c.begin(ctx, c.report)
+	returned := false
 	defer func() {
 		c.report.Kind, c.report.Reason, c.report.Settling, c.report.Err = Execute, "", false, err
-		if errors.Is(err, sdkactivity.ErrResultPending) {
+		switch {
+		case !returned:
+			c.report.Err = errPanicked
+		case errors.Is(err, sdkactivity.ErrResultPending):
 			c.report.Err = nil
 		}
 		end(c.report)
@@ -91,8 +96,12 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	if !ran {
 		result, err = body(c.unclaimed(ctx))
 	}
+	returned = true
 	return result, err
 }
+
+// errPanicked stands for what a body that did not return ended in.
+var errPanicked = temporal.NewApplicationError("the activity panicked", "panic")
 
 // executeAnyway runs the body under a claim, which answers for its record only:
 // what the body returned is passed on.

@@ -153,7 +153,8 @@ func reasonLabel(r once.Reason) string {
 type Observer interface {
 	// Begin is called when something starts, with the context of the call; of what
 	// it returns the body's context has the values, and nothing else. The returned
-	// function is called once at the end, with what is known then.
+	// function is called once at the end, with what is known then, unless Begin was
+	// not waited for.
 	//
 	// Every guarded call begins with Kind Claim and ends with another. Wait and
 	// Notice begin and end within it, or in the background after it.

@@ -71,8 +71,9 @@ func bounded[T any](ctx context.Context, o *observer, f func() T) (result T, ok 
 		o.stuck.Add(1)
 		if !left.CompareAndSwap(false, true) { // it came back just now
 			o.stuck.Add(-1)
+			result, ok = <-returned
 		}
-		return result, false
+		return result, ok
 	}
 }
 
@@ -95,7 +96,7 @@ func (o *observer) begin(ctx context.Context, e Event) (context.Context, string,
 	if b.ctx == nil || b.end == nil {
 		return ctx, "", func(Event) {}
 	}
-	return withValues{ctx, b.ctx}, b.traceparent, func(e Event) {
+	return withValues{ctx, context.WithoutCancel(b.ctx)}, b.traceparent, func(e Event) {
 		bounded(ctx, o, func() any { b.end(e); return nil })
 	}
 }

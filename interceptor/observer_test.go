@@ -2,6 +2,7 @@ package interceptor_test
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -140,12 +141,13 @@ func TestRecorder_IsNotLeftOutWithItsObserver(t *testing.T) {
 func TestObserver_GivesTheBodyValuesOnly(t *testing.T) {
 	t.Parallel()
 	type key struct{}
-	canceled, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
-	cancel()
+	canceled, cancel := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
+	cancel(errors.New("the observer's"))
 	_, err := execute(t, observedBy(t, elsewhere{canceled}), func(ctx context.Context, _ charge) (receipt, error) {
 		require.Equal(t, "value", ctx.Value(key{}))
 		require.True(t, sdkactivity.IsActivity(ctx))
 		require.NotEmpty(t, once.Key(ctx))
+		require.NoError(t, context.Cause(ctx))
 		return receipt{}, ctx.Err()
 	}, order(7))
 	require.NoError(t, err)

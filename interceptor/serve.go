@@ -58,7 +58,12 @@ func (c *call) keyless(ctx context.Context, body func(context.Context) (any, err
 func (c *call) serve(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
 	c.report = c.event(Claim)
 	ctx, traceparent, end := c.begin(ctx, c.report)
-	defer func() { end(c.report) }()
+	defer func() {
+		if c.report.Kind == Claim { // a function of the user's panics
+			c.report.Kind = Fail
+		}
+		end(c.report)
+	}()
 	c.warn(ctx)
 	bid := c.bid(traceparent)
 	pause := newPause(c)
@@ -82,7 +87,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 			c.report.Earlier = shown(r)
 			r, d, why = c.takeOver(ctx, &bid, r)
 		case ask:
-			c.report.Earlier = shown(r)
+			c.report.Earlier, c.report.Record = shown(r), shown(r)
 			r, d, why = c.ask(ctx, &bid, r, &sent)
 		}
 		c.report.Record = shown(r)
@@ -247,7 +252,10 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 			}
 		})
 	}
-	return c.policy.InDoubt.Find(ctx, c.args)
+	c.report.Reason = once.InDoubt // should it panic
+	result, err = c.policy.InDoubt.Find(ctx, c.args)
+	c.report.Reason = ""
+	return result, err
 }
 
 // replay answers with the recorded outcome.

@@ -20,7 +20,7 @@ func (g *Guard) checkStore(ctx context.Context) error {
 	if tolerable(err) || errors.Is(err, store.ErrUnsafe) { // it was asked
 		failed = nil
 	}
-	g.store.took(ctx, "check", time.Since(began), failed)
+	g.store.took(ctx, "check", "", time.Since(began), failed)
 	due := g.options.Lease / 6
 	if err != nil && !tolerable(err) { // it may be in the middle of a fail-over
 		due = min(due, time.Second)

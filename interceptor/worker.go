@@ -273,7 +273,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	c := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
 	c.guard.metrics.prepare(ctx, c.guard.metrics.of(ctx), c.place())
 	mode := c.guard.mode(c.info.ActivityType.Name)
-	err := c.identify(ctx, i.mark, mode)
+	err := c.identified(ctx, i.mark, mode)
 	switch {
 	case mode == Off:
 		return c.off(ctx, body)

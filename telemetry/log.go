@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/log"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/atmostonce/atmostonce/interceptor"
 )
@@ -44,8 +45,11 @@ func (o *OTel) log(ctx context.Context, e interceptor.Event) {
 	r.SetEventName(event.name)
 	r.SetTimestamp(time.Now())
 	r.SetSeverity(event.severity)
-	r.SetBody(attribute.StringValue(interceptor.Remedy(what)))
+	r.SetBody(attribute.StringValue(cmp.Or(interceptor.Remedy(what), "an operator has decided about the key")))
 	r.AddAttributes(attribute.String("activity_type", e.Activity))
+	if kind := e.ErrorType(); kind != "" && e.Kind == interceptor.Notice {
+		r.AddAttributes(semconv.ErrorTypeKey.String(kind))
+	}
 	r.AddAttributes(identity(e)...)
 	r.AddAttributes(original(e)...)
 	o.logger.Emit(ctx, r)

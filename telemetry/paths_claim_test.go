@@ -215,6 +215,13 @@ func badKey(err error) keys.Func {
 	return keys.FromCall(func(keys.Call) (string, error) { return "", err })
 }
 
+var panickingKey = keys.FromCall(func(c keys.Call) (string, error) {
+	if c.ActivityID != "" {
+		panic(secret)
+	}
+	return "key", nil // of the test itself
+})
+
 var brokenPaths = []path{
 	{
 		name: "store down", before: down("acquire", context.DeadlineExceeded),
@@ -234,6 +241,10 @@ var brokenPaths = []path{
 	},
 	{
 		name: "bad key", policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(errSecret)},
+		spans: []span{{kind: "fail", failed: "bad_key", keyless: true}}, counted: "failed/bad_key",
+	},
+	{
+		name: "the key function panics", policy: once.Policy{Scope: keys.PerWorkflow, Key: panickingKey},
 		spans: []span{{kind: "fail", failed: "bad_key", keyless: true}}, counted: "failed/bad_key",
 	},
 	{
@@ -306,6 +317,10 @@ var modePaths = []path{
 	{
 		name: "Observe, bad key", change: inMode(interceptor.Observe), policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(errors.New(quotable))},
 		counted: "skipped/", notices: []string{"observed/bad_key"}, events: []string{observedEvent},
+	},
+	{
+		name: "Observe, a body that panics", change: inMode(interceptor.Observe), body: func(context.Context, charge) (any, error) { panic(secret) },
+		spans: []span{{kind: "execute", failed: "panic"}}, counted: "executed/",
 	},
 	{
 		name: "Observe, skip", change: inMode(interceptor.Observe), policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(keys.ErrSkip)},

@@ -1,6 +1,7 @@
 package telemetry_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -54,6 +55,11 @@ var undecidedPaths = []path{
 	doubtful("HoldFor, after its end", once.HoldFor(time.Minute), late, other, "in_doubt"),
 	doubtful("Fail", once.Fail, late, other, "in_doubt"),
 	doubtful("Resume, another call", once.Resume, late, other, "in_doubt"),
+	{
+		name: "a Reconcile function that panics", policy: under(once.Reconcile(func(context.Context, charge) (any, error) { panic(secret) })),
+		before: doubted(late),
+		spans:  []span{{kind: "fail", failed: "in_doubt", about: original, age: late}}, counted: "failed/in_doubt", events: []string{inDoubtEvent},
+	},
 	{
 		name: "Reject", policy: with(func(p *once.Policy) { p.OnDuplicate, p.InDoubt = once.Reject, once.Fail }), before: doubted(late),
 		spans: []span{{kind: "fail", failed: "in_doubt", about: original, age: late}}, counted: "failed/in_doubt", events: []string{inDoubtEvent},
