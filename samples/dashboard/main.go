@@ -17,13 +17,21 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
+	worker := len(os.Args) > 1 && os.Args[1] == "worker"
+	finished := context.AfterFunc(ctx, func() {
+		if !worker {
+			fmt.Println("\ndashboard: ending; this takes some seconds ...")
+		}
+		stop() // a second Ctrl-C ends it at once
+	})
 	err := run(ctx, os.Args[1:])
-	interrupted := ctx.Err() != nil
+	interrupted := !finished()
 	stop()
 	switch {
 	case interrupted: // its ordinary end
-		fmt.Println("\ndashboard: every process that it started has ended")
+		if !worker {
+			fmt.Println("dashboard: every process that it started has ended")
+		}
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "dashboard:", err)
 		os.Exit(1)
@@ -50,10 +58,15 @@ func show(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer func() {
+		s.Close()
+		if ctx.Err() != nil { // else the logs are wanted
+			_ = os.RemoveAll(dir)
+		}
+	}()
 	fmt.Printf(`
   dashboard  %s
-  alerts     %s
+  alerts     %s  (Expand All)
   traces     %s
   Temporal   %s
   logs       %s

@@ -59,7 +59,7 @@ func runWorker(ctx context.Context, flags *flag.FlagSet, args []string) error {
 		return err
 	}
 	defer c.Close()
-	w := worker.New(c, queue, worker.Options{StickyScheduleToStartTimeout: time.Second})
+	w := worker.New(c, queue, worker.Options{StickyScheduleToStartTimeout: time.Second, WorkerStopTimeout: time.Second})
 	w.RegisterWorkflow(order.Workflow)
 	w.RegisterWorkflow(Receipt)
 	w.RegisterActivity(payments)

@@ -80,6 +80,7 @@ func (t Tool) build(ctx context.Context, module, binary, version string, progres
 	if t.cgo {
 		cgo = "CGO_ENABLED=1"
 	}
+	cmd.WaitDelay = time.Second // the compilers that go has started may be at work yet
 	cmd.Env = append(os.Environ(), cgo, "GOWORK=off")
 	start := time.Now()
 	if err := cmd.Start(); err != nil {

@@ -2,7 +2,9 @@ package dashboard_test
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,6 +157,7 @@ func filled(expr string) string {
 func TestGrafana_NumbersSayWhatHappened(t *testing.T) {
 	t.Parallel()
 	const (
+		bypassed = "Attempts that bypassed the guard"
 		call     = `atmostonce_calls_total{namespace="n",task_queue="q",activity_type="A",atmostonce_outcome="failed",`
 		notice   = `atmostonce_notices_total{namespace="n",task_queue="q",activity_type="A",atmostonce_notice=`
 		conflict = notice + `"conflict"}`
@@ -179,8 +182,8 @@ func TestGrafana_NumbersSayWhatHappened(t *testing.T) {
 		{"lost leases", values{notice + `"lease_lost"}`: "0x30 1x29", notice + `"settle_failed"}`: "0x30 2x29"}, map[string]float64{"Leases or outcomes lost": 3}},
 		{"a store that fails", values{store + `}`: "0+75x60", store + `,error_type="timeout"}`: "0+25x60"}, map[string]float64{"Store calls that failed, last 5 minutes": .25}},
 		{"a store that fails, through Temporal", values{store + `,error_type="none"}`: "0+75x60", store + `,error_type="timeout"}`: "0+25x60"}, map[string]float64{"Store calls that failed, last 5 minutes": .25}},
-		{"a worker of four without the guard", values{call + `error_type="in_flight"}`: "0+45x60", ran + `"A"}`: "0+60x60"}, map[string]float64{"Attempts that bypassed the guard": .25}},
-		{"no worker with the guard any more", values{call + `error_type="in_flight"}`: "0+45x30", ran + `"A"}`: "0+60x60"}, map[string]float64{"Attempts that bypassed the guard": 1}},
+		{"a worker of four without the guard", values{call + `error_type="in_flight"}`: "0+45x60", ran + `"A"}`: "0+60x60"}, map[string]float64{bypassed: .25}},
+		{"no worker with the guard any more", values{call + `error_type="in_flight"}`: "0+45x30", ran + `"A"}`: "0+60x60"}, map[string]float64{bypassed: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -190,8 +193,11 @@ func TestGrafana_NumbersSayWhatHappened(t *testing.T) {
 			}
 			for _, p := range read(t).data() {
 				if p.Type == "stat" {
-					sample := map[string]any{"labels": "{}", "value": c.shown[p.Title]}
-					tests = append(tests, map[string]any{"expr": filled(p.Targets[0].Expr), "eval_time": "1h", "exp_samples": []any{sample}})
+					samples := []any{map[string]any{"labels": "{}", "value": c.shown[p.Title]}}
+					if p.Title == bypassed && !slices.ContainsFunc(slices.Collect(maps.Keys(c.series)), func(s string) bool { return strings.HasPrefix(s, "temporal_") }) {
+						samples = []any{} // of Temporal's own metrics nothing is known
+					}
+					tests = append(tests, map[string]any{"expr": filled(p.Targets[0].Expr), "eval_time": "1h", "exp_samples": samples})
 				}
 			}
 			require.NotEmpty(t, tests)
