@@ -94,6 +94,21 @@ func resolve(t *testing.T, s store.Store, to store.State) {
 	require.NoError(t, err)
 }
 
+func TestResolved_ARunningCallIsNotInDoubt(t *testing.T) {
+	t.Parallel()
+	for _, to := range []store.State{store.Tombstone, store.Failed} {
+		s := newFaulty()
+		g := guarded(t, s, once.Policy{InDoubt: once.Fail})
+		_, err := execute(t, g, func(context.Context, charge) (receipt, error) {
+			resolve(t, s, to)
+			return receipt{}, once.MaybeDone(errNetwork)
+		}, order(7))
+		requireReason(t, err, once.InFlight, true)
+		require.ErrorContains(t, err, "a decision of the operator had come before that")
+		require.Equal(t, to, only(t, s).State)
+	}
+}
+
 func TestReconcile_ASlowAnswerDoesNotCutItsBodyOff(t *testing.T) {
 	t.Parallel()
 	s := memory()

@@ -30,8 +30,8 @@ func (g *Guard) ConfigureClient(_ context.Context, o client.PluginConfigureClien
 	return nil
 }
 
-// NewClient implements client.Plugin: it learns the client's converters and metrics handler, after
-// all plugins have configured them.
+// NewClient implements client.Plugin: it learns the client's converters and
+// metrics handler, after all plugins have configured them.
 func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {
 	link := g.linkOf(&o.ClientOptions)
 	if link == nil {

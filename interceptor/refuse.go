@@ -85,6 +85,8 @@ func (c *call) message(r refusal) string {
 // inFlight says why the call did not get the key, or lost it.
 func inFlight(r refusal) string {
 	switch {
+	case r.cause != nil && r.record.By == store.ByOperator:
+		return fmt.Sprintf("was run by this call, which ended as the cause says, but %s had come before that, and counts", holder(r.record))
 	case r.cause != nil:
 		return fmt.Sprintf("was run by this call, which ended as the cause says, and then by %s, whose outcome decides", holder(r.record))
 	case r.record.State == store.Running:

@@ -36,7 +36,8 @@ const (
 	workflowIDKey = attribute.Key("temporalWorkflowID")
 	runIDKey      = attribute.Key("temporalRunID")
 	activityIDKey = attribute.Key("temporalActivityID")
-	attemptKey    = attribute.Key("temporalActivityAttempt")
+
+	attemptKey = attribute.Key("temporalActivityAttempt") // which that interceptor has not
 
 	traceparent = "traceparent"
 )

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/converter"
@@ -43,7 +44,7 @@ func (t *traffic) lookInto(ctx context.Context, guard *interceptor.Guard, r stor
 		return nil
 	}
 	found, why := interceptor.Done(nil), "the mail server has sent it"
-	if id := r.Info.Holder.WorkflowID[len("receipt-"):]; t.outbox.count(id) == 0 {
+	if id := strings.TrimPrefix(r.Info.Holder.WorkflowID, "receipt-"); t.outbox.count(id) == 0 {
 		found, why = interceptor.NotDone(), "the mail server knows nothing of it"
 	}
 	_, err := guard.Resolve(ctx, r, found, why)

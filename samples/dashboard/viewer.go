@@ -43,7 +43,7 @@ func (s *stack) linkedTrace(ctx context.Context) (found linked, ok bool, err err
 	for _, trace := range traces {
 		spans, err := s.spans(ctx, trace.TraceID)
 		if err != nil {
-			return linked{}, false, err
+			continue // the viewer has dropped it meanwhile
 		}
 		for _, duplicate := range spans {
 			if !strings.HasPrefix(duplicate.Name, "atmostonce.duplicate") || len(duplicate.Links) == 0 || duplicate.Links[0].TraceID == trace.TraceID {
