@@ -4,6 +4,7 @@ SHELL       := bash
 
 STORE    ?= file
 FUZZTIME ?= 30s
+SDK      ?= v1.51.0
 MODULES  := . samples
 BIN      := $(CURDIR)/.cache/bin
 LINTER   := $(BIN)/golangci-lint-$(shell sed -n 's|.*golangci/golangci-lint/v2 v\([^ ]*\).*|\1|p' tools/golangci-lint/go.mod)
@@ -33,6 +34,15 @@ test: ## run every test with the race detector; a skipped test is a failure
 		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
 		(cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m -v ./... 2>&1) | awk -f tools/summary.awk || exit 1; \
 	done
+
+.PHONY: sdk
+sdk: ## run the library's own tests with another version of Temporal's SDK (SDK=v1.51.0)
+	@tools/need redis-server gcc g++ promtool
+	@mkdir -p .cache/sdk && cp go.mod go.sum .cache/sdk
+	@go mod edit -require=go.temporal.io/sdk@$(SDK) .cache/sdk/go.mod
+	@echo "testing with SDK $(SDK) and the race detector (the first time, compiling takes minutes)"
+	@go mod tidy -modfile=.cache/sdk/go.mod
+	@CGO_ENABLED=1 go test -modfile=.cache/sdk/go.mod -race -shuffle=on -timeout 15m -v ./... 2>&1 | awk -f tools/summary.awk
 
 .PHONY: histories
 histories: ## check that 2,000 histories of concurrent calls to each store are linearizable

@@ -54,6 +54,9 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 			r.Outcome = o
 			return c.ran(c.fail(refusal{reason: once.OutcomeNotKept, record: r, cause: broken}))
 		}
+		if c.surrounded {
+			return result, nil
+		}
 		return answer, nil
 	case err == sdkactivity.ErrResultPending && !c.info.IsLocalActivity: //nolint:errorlint // the SDK compares it so
 		c.settle(ctx, bid, l, store.Outcome{State: store.Pending})

@@ -38,6 +38,10 @@ type call struct {
 	match      string
 	input      string
 
+	// surrounded says that other interceptors get the answer: they get the body's
+	// result, which the SDK then encodes once more, instead of what is recorded.
+	surrounded bool
+
 	report    Event       // what became of the call
 	leaseLost atomic.Bool // it was told
 
@@ -59,7 +63,7 @@ const (
 func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *heartbeat) *call {
 	info := sdkactivity.GetInfo(ctx)
 	c := &call{guard: w.guard, worker: w, life: w.life.Load(), policy: m.policy, info: info, args: args, beat: beat,
-		stop: sdkactivity.GetWorkerStopChannel(ctx)}
+		stop: sdkactivity.GetWorkerStopChannel(ctx), surrounded: w.isSurrounded(ctx)}
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = info.Deadline
@@ -152,12 +156,11 @@ func margin(span time.Duration) time.Duration {
 }
 
 // showInput lets the capture see the input of a dynamic activity, which the SDK
-// hands over undecoded: decoding one value shows it all of them.
+// hands over undecoded.
 func showInput(args []any) {
 	for _, arg := range args {
 		if values, ok := arg.(converter.EncodedValues); ok && values.HasValues() {
-			var first converter.RawValue
-			_ = values.Get(&first) // the digest reports what cannot be read
+			_ = values.Get(&carrier{}) // without a capture it gives nothing
 		}
 	}
 }

@@ -18,13 +18,35 @@ import (
 
 type captureKey struct{}
 
+// capture is what one activity task leaves of its client and its input.
 type capture struct {
 	converters *converters
 	meter      *meter
+	surrounded bool // other interceptors of the client are around the guard
 
-	mu   sync.Mutex
-	seen bool
-	wire *commonpb.Payloads
+	mu    sync.Mutex
+	bound bool // the worker's data converter is the watch
+	seen  bool
+	wire  *commonpb.Payloads
+}
+
+// captureOf returns the capture of the activity that ctx belongs to, or nil.
+func captureOf(ctx context.Context) *capture {
+	c, _ := ctx.Value(captureKey{}).(*capture)
+	return c
+}
+
+// bind notes that the worker decodes and encodes by the watch.
+func (c *capture) bind() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bound = true
+}
+
+func (c *capture) isBound() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bound
 }
 
 // see keeps the first payloads that are decoded in the call: its input.
@@ -53,6 +75,7 @@ type clientLink struct {
 	mu         sync.Mutex
 	converters *converters
 	meter      *meter
+	surrounded bool
 }
 
 var _ workflow.ContextPropagator = (*clientLink)(nil)
@@ -72,50 +95,90 @@ func (l *clientLink) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderRe
 func (l *clientLink) Extract(ctx context.Context, _ workflow.HeaderReader) (context.Context, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return context.WithValue(ctx, captureKey{}, &capture{converters: l.converters, meter: l.meter}), nil
+	c := &capture{converters: l.converters, meter: l.meter, surrounded: l.surrounded}
+	return context.WithValue(ctx, captureKey{}, c), nil
 }
 
-// watchedConverter is the client's data converter with an eye on what
-// activities decode.
-type watchedConverter struct{ converter.DataConverter }
+// watch is the client's data converter with an eye on what activities decode. It
+// has every optional interface of the SDK, whether or not the client's has it. It
+// is a pointer since the SDK compares data converters.
+type watch struct {
+	converter.DataConverter
+	capture *capture // of one activity task; nil outside of one
+}
 
 var (
-	_ converter.DataConverterWithSerializationContext = watchedConverter{}
-	_ workflow.ContextAware                           = watchedConverter{}
+	_ converter.DataConverterWithSerializationContext = (*watch)(nil)
+	_ workflow.ContextAware                           = (*watch)(nil)
 )
 
 // WithSerializationContext implements the SDK's interface.
-func (w watchedConverter) WithSerializationContext(sc converter.SerializationContext) converter.DataConverter {
-	return watchedConverter{converter.WithDataConverterSerializationContext(w.DataConverter, sc)}
+func (w *watch) WithSerializationContext(sc converter.SerializationContext) converter.DataConverter {
+	bound, ok := w.DataConverter.(converter.DataConverterWithSerializationContext)
+	if !ok {
+		return w
+	}
+	return &watch{bound.WithSerializationContext(sc), w.capture}
 }
 
 // WithContext implements the SDK's ContextAware.
-func (w watchedConverter) WithContext(ctx context.Context) converter.DataConverter {
+func (w *watch) WithContext(ctx context.Context) converter.DataConverter {
 	inner := w.DataConverter
-	if aware, ok := inner.(workflow.ContextAware); ok {
+	aware, ok := inner.(workflow.ContextAware)
+	if ok {
 		inner = aware.WithContext(ctx)
 	}
-	if c, ok := ctx.Value(captureKey{}).(*capture); ok {
-		return capturingConverter{inner, c}
+	c := captureOf(ctx)
+	if c != nil {
+		c.bind()
 	}
-	return inner
+	if !ok && c == w.capture {
+		return w
+	}
+	return &watch{inner, c}
 }
 
 // WithWorkflowContext implements the SDK's ContextAware.
-func (w watchedConverter) WithWorkflowContext(ctx workflow.Context) converter.DataConverter {
+func (w *watch) WithWorkflowContext(ctx workflow.Context) converter.DataConverter {
 	if aware, ok := w.DataConverter.(workflow.ContextAware); ok {
-		return aware.WithWorkflowContext(ctx)
+		return &watch{aware.WithWorkflowContext(ctx), w.capture}
 	}
-	return w.DataConverter
+	return w
 }
 
-type capturingConverter struct {
-	converter.DataConverter
-	capture *capture
+// Codec implements the PayloadCodecProvider of SDK 1.51: headers are encoded by
+// it. Nil says that there is none.
+func (w *watch) Codec() converter.PayloadCodec {
+	if provider, ok := w.DataConverter.(interface{ Codec() converter.PayloadCodec }); ok {
+		return provider.Codec()
+	}
+	return nil
+}
+
+// carrier takes encoded payloads through the SDK and the watch as they are:
+// decoded into a carrier they are put into it, and a carrier is encoded to them.
+type carrier struct{ payloads *commonpb.Payloads }
+
+// ToPayloads implements the SDK's DataConverter.
+func (w *watch) ToPayloads(values ...any) (*commonpb.Payloads, error) {
+	if len(values) == 1 {
+		if c, ok := values[0].(*carrier); ok {
+			return c.payloads, nil
+		}
+	}
+	return w.DataConverter.ToPayloads(values...)
 }
 
 // FromPayloads implements the SDK's DataConverter.
-func (c capturingConverter) FromPayloads(p *commonpb.Payloads, ptrs ...any) error {
-	c.capture.see(p)
-	return c.DataConverter.FromPayloads(p, ptrs...)
+func (w *watch) FromPayloads(p *commonpb.Payloads, ptrs ...any) error {
+	if w.capture != nil {
+		w.capture.see(p)
+	}
+	if len(ptrs) == 1 {
+		if c, ok := ptrs[0].(*carrier); ok {
+			c.payloads = p
+			return nil
+		}
+	}
+	return w.DataConverter.FromPayloads(p, ptrs...)
 }

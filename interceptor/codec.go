@@ -15,7 +15,6 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -23,6 +22,10 @@ import (
 type converters struct {
 	data    converter.DataConverter
 	failure converter.FailureConverter
+	// rest, if not nil, seals outcomes once more before they are stored: data is
+	// then not what encrypts.
+	rest converter.DataConverter
+	raw  rawSupport // of data
 }
 
 func newConverters(dc converter.DataConverter, fc converter.FailureConverter) *converters {
@@ -32,7 +35,7 @@ func newConverters(dc converter.DataConverter, fc converter.FailureConverter) *c
 	if fc == nil {
 		fc = temporal.GetDefaultFailureConverter()
 	}
-	return &converters{dc, fc}
+	return &converters{data: dc, failure: fc}
 }
 
 // same reports whether both are certain to encode alike.
@@ -45,72 +48,179 @@ func equal(a, b any) bool {
 	return reflect.TypeOf(a) == reflect.TypeOf(b) && (a == nil || reflect.ValueOf(a).Comparable() && a == b)
 }
 
+// target says what an outcome is encoded for.
+type target struct {
+	converter.ActivitySerializationContext
+	// Nexus is set for a standalone activity that a Nexus operation has started:
+	// what goes back to the operation's caller is encoded for it.
+	Nexus converter.NexusSerializationContext `json:",omitzero"`
+	// Sealed is set where the outcome is sealed by converters.rest.
+	Sealed bool `json:",omitempty"`
+}
+
+func (t target) serialization() converter.SerializationContext {
+	if t.Nexus != (converter.NexusSerializationContext{}) {
+		return t.Nexus
+	}
+	return t.ActivitySerializationContext
+}
+
+// targetOf returns the target of a call's outcome.
+func targetOf(info sdkactivity.Info) target {
+	t := target{ActivitySerializationContext: converter.ActivitySerializationContext{
+		Namespace: info.Namespace, WorkflowID: info.WorkflowExecution.ID,
+		ActivityType: info.ActivityType.Name, TaskQueue: info.TaskQueue, IsLocal: info.IsLocalActivity,
+	}}
+	if info.WorkflowType != nil {
+		t.WorkflowType = info.WorkflowType.Name
+	}
+	// SDK 1.50 does not have the field.
+	if f := reflect.ValueOf(info).FieldByName(nexusField); f.IsValid() {
+		if nexus, ok := f.Interface().(*converter.NexusSerializationContext); ok && nexus != nil {
+			t.Nexus = *nexus
+		}
+	}
+	return t
+}
+
+// nexusField is the name of a field in activity.Info, and in the options by which
+// a client completes an activity.
+const nexusField = "NexusSerializationContext"
+
 // codec encodes outcomes exactly as the worker would for one call, and decodes
 // those that another call's codec encoded.
 type codec struct {
 	*converters
 	ctx   context.Context
-	where converter.ActivitySerializationContext
+	where target
 }
 
 func (c *converters) codec(ctx context.Context, info sdkactivity.Info) codec {
-	where := converter.ActivitySerializationContext{
-		Namespace: info.Namespace, WorkflowID: info.WorkflowExecution.ID,
-		ActivityType: info.ActivityType.Name, TaskQueue: info.TaskQueue, IsLocal: info.IsLocalActivity,
-	}
-	if info.WorkflowType != nil {
-		where.WorkflowType = info.WorkflowType.Name
-	}
-	return codec{c, ctx, where}
+	return codec{c, ctx, targetOf(info)}
 }
 
-func (c codec) dataIn(where converter.ActivitySerializationContext) converter.DataConverter {
-	dc := converter.WithDataConverterSerializationContext(converter.MakeTransferAware(c.data), where)
+// in returns dc as it encodes for sc.
+func (c codec) in(dc converter.DataConverter, sc converter.SerializationContext) converter.DataConverter {
+	dc = converter.WithDataConverterSerializationContext(dc, sc)
 	if aware, ok := dc.(workflow.ContextAware); ok {
 		dc = aware.WithContext(c.ctx)
 	}
 	return dc
 }
 
-func (c codec) failuresIn(where converter.ActivitySerializationContext) converter.FailureConverter {
-	return converter.WithFailureConverterSerializationContext(c.failure, where)
+// dataIn returns the converter of outcomes for a target.
+func (c codec) dataIn(where target) converter.DataConverter {
+	return c.in(c.data, where.serialization())
 }
 
-func (c codec) context() string {
-	// A struct of strings and one bool: it cannot fail.
-	text, _ := json.Marshal(c.where)
-	return string(text)
+// inputs returns the converter of the call's input.
+func (c codec) inputs() converter.DataConverter {
+	return c.in(c.data, c.where.ActivitySerializationContext)
+}
+
+func (c codec) failuresIn(where target) converter.FailureConverter {
+	return converter.WithFailureConverterSerializationContext(c.failure, where.serialization())
 }
 
 // encode returns the outcome of a body that succeeded, and what to hand to the
 // SDK in place of its result: the very payloads that are recorded.
 func (c codec) encode(result any, limit int) (o store.Outcome, answer any, err error) {
-	o = store.Outcome{State: store.Succeeded, Context: c.context()}
+	o = store.Outcome{State: store.Succeeded}
 	if result == nil {
-		return o, nil, nil
+		return c.seal(o), nil, nil
 	}
 	payloads, ok := result.(*commonpb.Payloads)
 	if !ok {
-		if payloads, err = c.dataIn(c.where).ToPayloads(result); err != nil {
-			o.Missing = "it could not be encoded"
-			return o, nil, err
+		if payloads, err = toPayloads(c.dataIn(c.where), result); err != nil {
+			o.Missing = notEncoded
+			return c.seal(o), nil, err
 		}
 	}
 	if o.Data, err = proto.Marshal(payloads); err != nil {
-		o.Missing = "it could not be encoded"
-		return o, nil, err
+		o.Missing = notEncoded
+		return c.seal(o), nil, err
 	}
 	if len(o.Data) > limit {
 		o.Missing = fmt.Sprintf("its %d bytes are more than the limit of %d", len(o.Data), limit)
 		o.Data = nil
 	}
-	return o, payloads, nil
+	return c.seal(o), payloads, nil
 }
+
+const notEncoded = "it could not be encoded"
+
+// toPayloads encodes one value as the SDK does. The SDK lets a value choose
+// another type to be encoded as, and offers that to others only in its failure
+// converter, for the details of an error.
+func toPayloads(dc converter.DataConverter, value any) (p *commonpb.Payloads, err error) {
+	if t := reflect.TypeOf(value); t.NumMethod() > 0 {
+		if _, chooses := t.MethodByName("TransferTypeConverter"); chooses {
+			defer func() {
+				if problem := recover(); problem != nil { // the failure converter's way of saying so
+					err = fmt.Errorf("%v", problem)
+				}
+			}()
+			fc := temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc})
+			failure := fc.ErrorToFailure(temporal.NewApplicationErrorWithOptions("", "", temporal.ApplicationErrorOptions{Details: []any{value}}))
+			return failure.GetApplicationFailureInfo().GetDetails(), nil
+		}
+	}
+	return dc.ToPayloads(value)
+}
+
+// seal completes an outcome for the store.
+func (c codec) seal(o store.Outcome) store.Outcome {
+	where := c.where
+	if c.rest != nil && len(o.Data) > 0 {
+		p, err := c.in(c.rest, where.ActivitySerializationContext).ToPayload(o.Data)
+		if err == nil {
+			o.Data, err = proto.Marshal(p)
+		}
+		if err != nil {
+			o.Data, o.Missing = nil, "Options.DataConverter did not seal it: "+err.Error()
+		}
+		where.Sealed = true
+	}
+	// A struct of strings and bools: it cannot fail.
+	text, _ := json.Marshal(where)
+	o.Context = string(text)
+	return o
+}
+
+// open undoes seal. It returns the outcome's data, and the target that it is
+// encoded for.
+func (c codec) open(o store.Outcome) (data []byte, where target, err error) {
+	where = c.where
+	if o.Context != "" {
+		where = target{}
+		if err := json.Unmarshal([]byte(o.Context), &where); err != nil {
+			return nil, where, fmt.Errorf("serialization context: %w", err)
+		}
+	}
+	if !where.Sealed {
+		return o.Data, where, nil
+	}
+	where.Sealed = false
+	if len(o.Data) == 0 {
+		return nil, where, nil
+	}
+	if c.rest == nil {
+		return nil, where, errSealed
+	}
+	p := &commonpb.Payload{}
+	if err := proto.Unmarshal(o.Data, p); err != nil {
+		return nil, where, err
+	}
+	err = c.in(c.rest, where.ActivitySerializationContext).FromPayload(p, &data)
+	return data, where, err
+}
+
+var errSealed = errors.New("it is sealed: this guard needs the interceptor.Options.DataConverter of the one that recorded it")
 
 // encodeFailure returns the outcome of a body that failed for good, and the
 // error in the form in which it is replayed.
 func (c codec) encodeFailure(err error) (store.Outcome, error) {
-	o := store.Outcome{State: store.Failed, Context: c.context()}
+	o := store.Outcome{State: store.Failed}
 	// An error that came from a failure gives that very failure back.
 	failure := proto.Clone(c.failuresIn(c.where).ErrorToFailure(err)).(*failurepb.Failure)
 	if app := failure.GetApplicationFailureInfo(); app != nil {
@@ -123,11 +233,11 @@ func (c codec) encodeFailure(err error) (store.Outcome, error) {
 	}
 	data, marshalErr := proto.Marshal(failure)
 	if marshalErr != nil {
-		o.Missing = "it could not be encoded"
-		return o, err
+		o.Missing = notEncoded
+		return c.seal(o), err
 	}
 	o.Data = data
-	return o, c.failuresIn(c.where).FailureToError(failure)
+	return c.seal(o), c.failuresIn(c.where).FailureToError(failure)
 }
 
 var errNotKept = errors.New("outcome not kept")
@@ -138,15 +248,13 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 	if o.Missing != "" {
 		return nil, nil, errNotKept
 	}
-	where := c.where
-	if o.Context != "" {
-		if err := json.Unmarshal([]byte(o.Context), &where); err != nil {
-			return nil, nil, fmt.Errorf("serialization context: %w", err)
-		}
+	data, where, err := c.open(o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("outcome: %w", err)
 	}
 	if o.State == store.Failed {
 		f := &failurepb.Failure{}
-		if err := proto.Unmarshal(o.Data, f); err != nil {
+		if err := proto.Unmarshal(data, f); err != nil {
 			return nil, nil, fmt.Errorf("failure: %w", err)
 		}
 		// The SDK's own failure converter encodes alike for every workflow.
@@ -157,11 +265,11 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 		}
 		return nil, c.failuresIn(c.where).FailureToError(f), nil
 	}
-	if len(o.Data) == 0 {
+	if len(data) == 0 {
 		return nil, nil, nil
 	}
 	payloads := &commonpb.Payloads{}
-	if err := proto.Unmarshal(o.Data, payloads); err != nil {
+	if err := proto.Unmarshal(data, payloads); err != nil {
 		return nil, nil, fmt.Errorf("result: %w", err)
 	}
 	if where == c.where {
@@ -175,17 +283,25 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 }
 
 // transcode re-encodes what was encoded for another workflow, whose ID an
-// encryption may be bound to.
-func (c codec) transcode(p *commonpb.Payloads, from converter.ActivitySerializationContext) (*commonpb.Payloads, error) {
+// encryption may be bound to. A converter that does not pass raw values on is
+// taken to encode alike for all.
+func (c codec) transcode(p *commonpb.Payloads, from target) (*commonpb.Payloads, error) {
+	if passes, err := c.passesRaw(c.dataIn(c.where)); err != nil || !passes {
+		return p, err
+	}
 	raws, err := rawValues(c.dataIn(from), p)
 	if err != nil {
 		return nil, err
 	}
-	return c.dataIn(c.where).ToPayloads(raws...)
+	values := make([]any, len(raws))
+	for i, raw := range raws {
+		values[i] = converter.NewRawValue(raw)
+	}
+	return c.dataIn(c.where).ToPayloads(values...)
 }
 
 // transcodeFailure does so with everything encoded in a failure and its causes.
-func (c codec) transcodeFailure(f *failurepb.Failure, from converter.ActivitySerializationContext) error {
+func (c codec) transcodeFailure(f *failurepb.Failure, from target) error {
 	for ; f != nil; f = f.GetCause() {
 		if p := f.GetEncodedAttributes(); p != nil {
 			moved, err := c.transcode(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}}, from)
@@ -209,61 +325,4 @@ func (c codec) transcodeFailure(f *failurepb.Failure, from converter.ActivitySer
 		}
 	}
 	return nil
-}
-
-// rawValues decrypts payloads without decoding them into Go values.
-func rawValues(dc converter.DataConverter, p *commonpb.Payloads) ([]any, error) {
-	raws := make([]converter.RawValue, len(p.GetPayloads()))
-	ptrs, values := make([]any, len(raws)), make([]any, len(raws))
-	for i := range raws {
-		ptrs[i] = &raws[i]
-	}
-	if err := dc.FromPayloads(p, ptrs...); err != nil {
-		return nil, err
-	}
-	for i := range raws {
-		values[i] = raws[i]
-	}
-	return values, nil
-}
-
-// errArgument: no later attempt will encode it either.
-var errArgument = errors.New("it cannot be encoded")
-
-// digest returns the digest of a call's whole input. wire is the input as it
-// came from Temporal, if it was seen; args are what the SDK decoded it to.
-func (c codec) digest(wire *commonpb.Payloads, args []any) (string, error) {
-	if wire != nil {
-		args = []any{wire}
-	}
-	var parts []keys.Arg
-	add := func(p *commonpb.Payload) {
-		parts = append(parts, keys.Arg{Encoding: string(p.GetMetadata()[converter.MetadataEncoding]), Data: p.GetData()})
-	}
-	// Without a codec: an encryption gives other bytes each time.
-	dc := converter.GetDefaultDataConverter()
-	for i, arg := range args {
-		switch arg := arg.(type) {
-		case *commonpb.Payloads: // the wire, or a local activity in the SDK's test environment
-			raws, err := rawValues(c.dataIn(c.where), arg)
-			if err != nil {
-				return "", fmt.Errorf("input: %w", err)
-			}
-			for _, raw := range raws {
-				add(raw.(converter.RawValue).Payload())
-			}
-			continue
-		case converter.EncodedValues:
-			if !arg.HasValues() {
-				continue
-			}
-			return "", fmt.Errorf("input: argument %d of a dynamic activity can only be read by a guard that is a plugin of the client", i)
-		}
-		p, err := dc.ToPayload(arg)
-		if err != nil {
-			return "", fmt.Errorf("input: argument %d: %w: %w", i, errArgument, err)
-		}
-		add(p)
-	}
-	return keys.Digest(parts), nil
 }

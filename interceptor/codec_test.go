@@ -13,7 +13,6 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -209,9 +208,20 @@ func TestCodec_DigestIsOfThePlainInput(t *testing.T) {
 	require.NotEqual(t, digest(&commonpb.Payloads{}, nil), digest(encode(nil), nil), "no argument, and one that is nil")
 	require.NotEqual(t, digest(encode(map[string]any{"id": uint64(1234567890123456789)})), digest(encode(map[string]any{"id": uint64(1234567890123456788)})))
 	require.Equal(t, digest(nil, encode("x")), digest(encode("x")), "local activities of the test suite hand over payloads")
-	_, err := c.digest(nil, []any{client.NewValues(encode("x"))})
-	require.Error(t, err)
+	require.Equal(t, digest(nil, encode("x")), digest(nil, undecoded{c.inputs(), encode("x")}), "a dynamic activity without the wire")
+	require.Equal(t, digest(&commonpb.Payloads{}), digest(nil, undecoded{c.inputs(), nil}), "without arguments")
+	many := make([]any, 30)
+	require.Equal(t, digest(encode(many...)), digest(nil, undecoded{c.inputs(), encode(many...)}))
 }
+
+// undecoded is the input of a dynamic activity, as the SDK hands it over.
+type undecoded struct {
+	dc     converter.DataConverter
+	values *commonpb.Payloads
+}
+
+func (u undecoded) HasValues() bool       { return u.values != nil }
+func (u undecoded) Get(ptrs ...any) error { return u.dc.FromPayloads(u.values, ptrs...) }
 
 func TestCodec_SaysWhatItCannotRead(t *testing.T) {
 	t.Parallel()
@@ -234,8 +244,7 @@ func TestCapture_SeesTheInputOfItsOwnCall(t *testing.T) {
 	link := &clientLink{converters: conv}
 	ctx, err := link.Extract(context.Background(), nil)
 	require.NoError(t, err)
-	dc := converter.MakeTransferAware(watchedConverter{conv.data})
-	dc = converter.WithDataConverterSerializationContext(dc, converter.ActivitySerializationContext{})
+	dc := converter.WithDataConverterSerializationContext(&watch{DataConverter: conv.data}, converter.ActivitySerializationContext{})
 	dc = dc.(workflow.ContextAware).WithContext(ctx)
 
 	input, err := dc.ToPayloads("input")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -23,10 +24,10 @@ import (
 // ticket is what Complete needs to know of a call. Without an owner the call ran
 // without a claim.
 type ticket struct {
-	Task   []byte                                 `json:"task"`
-	Where  converter.ActivitySerializationContext `json:"where"`
-	Origin store.Origin                           `json:"origin"`
-	Bid    store.Bid                              `json:"bid"`
+	Task   []byte       `json:"task"`
+	Where  target       `json:"where"`
+	Origin store.Origin `json:"origin"`
+	Bid    store.Bid    `json:"bid"`
 }
 
 // token returns what Claim.Token promises.
@@ -113,18 +114,17 @@ var errManyConverters = errors.New("the guard serves several clients: set interc
 
 // converters returns those of the guard's client, for what is not called by it.
 func (g *Guard) converters() (*converters, error) {
-	if g.options.DataConverter != nil {
-		return newConverters(g.options.DataConverter, g.options.FailureConverter), nil
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
+	case g.client != nil && !g.several:
+		return g.client, nil
+	case g.own != nil:
+		return g.own, nil
 	case g.client == nil:
 		return nil, errNoConverter
-	case g.several:
-		return nil, errManyConverters
 	}
-	return g.client, nil
+	return nil, errManyConverters
 }
 
 // find returns the mark of an activity, which this process need not run.
@@ -219,15 +219,25 @@ func (c *call) end(t ticket, result any, failure error) (ending, error) {
 	return e, nil
 }
 
+// completion is what reports the ending to Temporal.
+func (e ending) completion(t ticket) client.CompleteActivityOptions {
+	o := client.CompleteActivityOptions{
+		TaskToken: t.Task, Result: e.result, Err: e.err, Namespace: t.Where.Namespace, WorkflowID: t.Where.WorkflowID,
+		WorkflowType: t.Where.WorkflowType, ActivityType: t.Where.ActivityType, TaskQueue: t.Where.TaskQueue,
+	}
+	// SDK 1.50 does not have the field.
+	if f := reflect.ValueOf(&o).Elem().FieldByName(nexusField); f.IsValid() && t.Where.Nexus != (converter.NexusSerializationContext{}) {
+		f.Set(reflect.ValueOf(&t.Where.Nexus))
+	}
+	return o
+}
+
 // report tells Temporal, unless it no longer waits for this attempt.
 func (e ending) report(ctx context.Context, c client.Client, t ticket) error {
 	interval := backoff.NewExponentialBackOff()
 	interval.MaxInterval = 5 * time.Second
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := c.CompleteActivityWithOptions(ctx, client.CompleteActivityOptions{
-			TaskToken: t.Task, Result: e.result, Err: e.err, Namespace: t.Where.Namespace, WorkflowID: t.Where.WorkflowID,
-			WorkflowType: t.Where.WorkflowType, ActivityType: t.Where.ActivityType, TaskQueue: t.Where.TaskQueue,
-		})
+		err := c.CompleteActivityWithOptions(ctx, e.completion(t))
 		if passing(err) {
 			return struct{}{}, err
 		}

@@ -61,10 +61,13 @@ type Options struct {
 	// which is Temporal's own limit.
 	MaxOutcome int
 
-	// DataConverter and FailureConverter are the client's, for a guard that is
-	// installed on a worker and so cannot see them. Outcomes are stored as the
-	// DataConverter encodes them: it must encrypt if the client's does. A guard
-	// that is a plugin of the client needs neither.
+	// DataConverter, for a guard that is a plugin of the client, seals outcomes for
+	// the store: it is for clients whose own DataConverter does not encrypt, because
+	// a gRPC interceptor or a proxy does. Temporal gets what it would get without it.
+	//
+	// A guard that is installed on a worker cannot see the client's converters:
+	// there DataConverter and FailureConverter must be the client's, and must encrypt
+	// if those do.
 	DataConverter    converter.DataConverter
 	FailureConverter converter.FailureConverter
 
@@ -103,6 +106,8 @@ type Guard struct {
 	told      sync.Map // what was logged once for an activity type
 	marks     []mark
 	plain     *workerGuard // serves workers that list the Guard as an interceptor
+
+	own *converters // of Options.DataConverter; nil: there is none
 
 	mu      sync.Mutex
 	client  *converters             // of the last client; nil: there was none
@@ -155,6 +160,9 @@ func New(s store.Store, o Options) (*Guard, error) {
 	}
 	g := &Guard{options: o, observers: newObservers(o.Observers), marks: marks, workers: map[string]*workerGuard{}, began: time.Now()}
 	g.store, g.storeKind = measured{s, g}, storeKind(s)
+	if o.DataConverter != nil {
+		g.own = newConverters(o.DataConverter, o.FailureConverter)
+	}
 	g.metrics.recordedBy(g.observers)
 	g.plain = newWorkerGuard(g)
 	return g, nil

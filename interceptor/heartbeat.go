@@ -51,20 +51,18 @@ func (h *heartbeat) previous(ctx context.Context) (details []any, err error) {
 	if !h.Next.HasHeartbeatDetails(ctx) {
 		return nil, nil
 	}
-	// The number of values is not known; those that are not there stay nil.
-	var raws [16]converter.RawValue
-	ptrs := make([]any, len(raws))
-	for i := range raws {
-		ptrs[i] = &raws[i]
+	get := func(ptrs ...any) error { return h.Next.GetHeartbeatDetails(ctx, ptrs...) }
+	if c := captureOf(ctx); c != nil && c.isBound() {
+		var as carrier
+		err := get(&as)
+		return []any{&as}, err
 	}
-	if err := h.Next.GetHeartbeatDetails(ctx, ptrs...); err != nil {
+	payloads, err := rawsOf(get)
+	if err != nil {
 		return nil, err
 	}
-	for _, raw := range raws {
-		if raw.Payload() == nil {
-			break
-		}
-		details = append(details, raw)
+	for _, p := range payloads {
+		details = append(details, converter.NewRawValue(p))
 	}
 	return details, nil
 }

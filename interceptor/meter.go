@@ -120,7 +120,7 @@ func (s *metrics) client() (*meter, string) {
 // of returns the meter of the client that ctx came through, or else of the only
 // client; nil if that is not known.
 func (s *metrics) of(ctx context.Context) *meter {
-	if c, ok := ctx.Value(captureKey{}).(*capture); ok && c.meter != nil {
+	if c := captureOf(ctx); c != nil && c.meter != nil {
 		return c.meter
 	}
 	if sdkactivity.IsActivity(ctx) {

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
 )
@@ -22,26 +24,44 @@ var (
 // that running bodies can end and be recorded. Kubernetes kills after 30 s.
 const defaultStopTimeout = 10 * time.Second
 
-// ConfigureClient implements client.Plugin.
+// ConfigureClient implements client.Plugin: it wraps the client's data converter,
+// and adds a context propagator.
 func (g *Guard) ConfigureClient(_ context.Context, o client.PluginConfigureClientOptions) error {
-	if g.linkOf(o.ClientOptions) == nil {
-		o.ClientOptions.ContextPropagators = append(slices.Clip(o.ClientOptions.ContextPropagators), &clientLink{guard: g})
+	c := o.ClientOptions
+	if g.linkOf(c) != nil {
+		return nil // it is listed twice
+	}
+	c.ContextPropagators = append(slices.Clip(c.ContextPropagators), &clientLink{guard: g})
+	if _, watched := c.DataConverter.(*watch); !watched { // by another guard
+		if c.DataConverter == nil {
+			c.DataConverter = converter.GetDefaultDataConverter()
+		}
+		c.DataConverter = &watch{DataConverter: c.DataConverter}
 	}
 	return nil
 }
 
 // NewClient implements client.Plugin: it learns the client's converters and
-// metrics handler, after all plugins have configured them.
+// metrics handler, which all plugins have configured by now, and changes nothing.
 func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {
 	link := g.linkOf(&o.ClientOptions)
 	if link == nil {
-		return errors.New("atmostonce: another plugin has removed the guard's context propagator; list the guard after it")
+		return errors.New("atmostonce: another plugin has removed the guard's context propagator; list the guard after it in client.Options.Plugins")
 	}
-	conv, meter := newConverters(o.ClientOptions.DataConverter, o.ClientOptions.FailureConverter), newMeter(o.ClientOptions.MetricsHandler)
+	watched, ok := o.ClientOptions.DataConverter.(*watch)
+	if !ok {
+		return fmt.Errorf("atmostonce: a plugin that is listed after the guard has put its own data converter (%T) in place: outcomes would not be sealed by it; list the guard last in client.Options.Plugins",
+			o.ClientOptions.DataConverter)
+	}
+	if p := g.replacer(o.ClientOptions.Plugins); p != nil {
+		return fmt.Errorf("atmostonce: plugin %q (%T) is listed after the guard and has a NewClient method, in which it could put another data converter in place: list the guard after it in client.Options.Plugins", p.Name(), p)
+	}
+	conv, meter := newConverters(watched.DataConverter, o.ClientOptions.FailureConverter), newMeter(o.ClientOptions.MetricsHandler)
+	conv.rest = g.options.DataConverter
 	link.mu.Lock()
 	link.converters, link.meter = conv, meter
+	link.surrounded = slices.ContainsFunc(o.ClientOptions.Interceptors, isWorkerInterceptor)
 	link.mu.Unlock()
-	o.ClientOptions.DataConverter = watchedConverter{conv.data}
 	if err := next(ctx, o); err != nil {
 		return err
 	}
@@ -51,6 +71,11 @@ func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, 
 	g.several = g.several || g.client != nil && !g.client.same(conv)
 	g.client = conv
 	return nil
+}
+
+func isWorkerInterceptor(i sdkinterceptor.ClientInterceptor) bool {
+	_, ok := i.(sdkinterceptor.WorkerInterceptor)
+	return ok
 }
 
 func (g *Guard) linkOf(o *client.Options) *clientLink {

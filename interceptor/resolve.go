@@ -101,9 +101,9 @@ func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f Finding) (s
 		return store.Outcome{}, err
 	}
 	h := r.Info.Holder
-	c := codec{conv, ctx, converter.ActivitySerializationContext{
+	c := codec{conv, ctx, target{ActivitySerializationContext: converter.ActivitySerializationContext{
 		Namespace: h.Namespace, WorkflowID: h.WorkflowID, ActivityType: r.Info.Activity, IsLocal: h.Local,
-	}}
+	}}}
 	if f.to == store.Failed {
 		o, _ := c.encodeFailure(f.err)
 		return o, nil

@@ -75,13 +75,19 @@ var errNoConverter = errors.New("the guard does not know the client's data conve
 // converters returns those of the call's client, and the call's input as it
 // came from Temporal if it was seen.
 func (w *workerGuard) converters(ctx context.Context) (*converters, *commonpb.Payloads) {
-	if c, ok := ctx.Value(captureKey{}).(*capture); ok && c.converters != nil {
+	if c := captureOf(ctx); c != nil && c.converters != nil {
 		return c.converters, c.input()
 	}
-	if dc := w.guard.options.DataConverter; dc != nil {
-		return newConverters(dc, w.guard.options.FailureConverter), nil
+	return w.guard.own, nil
+}
+
+// isSurrounded reports whether other interceptors are around the guard, or may be.
+func (w *workerGuard) isSurrounded(ctx context.Context) bool {
+	if c := captureOf(ctx); c != nil && c.surrounded || w.options == nil {
+		return true
 	}
-	return nil, nil
+	all := w.options.Interceptors
+	return len(all) == 0 || all[0] != sdkinterceptor.WorkerInterceptor(w)
 }
 
 // check reports everything that keeps this worker from being guarded.

@@ -10,8 +10,6 @@ import (
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/workflow"
-
-	"github.com/atmostonce/atmostonce/keys"
 )
 
 // Workflows returns the part of a Guard that works beside workflows, for
@@ -154,15 +152,11 @@ func inputOf(args []any) (digest string) {
 			digest = ""
 		}
 	}()
-	parts := make([]keys.Arg, len(args))
-	for i, arg := range args {
-		p, err := converter.GetDefaultDataConverter().ToPayload(arg)
-		if err != nil {
-			return ""
-		}
-		parts[i] = keys.Arg{Encoding: string(p.GetMetadata()[converter.MetadataEncoding]), Data: p.GetData()}
+	payloads, err := reencoded(args)
+	if err != nil {
+		return ""
 	}
-	return keys.Digest(parts)
+	return digestOf(payloads)
 }
 
 const headerName = "atmostonce"

@@ -44,6 +44,17 @@ func tracerData(t *testing.T, data any) *commonpb.Header {
 	return &commonpb.Header{Fields: map[string]*commonpb.Payload{"_tracer-data": payload}}
 }
 
+// encodedHeader is what the tracing interceptors send if they are told to encode
+// headers, by the client's codec.
+func encodedHeader(t *testing.T) converter.RawValue {
+	t.Helper()
+	plain, err := converter.GetDefaultDataConverter().ToPayload(map[string]string{"traceparent": parentInHeader})
+	require.NoError(t, err)
+	encoded, err := converter.NewZlibCodec(converter.ZlibCodecOptions{AlwaysEncode: true}).Encode([]*commonpb.Payload{plain})
+	require.NoError(t, err)
+	return converter.NewRawValue(encoded[0])
+}
+
 func TestSpan_HasTheParentThatTheHeaderNames(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -53,6 +64,7 @@ func TestSpan_HasTheParentThatTheHeaderNames(t *testing.T) {
 		"readable":   {map[string]string{"traceparent": parentInHeader}, "b7ad6b7169203331"},
 		"invalid":    {map[string]string{"traceparent": "00-0-0-01"}, "0000000000000000"},
 		"unreadable": {[]int{1}, "0000000000000000"},
+		"encoded":    {encodedHeader(t), "0000000000000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

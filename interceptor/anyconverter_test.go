@@ -1,0 +1,206 @@
+package interceptor_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
+	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// own is a data converter as users write them: it knows one encoding, and
+// nothing of converter.RawValue.
+type own struct {
+	encoding  string
+	marshal   func(any) ([]byte, error)
+	unmarshal func([]byte, any) error
+}
+
+func ownJSON() converter.DataConverter {
+	return own{"json/own", json.Marshal, json.Unmarshal}
+}
+
+// ownGob does not fail on a raw value: it loses it.
+func ownGob() converter.DataConverter {
+	return own{"gob", func(v any) ([]byte, error) {
+		if _, raw := v.(converter.RawValue); raw {
+			return nil, nil
+		}
+		var b bytes.Buffer
+		err := gob.NewEncoder(&b).Encode(v)
+		return b.Bytes(), err
+	}, func(data []byte, ptr any) error {
+		if len(data) == 0 {
+			return nil
+		}
+		return gob.NewDecoder(bytes.NewReader(data)).Decode(ptr)
+	}}
+}
+
+// byReference is what the SDK's CodecDataConverter wants of the one inside of it.
+type byReference struct{ converter.DataConverter }
+
+func (o own) ToPayload(v any) (*commonpb.Payload, error) {
+	data, err := o.marshal(v)
+	return &commonpb.Payload{Metadata: map[string][]byte{converter.MetadataEncoding: []byte(o.encoding)}, Data: data}, err
+}
+
+func (o own) FromPayload(p *commonpb.Payload, ptr any) error { return o.unmarshal(p.GetData(), ptr) }
+
+func (o own) ToPayloads(vs ...any) (*commonpb.Payloads, error) {
+	all := &commonpb.Payloads{}
+	for _, v := range vs {
+		p, err := o.ToPayload(v)
+		if err != nil {
+			return nil, err
+		}
+		all.Payloads = append(all.Payloads, p)
+	}
+	return all, nil
+}
+
+func (o own) FromPayloads(ps *commonpb.Payloads, ptrs ...any) error {
+	for i, p := range ps.GetPayloads() {
+		if i >= len(ptrs) {
+			return nil
+		}
+		if err := o.FromPayload(p, ptrs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o own) ToString(p *commonpb.Payload) string { return string(p.GetData()) }
+
+func (o own) ToStrings(ps *commonpb.Payloads) (all []string) {
+	for _, p := range ps.GetPayloads() {
+		all = append(all, o.ToString(p))
+	}
+	return all
+}
+
+func foreignConverters() map[string]converter.DataConverter {
+	return map[string]converter.DataConverter{
+		"the SDK's":                                    converter.GetDefaultDataConverter(),
+		"the SDK's, salted":                            saltedConverter(),
+		"JSON of the user's":                           ownJSON(),
+		"JSON of the user's, salted":                   converter.NewCodecDataConverter(&byReference{ownJSON()}, salted{}),
+		"gob, which loses raw values without an error": ownGob(),
+	}
+}
+
+func byOrderID() once.Policy {
+	return once.Policy{Key: keys.From(byOrder), Scope: keys.PerNamespace, Match: keys.Any()}
+}
+
+func TestAnyConverter_IsGuarded(t *testing.T) {
+	t.Parallel()
+	for name, dc := range foreignConverters() {
+		for policy, p := range map[string]once.Policy{"the hash": {}, "a key function": byOrderID()} {
+			t.Run(name+"/"+policy, func(t *testing.T) {
+				t.Parallel()
+				s, pay := memory(), &payments{}
+				for _, n := range []int{7, 7, 8, 7} {
+					env := clientPlugin(t, s, interceptor.Options{Activities: once.Mark(p, "ChargeCard")}, dc)
+					env.RegisterActivityWithOptions(pay.ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+					v, err := env.ExecuteActivity("ChargeCard", order(n))
+					require.NoError(t, err)
+					var got receipt
+					require.NoError(t, v.Get(&got))
+					require.NotZero(t, got)
+				}
+				require.Equal(t, []string{"7", "8"}, pay.charges)
+			})
+		}
+	}
+}
+
+func TestAnyConverter_DynamicActivities(t *testing.T) {
+	t.Parallel()
+	installations := map[string]func(*testing.T, store.Store, converter.DataConverter) *testsuite.TestActivityEnvironment{
+		"plugin of the client": func(t *testing.T, s store.Store, dc converter.DataConverter) *testsuite.TestActivityEnvironment {
+			t.Helper()
+			return clientPlugin(t, s, interceptor.Options{Activities: once.Mark(byOrderID(), "ChargeCard")}, dc)
+		},
+		"plugin of the worker": func(t *testing.T, s store.Store, dc converter.DataConverter) *testsuite.TestActivityEnvironment {
+			t.Helper()
+			g := newGuard(t, s, interceptor.Options{DataConverter: dc, Activities: once.Mark(byOrderID(), "ChargeCard")})
+			return environment(t, g).SetDataConverter(dc)
+		},
+	}
+	for how, install := range installations {
+		for name, dc := range foreignConverters() {
+			t.Run(how+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				s, ran := memory(), 0
+				execute := func(n int) error {
+					env := install(t, s, dc)
+					env.RegisterDynamicActivity(func(context.Context, converter.EncodedValues) (string, error) { ran++; return "done", nil },
+						sdkactivity.DynamicRegisterOptions{})
+					_, err := env.ExecuteActivity("ChargeCard", order(n))
+					return err
+				}
+				err := execute(7)
+				unreadable := name == "JSON of the user's, salted" && how == "plugin of the client" ||
+					how == "plugin of the worker" && name == "gob, which loses raw values without an error"
+				if unreadable {
+					requireReason(t, err, once.BadKey, false)
+					require.Zero(t, ran)
+					return
+				}
+				require.NoError(t, err)
+				require.NoError(t, execute(7))
+				require.NoError(t, execute(8))
+				require.Equal(t, 2, ran)
+			})
+		}
+	}
+}
+
+// around is an interceptor of the user's, around the guard.
+type around struct {
+	sdkinterceptor.WorkerInterceptorBase
+	sdkinterceptor.ActivityInboundInterceptorBase
+	saw *[]any
+}
+
+func (a around) InterceptActivity(_ context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
+	a.ActivityInboundInterceptorBase.Next = next
+	return &a
+}
+
+func (a *around) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
+	result, err := a.Next.ExecuteActivity(ctx, in)
+	*a.saw = append(*a.saw, result)
+	return result, err
+}
+
+func TestResult_IsTypedForInterceptorsAroundTheGuard(t *testing.T) {
+	t.Parallel()
+	var saw []any
+	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
+	env.SetWorkerOptions(worker.Options{
+		Interceptors: []sdkinterceptor.WorkerInterceptor{around{saw: &saw}},
+		Plugins:      []worker.Plugin{newGuard(t, memory(), options(once.Mark(once.Policy{}, "ChargeCard")))},
+	})
+	env.RegisterActivityWithOptions((&payments{}).ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+	v, err := env.ExecuteActivity("ChargeCard", order(7))
+	require.NoError(t, err)
+	var got receipt
+	require.NoError(t, v.Get(&got))
+	require.Equal(t, []any{got}, saw)
+}
