@@ -178,9 +178,10 @@ type around struct {
 	saw *[]any
 }
 
-func (a around) InterceptActivity(_ context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
-	a.ActivityInboundInterceptorBase.Next = next
-	return &a
+func (a *around) InterceptActivity(_ context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
+	inbound := &around{saw: a.saw}
+	inbound.ActivityInboundInterceptorBase.Next = next
+	return inbound
 }
 
 func (a *around) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
@@ -194,7 +195,7 @@ func TestResult_IsTypedForInterceptorsAroundTheGuard(t *testing.T) {
 	var saw []any
 	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
 	env.SetWorkerOptions(worker.Options{
-		Interceptors: []sdkinterceptor.WorkerInterceptor{around{saw: &saw}},
+		Interceptors: []sdkinterceptor.WorkerInterceptor{&around{saw: &saw}},
 		Plugins:      []worker.Plugin{newGuard(t, memory(), options(once.Mark(once.Policy{}, "ChargeCard")))},
 	})
 	env.RegisterActivityWithOptions((&payments{}).ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCard"})

@@ -29,6 +29,16 @@ const sealed = "binary/sealed"
 // included. If bound, what one workflow's activities exchange with it cannot be
 // opened in the name of another workflow.
 func encrypted(bound bool) client.Options {
+	dc := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{aead: encryptedAEAD(), bound: bound})
+	return client.Options{
+		DataConverter: dc,
+		FailureConverter: temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{
+			DataConverter: dc, EncodeCommonAttributes: true,
+		}),
+	}
+}
+
+func encryptedAEAD() cipher.AEAD {
 	block, err := aes.NewCipher([]byte("0123456789abcdef"))
 	if err != nil {
 		panic(err)
@@ -37,13 +47,7 @@ func encrypted(bound bool) client.Options {
 	if err != nil {
 		panic(err)
 	}
-	dc := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{aead: aead, bound: bound})
-	return client.Options{
-		DataConverter: dc,
-		FailureConverter: temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{
-			DataConverter: dc, EncodeCommonAttributes: true,
-		}),
-	}
+	return aead
 }
 
 func (c sealing) WithSerializationContext(where converter.SerializationContext) converter.PayloadCodec {
