@@ -173,8 +173,11 @@ func TestRedis_PromotedReplica(t *testing.T) {
 			s, err := store.NewRedis(dialRedis(t, master.addr, func(o *redis.Options) { o.MaxRetries = -1 }), store.RedisOptions{Replicas: confirm})
 			require.NoError(t, err)
 
-			_, err = replicated(t, dialRedis(t, master.addr)).Acquire(ctx, redisBid("the replica is online", "a"))
-			require.NoError(t, err)
+			confirmed := replicated(t, dialRedis(t, master.addr))
+			require.Eventually(t, func() bool {
+				_, err := confirmed.Acquire(ctx, redisBid("the replica is online", "a"))
+				return err == nil
+			}, 60*time.Second, 10*time.Millisecond)
 
 			var all sync.WaitGroup
 			var effects sync.Map

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -46,7 +47,7 @@ var breakages = map[string]struct {
 			if err != nil || r.State != store.Absent {
 				return m.Acquire(ctx, b)
 			}
-			runtime.Gosched()
+			<-time.After(time.Millisecond) // all have asked
 			if r, err = m.Load(ctx, b.Key); err == nil && r.State == store.Running {
 				over := decide(b.Owner, store.Tombstone)
 				over.Force = true
