@@ -12,10 +12,11 @@ import (
 
 // Marked is an activity with its policy, or one that is exempt.
 type Marked struct {
-	// Name is the activity type, or, for a function, its name in Go: a method
-	// registered under a prefix has another type.
+	// Name is the activity type; for a function, its name in Go: a method
+	// registered under a prefix has another type; for a struct, that of its type.
 	Name string
-	// Func is the function; nil for a mark by name.
+	// Func is the function, the struct whose methods are meant, or [All]; nil for
+	// a mark by name.
 	Func   any
 	Policy Policy
 	Exempt bool
@@ -25,13 +26,30 @@ type Marked struct {
 	err     error
 }
 
-// Mark guards activities by one policy. Each is given as
-// workflow.ExecuteActivity takes it: a function, a method value, or a registered
-// name. What is wrong with a mark is reported by interceptor.New, all of it at
-// once.
+// Mark guards activities by one policy. Each is given as one of these. What is
+// wrong with a mark is reported by interceptor.New, all of it at once.
 //
-// A method value marks that method under every prefix its struct is registered
-// with. To guard only one of them, mark its registered name.
+//   - A function, a method value or a method expression: p.ChargeCard or
+//     (*Payments).ChargeCard. It marks this very function, under every name and
+//     prefix that it is registered with. For a method the type counts that
+//     declares it, whichever value it is called on. What wraps a function is
+//     another function.
+//   - A registered name: "ChargeCard". It marks whatever is registered under that
+//     name, such as a wrapper, or is served under it by a dynamic activity.
+//   - A struct, or a pointer to one: &Payments{}. It marks each method that the SDK
+//     would register as an activity; a mark of one of them by itself goes before.
+//   - [All], to observe.
+//
+// A worker on which a marked activity is not to be found does not start. Some
+// functions cannot be told apart from others: closures, generic functions,
+// method values of generic types and methods of an interface. Mark what is
+// registered in their place: the method of the concrete type, the struct or the name.
+//
+// A local activity that is passed as a function goes by the function's short name,
+// and whether it is registered or not, nothing else is known of it. It is guarded if
+// its type is marked by name, or is the type that a marked function is registered
+// under. A call that could be that of a marked function of this name, but need not
+// be, is refused with a BadSetup error.
 //
 // Keep functions that return marks off the struct whose methods are registered
 // as activities: the SDK would take them for activities.
@@ -44,12 +62,24 @@ func Mark(p Policy, activities ...any) []Marked {
 	return marks
 }
 
-// Exempt says that these activities are deliberately not guarded.
+// All marks every activity of a worker that has no mark and is not exempt, those
+// that a dynamic activity serves included. Their calls are observed at most,
+// whatever the guard's Mode says, and they still count as not marked under Strict.
+// The policy must fit every activity: no function of it can be typed.
+var All everything
+
+type everything struct{}
+
+// Exempt says that these activities are deliberately not guarded. It takes what
+// [Mark] takes, except All.
 func Exempt(activities ...any) []Marked {
 	marks := make([]Marked, len(activities))
 	for i, a := range activities {
 		marks[i] = marked(a)
 		marks[i].Exempt = true
+		if a == any(All) {
+			marks[i].err = errors.New("All cannot be exempt; what is not marked is not guarded")
+		}
 	}
 	return marks
 }
@@ -75,8 +105,11 @@ func marked(a any) (m Marked) {
 	case renamed:
 		m = marked(a.activity)
 		m.KeyName = a.name
-		if a.name == "" {
+		switch {
+		case a.name == "":
 			m.err = errors.Join(m.err, fmt.Errorf("As(%q): an empty name", a.name))
+		case m.Func != nil && reflect.TypeOf(m.Func).Kind() != reflect.Func:
+			m.err = errors.Join(m.err, fmt.Errorf("As(%q): it renames one activity, and %s may be many", a.name, m.Name))
 		}
 		return m
 	case string:
@@ -85,18 +118,28 @@ func marked(a any) (m Marked) {
 		}
 		m.Name = a
 		return m
+	case everything:
+		return Marked{Name: "All", Func: a}
 	}
 	v := reflect.ValueOf(a)
-	if v.Kind() != reflect.Func || v.IsNil() {
-		m.err = fmt.Errorf("%T is neither a function nor a name", a)
+	switch {
+	case isStruct(a):
+		return Marked{Name: v.Type().String(), Func: a}
+	case v.Kind() != reflect.Func || v.IsNil():
+		m.err = fmt.Errorf("%T is neither a function nor a name nor a struct", a)
 		return m
 	}
 	m.Func, m.Name = a, FuncName(a)
-	if !goName.MatchString(m.Name) || closureName.MatchString(m.Name) {
-		m.err = fmt.Errorf("%s: a closure or generic function has no name of its own; register it with a name and mark that name",
-			runtime.FuncForPC(v.Pointer()).Name())
+	if full := runtime.FuncForPC(v.Pointer()).Name(); !goName.MatchString(m.Name) || closureName.MatchString(m.Name) || strings.HasPrefix(full, "reflect.") {
+		m.Name = full
+		m.err = errors.New("a closure or generic function has no name of its own; register it with a name and mark that name")
 	}
 	return m
+}
+
+func isStruct(a any) bool {
+	t := reflect.TypeOf(a)
+	return t != nil && (t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct)
 }
 
 // FuncName returns the name by which the SDK registers a function or method
@@ -106,20 +149,13 @@ func FuncName(f any) string {
 	return strings.TrimSuffix(full[strings.LastIndex(full, ".")+1:], "-fm")
 }
 
-// Validate returns what is wrong with m and can be known without a worker: all
-// of it, joined.
+// Validate returns what is wrong with m and can be known without its functions:
+// all of it, joined.
 func (m Marked) Validate() error {
-	if m.err != nil {
+	if m.err != nil || m.Exempt {
 		return m.err
 	}
-	if m.Exempt {
-		return nil
-	}
-	errs := []error{m.Policy.Validate()}
-	if m.Func != nil {
-		errs = append(errs, m.Policy.Check(reflect.TypeOf(m.Func)))
-	}
-	return errors.Join(errs...)
+	return m.Policy.Validate()
 }
 
 // Check reports whether the typed functions in p fit an activity of type fn.

@@ -71,7 +71,8 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 	e := ending{result, once.Plain(failure)}
 	mode := Off
 	if t.Bid.Owner != "" {
-		mode = g.mode(t.Where.ActivityType)
+		m, _ := g.find(t.Bid.Info.Activity)
+		mode = g.modeOf(m, t.Where.ActivityType)
 	}
 	if mode != Off {
 		recorded, err := g.record(ctx, t, result, failure, mode)
@@ -128,24 +129,35 @@ func (g *Guard) converters() (*converters, error) {
 }
 
 // find returns the mark of an activity, which this process need not run.
-func (g *Guard) find(activity string) (mark, bool) {
+func (g *Guard) find(activity string) (m mark, found bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	found := unmarked
+	registered, first := false, unmarked
 	for _, w := range g.workers {
-		i, registered := w.types.all()[activity]
-		if !registered || i == unmarked || g.marks[i].Exempt {
+		r, ok := w.types.all()[activity]
+		registered = registered || ok
+		if !ok || r.mark == unmarked || g.marks[r.mark].Exempt {
 			continue
 		}
-		if found != unmarked && found != i {
+		if first != unmarked && first != r.mark {
 			return mark{}, false // two workers have two activities of that name
 		}
-		found = i
+		first = r.mark
 	}
-	if found != unmarked {
-		return g.marks[found], true
+	switch {
+	case first != unmarked:
+		return g.marks[first], true
+	case registered:
+		return mark{}, false
 	}
-	return g.plain.markOf(activity)
+	v := g.plain.judge(activity, false)
+	switch len(v.suspects) {
+	case 0:
+		return v.mark, v.marked
+	case 1: // of another process, which has the same marks
+		return v.suspects[0], true
+	}
+	return mark{}, false
 }
 
 // policyOf returns the policy of an activity, or the defaults.

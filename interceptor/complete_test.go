@@ -51,7 +51,7 @@ func TestComplete_RecordsTheResultThenTellsTemporal(t *testing.T) {
 	require.Equal(t, store.Pending, only(t, s).State)
 
 	// By another process, which need not know the activity.
-	elsewhere := newGuard(t, s, options())
+	elsewhere := newGuard(t, s, options(once.Mark(once.Policy{}, "Refund")))
 	for range 2 { // the second time after a lost answer
 		require.NoError(t, elsewhere.Complete(t.Context(), c, token, receipt{ID: "from outside"}, nil))
 	}
@@ -182,10 +182,10 @@ func TestComplete_RefusesWhatIsNoToken(t *testing.T) {
 	for _, text := range []string{"", "?", "AAAA", "e30"} {
 		require.ErrorContains(t, g.Complete(t.Context(), &completions{}, text, nil, nil), "not a token")
 	}
-	stranger := newGuard(t, memory(), options())
+	stranger := newGuard(t, memory(), options(once.Mark(once.Policy{}, "Refund")))
 	err := stranger.Complete(t.Context(), &completions{}, pending(t, g, order(8)), nil, errors.New("declined"))
 	require.ErrorContains(t, err, "ChargeCard is not marked here")
-	bare := newGuard(t, memory(), interceptor.Options{})
+	bare := newGuard(t, memory(), interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
 	require.ErrorContains(t, bare.Complete(t.Context(), &completions{}, pending(t, g, order(7)), nil, nil), "data converter")
 }
 

@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -22,7 +23,8 @@ import (
 
 // Options are the options of New. Only Activities is required.
 type Options struct {
-	// Activities are the marks: once.Mark(…), and once.Exempt(…) under Strict.
+	// Activities are the marks: once.Mark(…), and once.Exempt(…) under Strict. At
+	// least one.
 	Activities []once.Marked
 	// Defaults stand in for what a mark's policy does not say.
 	Defaults once.Policy
@@ -111,6 +113,7 @@ type Guard struct {
 
 	mu      sync.Mutex
 	client  *converters             // of the last client; nil: there was none
+	logger  log.Logger              // the last client's; nil: it has none
 	several bool                    // other clients have others
 	workers map[string]*workerGuard // by worker instance key
 
@@ -122,7 +125,26 @@ type Guard struct {
 // mark is a Marked activity with its policy complete.
 type mark struct {
 	once.Marked
-	policy once.Policy
+	policy   once.Policy
+	function function // none for a mark by name
+	rank     rank
+}
+
+// rank says which of two marks of an activity counts: the lower one.
+type rank uint8
+
+const (
+	ofOne rank = iota
+	ofStruct
+	ofAll
+)
+
+// key is what no two marks have in common.
+func (m mark) key() string {
+	if m.Func == nil {
+		return "name " + m.Name
+	}
+	return fmt.Sprintf("function %d %s", m.rank, m.function.id)
 }
 
 // errOptions is the sentinel of everything that New refuses.
@@ -141,20 +163,8 @@ func New(s store.Store, o Options) (*Guard, error) {
 	if err := o.Defaults.Validate(); err != nil && len(o.Activities) > 0 {
 		errs = append(errs, fmt.Errorf("Defaults: %w", err))
 	}
-	marks := make([]mark, 0, len(o.Activities))
-	seen := map[string]bool{}
-	for _, m := range o.Activities {
-		complete := mark{m, libraryDefaults(m.Policy.Or(o.Defaults))}
-		m.Policy = complete.policy
-		if err := m.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("activity %s: %w", m.Name, err))
-		}
-		if m.Name != "" && seen[m.Name] {
-			errs = append(errs, fmt.Errorf("activity %s: marked twice; to give the registrations of one method different policies, mark their registered names", m.Name))
-		}
-		seen[m.Name] = true
-		marks = append(marks, complete)
-	}
+	marks, err := newMarks(o)
+	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
 	}
@@ -166,6 +176,31 @@ func New(s store.Store, o Options) (*Guard, error) {
 	g.metrics.recordedBy(g.observers)
 	g.plain = newWorkerGuard(g)
 	return g, nil
+}
+
+// newMarks returns the marks, each with its policy complete.
+func newMarks(o Options) ([]mark, error) {
+	if !slices.ContainsFunc(o.Activities, func(m once.Marked) bool { return !m.Exempt }) {
+		return nil, errors.New("Options.Activities is empty, or all exempt, so nothing would be guarded: mark the activities that act on the world")
+	}
+	var all []mark
+	var errs []error
+	seen := map[string]bool{}
+	for _, m := range o.Activities {
+		m.Policy = libraryDefaults(m.Policy.Or(o.Defaults))
+		marks, err := expand(m, m.Policy)
+		if err := errors.Join(m.Validate(), err); err != nil {
+			errs = append(errs, fmt.Errorf("activity %s: %w", m.Name, err))
+		}
+		for _, m := range marks {
+			if m.Name != "" && m.Validate() == nil && seen[m.key()] {
+				errs = append(errs, fmt.Errorf("activity %s: marked twice; to give the registrations of one method different policies, mark their registered names", m.Name))
+			}
+			seen[m.key()] = true
+			all = append(all, m)
+		}
+	}
+	return all, errors.Join(errs...)
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -37,6 +38,24 @@ func (g *Guard) mode(activity string) Mode {
 		return f(activity)
 	}
 	return Enforce
+}
+
+// modeOf is the mode of an activity with that mark.
+func (g *Guard) modeOf(m mark, activity string) Mode {
+	mode := g.mode(activity)
+	if m.rank == ofAll {
+		mode = max(mode, Observe)
+	}
+	return mode
+}
+
+// String returns the mode's name in Go.
+func (m Mode) String() string {
+	names := [...]string{"Enforce", "Observe", "Off"}
+	if int(m) >= len(names) {
+		return fmt.Sprintf("Mode(%d)", m)
+	}
+	return names[m]
 }
 
 // off runs the body unguarded.

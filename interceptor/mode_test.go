@@ -115,7 +115,8 @@ func TestObserve_PassesErrorsUnchanged(t *testing.T) {
 // unguarded is a guard that has nothing to do.
 func unguarded(t *testing.T) *interceptor.Guard {
 	t.Helper()
-	return newGuard(t, memory(), options())
+	g, _ := inMode(t, memory(), interceptor.Off, once.Policy{})
+	return g
 }
 
 func TestOff_AsksAndRecordsNothing(t *testing.T) {

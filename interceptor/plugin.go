@@ -65,6 +65,7 @@ func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, 
 	if err := next(ctx, o); err != nil {
 		return err
 	}
+	g.learnLogger(o.ClientOptions.Logger)
 	g.metrics.learn(meter, cmp.Or(o.ClientOptions.Namespace, client.DefaultNamespace))
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -100,7 +101,12 @@ func (g *Guard) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorke
 	if o.WorkerOptions.WorkerStopTimeout == 0 {
 		o.WorkerOptions.WorkerStopTimeout = defaultStopTimeout
 	}
-	o.WorkerOptions.Interceptors = append(slices.Clip(o.WorkerOptions.Interceptors), w)
+	// Where the guard is listed as an interceptor too, this one knows more.
+	all := slices.DeleteFunc(slices.Clone(o.WorkerOptions.Interceptors), func(i sdkinterceptor.WorkerInterceptor) bool {
+		return i == sdkinterceptor.WorkerInterceptor(g)
+	})
+	all = append(all, w)
+	o.WorkerOptions.Interceptors = all
 	w.watchRegistrations(o.WorkerRegistryOptions)
 	return nil
 }
@@ -122,6 +128,7 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 		return err
 	}
 	w.prepare(ctx)
+	w.announce()
 	return next(ctx, o)
 }
 

@@ -121,7 +121,7 @@ func TestResolve_RefusesBadInput(t *testing.T) {
 	}
 	require.ErrorContains(t, resolve(r, interceptor.Done(make(chan int)), "why"), "encode")
 	require.ErrorContains(t, resolve(r, interceptor.Done(strings.Repeat("x", 3<<20)), "why"), "limit")
-	bare := newGuard(t, s, interceptor.Options{})
+	bare := newGuard(t, s, interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
 	_, err := bare.Resolve(t.Context(), r, interceptor.Done(receipt{}), "why")
 	require.ErrorContains(t, err, "data converter")
 	require.Equal(t, store.InDoubt, only(t, s).State)

@@ -43,7 +43,7 @@ func (c *call) keyless(ctx context.Context, body func(context.Context) (any, err
 	if errors.Is(err, errInput) && !errors.Is(err, errArgument) { // a codec that cannot be reached, say
 		r.retryable, r.delay = true, maxRetry
 	}
-	if errors.Is(err, errNoConverter) {
+	if errors.Is(err, errNoConverter) || errors.Is(err, errUnclear) {
 		r.reason, r.retryable, r.delay = once.BadSetup, true, maxRetry
 	}
 	if mode == Observe {

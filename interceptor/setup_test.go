@@ -172,11 +172,6 @@ func TestStart_LeavesOtherDeploymentsAlone(t *testing.T) {
 		second.RegisterActivity((&payments{}).ChargeCard)
 		requireUnreachable(t, first.Start())
 	})
-	t.Run("a marked function that is registered elsewhere", func(t *testing.T) {
-		t.Parallel()
-		g := newGuard(t, memory(), interceptor.Options{Activities: once.Mark(once.Policy{}, (&payments{}).ChargeCard)})
-		requireUnreachable(t, startError(t, g, func(r worker.Registry) { r.RegisterActivity((&payments{}).Refund) }))
-	})
 }
 
 type checkedStore struct {

@@ -1,52 +1,41 @@
 package interceptor
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"reflect"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/worker"
-
-	once "github.com/atmostonce/atmostonce/activity"
 )
 
 // typeTable knows which activity types of a worker are marked. It is read on
 // every activity task, and written while activities are registered.
 type typeTable struct {
-	types atomic.Pointer[map[string]int] // registered type → index of its mark, or unmarked
+	types atomic.Pointer[map[string]registration] // by activity type
 
 	mu      sync.Mutex
+	aliases map[string]string // what the SDK makes of a function's short name
 	dynamic bool
-	errs    []error
+}
+
+// registration is one activity type of a worker.
+type registration struct {
+	function
+	activity string // the type
+	mark     int    // its index, or unmarked
 }
 
 const unmarked = -1
 
-// markOf returns the mark of an activity type.
-func (w *workerGuard) markOf(name string) (mark, bool) {
-	i, registered := w.types.all()[name]
-	if !registered {
-		// Not where it was seen: served by a dynamic activity, a local activity
-		// passed as a function, or a guard without a plugin.
-		i = slices.IndexFunc(w.guard.marks, func(m mark) bool { return m.Name == name })
-	}
-	if i == unmarked || w.guard.marks[i].Exempt {
-		return mark{}, false
-	}
-	return w.guard.marks[i], true
-}
-
 func (w *workerGuard) watchRegistrations(o *worker.PluginConfigureWorkerRegistryOptions) {
 	activity, dynamic := o.OnRegisterActivity, o.OnRegisterDynamicActivity
 	o.OnRegisterActivity = func(fn any, ro sdkactivity.RegisterOptions) {
-		w.types.register(w.guard, fn, ro)
+		w.types.register(w, fn, ro)
 		if activity != nil {
 			activity(fn, ro)
 		}
@@ -61,90 +50,111 @@ func (w *workerGuard) watchRegistrations(o *worker.PluginConfigureWorkerRegistry
 	}
 }
 
-// registration is one activity type of a worker.
-type registration struct {
-	name string       // the type
-	base string       // the function's or method's own name
-	fn   reflect.Type // as a function or method value
-	full string       // qualified name of a plain function
-}
-
 // registrations repeats how the SDK names what it registers.
 func registrations(fn any, o sdkactivity.RegisterOptions) []registration {
 	v := reflect.ValueOf(fn)
 	if v.Kind() == reflect.Func {
-		r := registration{name: o.Name, base: once.FuncName(fn), fn: v.Type(), full: runtime.FuncForPC(v.Pointer()).Name()}
-		if r.name == "" {
-			r.name = r.base
+		r := registration{function: functionOf(fn), activity: o.Name}
+		if r.activity == "" {
+			r.activity = r.name
 		}
 		return []registration{r}
 	}
 	var all []registration
-	for i := range v.NumMethod() {
-		if method := v.Type().Method(i); method.IsExported() {
-			all = append(all, registration{name: o.Name + method.Name, base: method.Name, fn: v.Method(i).Type()})
+	if v.Kind() == reflect.Pointer {
+		for _, f := range methodsOf(v.Type()) {
+			all = append(all, registration{function: f, activity: o.Name + f.name})
 		}
 	}
 	return all
 }
 
-// serves reports whether the registration is of the marked activity. Methods go
-// by name and signature: a promoted method has another qualified name.
-func (r registration) serves(m mark) bool {
-	if m.Func == nil {
-		return m.Name == r.name
-	}
-	if m.Name != r.base || reflect.TypeOf(m.Func) != r.fn {
-		return false
-	}
-	return r.full == "" || r.full == runtime.FuncForPC(reflect.ValueOf(m.Func).Pointer()).Name()
-}
-
-func (t *typeTable) register(g *Guard, fn any, o sdkactivity.RegisterOptions) {
+func (t *typeTable) register(w *workerGuard, fn any, o sdkactivity.RegisterOptions) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	types := map[string]int{}
+	types := map[string]registration{}
 	maps.Copy(types, t.all())
 	for _, r := range registrations(fn, o) {
-		types[r.name] = t.mark(g, r)
+		r.mark, _ = w.guard.markOf(r)
+		types[r.activity] = r
+		if reflect.TypeOf(fn).Kind() == reflect.Func && o.Name != "" && !w.options.DisableRegistrationAliasing {
+			if t.aliases == nil {
+				t.aliases = map[string]string{}
+			}
+			t.aliases[r.name] = o.Name
+		}
 	}
 	t.types.Store(&types)
 }
 
-// mark returns the index of the mark that the registration has.
-func (t *typeTable) mark(g *Guard, r registration) int {
-	found := unmarked
-	for i, m := range g.marks {
-		if !r.serves(m) {
-			continue
-		}
-		if found != unmarked {
-			t.errs = append(t.errs, fmt.Errorf("activity %s is marked twice: by function and by name", r.name))
-			continue
-		}
-		found = i
-		if m.Exempt {
-			continue
-		}
-		if err := m.policy.Check(r.fn); err != nil {
-			t.errs = append(t.errs, fmt.Errorf("activity %s: %w", r.name, err))
-		}
+// serves reports whether the registration is of the marked activity.
+func (r registration) serves(m mark) bool {
+	switch {
+	case m.rank == ofAll:
+		return true
+	case m.Func == nil:
+		return m.Name == r.activity
 	}
-	if found == unmarked && g.options.Strict && isActivity(r.fn) {
-		t.errs = append(t.errs, fmt.Errorf("activity %s is neither marked nor exempt, and Options.Strict is set", r.name))
-	}
-	return found
+	return m.function.id == r.id
 }
 
-// isActivity reports whether the SDK would register a method of that type.
-func isActivity(fn reflect.Type) bool {
-	last := fn.NumOut() - 1
-	return last >= 0 && last <= 1 && fn.Out(last) == reflect.TypeFor[error]() &&
-		(fn.NumIn() == 0 || fn.NumIn() > 0 && (fn.In(0) == reflect.TypeFor[context.Context]() || fn.In(0).Kind() != reflect.Func))
+// markOf returns the index of the mark that counts for the registration, and what
+// is wrong with it.
+func (g *Guard) markOf(r registration) (found int, err error) {
+	found = unmarked
+	for i, m := range g.marks {
+		switch {
+		case !r.serves(m):
+		case found == unmarked || m.rank < g.marks[found].rank:
+			found, err = i, nil
+		case m.rank == g.marks[found].rank:
+			err = fmt.Errorf("activity %s is marked twice: by function and by name", r.activity)
+		}
+	}
+	switch {
+	case err != nil:
+	case found == unmarked, g.marks[found].rank == ofAll:
+		if g.options.Strict && isActivity(r.typ) {
+			err = fmt.Errorf("activity %s is neither marked nor exempt, and Options.Strict is set", r.activity)
+		}
+	case g.marks[found].Func == nil:
+		if m := g.marks[found]; !m.Exempt {
+			err = m.policy.Check(r.typ)
+		}
+		if err != nil {
+			err = fmt.Errorf("activity %s: %w", r.activity, err)
+		}
+	case r.expression:
+		err = fmt.Errorf("activity %s is registered by a method expression, so that the receiver is the first input of each call: register the struct or a method value, or mark the registered name", r.activity)
+	case r.vague && g.marks[found].function.vague:
+		err = fmt.Errorf("activity %s is marked and registered by a method value of %s. If that is an interface, another activity may implement it too: mark the method expression, the struct or the registered name", r.activity, r.owner())
+	}
+	return found, err
+}
+
+// problems returns what is wrong with the marks of the registered activities.
+func (w *workerGuard) problems() error {
+	var errs []error
+	types := w.types.all()
+	for _, name := range slices.Sorted(maps.Keys(types)) {
+		_, err := w.guard.markOf(types[name])
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// typeOf returns the type of a local activity that is passed as a function.
+func (t *typeTable) typeOf(short string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if alias, ok := t.aliases[short]; ok {
+		return alias
+	}
+	return short
 }
 
 // all returns the registered types; it is not to be modified.
-func (t *typeTable) all() map[string]int {
+func (t *typeTable) all() map[string]registration {
 	if types := t.types.Load(); types != nil {
 		return *types
 	}
@@ -159,13 +169,16 @@ func (t *typeTable) hasDynamic() bool {
 	return t.dynamic
 }
 
-func (t *typeTable) errors() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return errors.Join(t.errs...)
-}
-
-// serves reports whether some type of the worker has the mark with that index.
-func (t *typeTable) serves(i int) bool {
-	return t.hasDynamic() || slices.Contains(slices.Collect(maps.Values(t.all())), i)
+// serves reports whether some type of the worker has the mark, or may have it: a
+// dynamic activity serves names.
+func (t *typeTable) serves(m mark) bool {
+	if m.rank == ofAll || m.Func == nil && t.hasDynamic() {
+		return true
+	}
+	for _, r := range t.all() {
+		if r.serves(m) {
+			return true
+		}
+	}
+	return false
 }

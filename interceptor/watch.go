@@ -73,7 +73,7 @@ func (w *workerGuard) isOff() bool {
 		return false // of which it is not known what it serves
 	}
 	for name := range w.types.all() {
-		if _, marked := w.markOf(name); marked && w.guard.mode(name) != Off {
+		if v := w.judge(name, false); v.marked && w.guard.modeOf(v.mark, name) != Off {
 			return false
 		}
 	}

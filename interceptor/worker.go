@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,8 @@ type workerGuard struct {
 	queue   string
 	types   typeTable
 	life    atomic.Pointer[life]
+
+	announced sync.Once
 }
 
 // life is a worker's time from start to stop. The SDK's test environments start
@@ -59,11 +62,12 @@ func newWorkerGuard(g *Guard) *workerGuard {
 
 // InterceptActivity implements the SDK's WorkerInterceptor.
 func (w *workerGuard) InterceptActivity(ctx context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
-	m, ok := w.markOf(sdkactivity.GetInfo(ctx).ActivityType.Name)
-	if !ok {
+	info := sdkactivity.GetInfo(ctx)
+	v := w.judge(info.ActivityType.Name, info.IsLocalActivity)
+	if !v.marked && len(v.suspects) == 0 {
 		return next
 	}
-	i := &inbound{worker: w, mark: m}
+	i := &inbound{worker: w, verdict: v}
 	i.Next = next
 	return i
 }
@@ -102,12 +106,12 @@ func (w *workerGuard) check(ctx context.Context) error {
 		errs = append(errs, errNoConverter)
 	}
 	g.mu.Unlock()
-	errs = append(errs, w.types.errors(), w.unregistered(), w.otherGuards())
+	errs = append(errs, w.problems(), w.unregistered(), w.otherGuards())
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	switch err := g.checkStore(ctx); {
 	case tolerable(err), err != nil && w.isOff():
-		slog.Warn("atmostonce: look at the store", "error", err)
+		g.clientLogger().Warn("atmostonce: look at the store", "Error", err)
 		g.owed.Store(&err) // there is no activity yet whose metrics could tell
 	default:
 		errs = append(errs, err)
@@ -126,33 +130,52 @@ func (w *workerGuard) prepare(ctx context.Context) {
 		return // each activity's first call does it
 	}
 	for name := range w.types.all() {
-		if _, marked := w.markOf(name); marked {
+		if w.judge(name, false).marked {
 			w.guard.metrics.prepare(ctx, m, place{namespace, w.queue, name})
 		}
 	}
 }
 
-// unregistered finds marks that guard nothing: a typo must not leave a charge
-// unguarded. A marked function may belong to a worker of another process.
+// unregistered finds marks that guard nothing: neither a typo nor a wrapper must
+// leave a charge unguarded.
 func (w *workerGuard) unregistered() error {
 	g := w.guard
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var errs []error
-	for i, m := range g.marks {
-		found := false
+	for _, m := range g.marks {
+		found := m.Exempt
 		for _, other := range g.workers {
-			found = found || other.types.serves(i)
+			found = found || other.types.serves(m)
 		}
-		switch {
-		case found || m.Exempt:
-		case m.Func != nil:
-			slog.Warn("atmostonce: a marked function is registered with no worker of this guard", "activity", m.Name)
-		default:
-			errs = append(errs, fmt.Errorf("activity %q is marked but registered with no worker of this guard; register all workers before the first one starts", m.Name))
+		if !found {
+			errs = append(errs, fmt.Errorf("activity %q is marked%s", m.Name, g.instead(m)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// instead says what is registered in place of a marked activity.
+func (g *Guard) instead(m mark) string {
+	const nowhere = " but registered with no worker of this guard; register all workers before the first one starts"
+	for _, w := range g.workers {
+		types := w.types.all()
+		for _, name := range slices.Sorted(maps.Keys(types)) {
+			switch r := types[name]; {
+			case m.Func == nil && r.name == m.Name:
+				return fmt.Sprintf("%s. %s is registered as %q: mark that name, or the function", nowhere, r.id, name)
+			case m.Func != nil && name == m.Name && (r.mark == unmarked || g.marks[r.mark].rank == ofAll):
+				return fmt.Sprintf(" as %s, but registered is another function, %s (a wrapper?): mark the name %q instead, or what is registered", m.function.id, r.id, name)
+			}
+		}
+	}
+	switch {
+	case m.Func == nil:
+		return nowhere
+	case m.function.vague:
+		return fmt.Sprintf(" as %s%s. If %s is an interface, mark the method of the concrete type, or the registered name", m.function.id, nowhere, m.function.owner())
+	}
+	return fmt.Sprintf(" as %s%s. If it is registered inside of another function, mark the registered name", m.function.id, nowhere)
 }
 
 // otherGuards finds activities that two guards on this worker mark: each would
@@ -168,8 +191,8 @@ func (w *workerGuard) otherGuards() error {
 			continue
 		}
 		for name := range w.types.all() {
-			_, ours := w.markOf(name)
-			if _, theirs := other.markOf(name); ours && theirs {
+			theirs := other.judge(name, false)
+			if w.judge(name, false).marked && (theirs.marked || len(theirs.suspects) > 0) {
 				errs = append(errs, fmt.Errorf("activity %s is marked by two guards on this worker", name))
 			}
 		}
@@ -252,9 +275,9 @@ func (l *life) background(f func(ctx context.Context)) {
 // inbound guards one attempt of a marked activity.
 type inbound struct {
 	sdkinterceptor.ActivityInboundInterceptorBase
-	worker *workerGuard
-	mark   mark
-	beat   heartbeat
+	worker  *workerGuard
+	verdict verdict
+	beat    heartbeat
 }
 
 // Init implements the SDK's ActivityInboundInterceptor.
@@ -272,14 +295,21 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	if ctx.Value(key) != nil {
 		return body(ctx) // installed twice: the outer one guards
 	}
+	m, marked, unclear := i.verdict.with(in.Args)
+	if !marked {
+		return body(ctx)
+	}
 	ctx = context.WithValue(ctx, key, true)
 	life := i.worker.life.Load()
 	life.tasks.begin()
 	defer life.tasks.end()
-	c := newCall(ctx, i.worker, i.mark, in.Args, &i.beat)
+	c := newCall(ctx, i.worker, m, in.Args, &i.beat)
 	c.guard.metrics.prepare(ctx, c.guard.metrics.of(ctx), c.place())
-	mode := c.guard.mode(c.info.ActivityType.Name)
-	err := c.identified(ctx, i.mark, mode)
+	mode := c.guard.modeOf(m, c.info.ActivityType.Name)
+	err := c.identified(ctx, m, mode)
+	if unclear != nil {
+		err = unclear
+	}
 	switch {
 	case mode == Off:
 		return c.off(ctx, body)
