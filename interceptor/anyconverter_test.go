@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/gob"
 	"encoding/json"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	commonpb "go.temporal.io/api/common/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/testsuite"
@@ -175,11 +177,12 @@ func TestAnyConverter_DynamicActivities(t *testing.T) {
 type around struct {
 	sdkinterceptor.WorkerInterceptorBase
 	sdkinterceptor.ActivityInboundInterceptorBase
-	saw *[]any
+	saw    *[]any
+	change func(any) any
 }
 
 func (a *around) InterceptActivity(_ context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
-	inbound := &around{saw: a.saw}
+	inbound := &around{saw: a.saw, change: a.change}
 	inbound.ActivityInboundInterceptorBase.Next = next
 	return inbound
 }
@@ -187,21 +190,75 @@ func (a *around) InterceptActivity(_ context.Context, next sdkinterceptor.Activi
 func (a *around) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
 	result, err := a.Next.ExecuteActivity(ctx, in)
 	*a.saw = append(*a.saw, result)
+	if a.change != nil {
+		result = a.change(result)
+	}
 	return result, err
 }
 
 func TestResult_IsTypedForInterceptorsAroundTheGuard(t *testing.T) {
 	t.Parallel()
-	var saw []any
-	env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
-	env.SetWorkerOptions(worker.Options{
-		Interceptors: []sdkinterceptor.WorkerInterceptor{&around{saw: &saw}},
-		Plugins:      []worker.Plugin{newGuard(t, memory(), options(once.Mark(once.Policy{}, "ChargeCard")))},
-	})
-	env.RegisterActivityWithOptions((&payments{}).ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCard"})
-	v, err := env.ExecuteActivity("ChargeCard", order(7))
-	require.NoError(t, err)
-	var got receipt
-	require.NoError(t, v.Get(&got))
-	require.Equal(t, []any{got}, saw)
+	for name, dc := range foreignConverters() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, pay := memory(), &payments{}
+			var saw []any
+			for range 2 {
+				o := options(once.Mark(once.Policy{}, "ChargeCard"))
+				o.DataConverter = dc
+				env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
+				env.SetDataConverter(dc)
+				env.SetWorkerOptions(worker.Options{
+					Interceptors: []sdkinterceptor.WorkerInterceptor{&around{saw: &saw}}, Plugins: []worker.Plugin{newGuard(t, s, o)},
+				})
+				env.RegisterActivityWithOptions(pay.ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+				v, err := env.ExecuteActivity("ChargeCard", order(7))
+				require.NoError(t, err)
+				var got receipt
+				require.NoError(t, v.Get(&got))
+				require.Equal(t, got, saw[len(saw)-1])
+			}
+			require.Len(t, pay.charges, 1)
+			require.Equal(t, saw[0], saw[1])
+		})
+	}
+}
+
+type receiptV2 struct {
+	ID       string
+	Currency string
+}
+
+// A replayed outcome reaches Temporal as it was recorded, although an interceptor
+// of an older build has looked at it, unless that has changed it.
+func TestResult_StaysWhatIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	run := func(fn any, change func(any) any) (got receiptV2) {
+		guard := newGuard(t, s, interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
+		o := client.Options{DataConverter: saltedConverter()}
+		require.NoError(t, guard.ConfigureClient(t.Context(), client.PluginConfigureClientOptions{ClientOptions: &o}))
+		env := (&testsuite.WorkflowTestSuite{}).NewTestActivityEnvironment()
+		require.NoError(t, guard.NewClient(t.Context(), client.PluginNewClientOptions{ClientOptions: o},
+			func(context.Context, client.PluginNewClientOptions) error { return nil }))
+		env.SetDataConverter(o.DataConverter).SetContextPropagators(o.ContextPropagators)
+		var saw []any
+		env.SetWorkerOptions(worker.Options{
+			Interceptors: []sdkinterceptor.WorkerInterceptor{&around{saw: &saw, change: change}}, Plugins: []worker.Plugin{guard},
+		})
+		env.RegisterActivityWithOptions(fn, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+		v, err := env.ExecuteActivity("ChargeCard", order(7))
+		require.NoError(t, err)
+		require.NoError(t, v.Get(&got))
+		return got
+	}
+	newer := func(context.Context, charge) (*receiptV2, error) { return &receiptV2{"r", "EUR"}, nil }
+	older := func(context.Context, charge) (*receipt, error) { return nil, errors.New("it does not run") }
+	same := func(v any) any { return v }
+	require.Equal(t, receiptV2{"r", "EUR"}, run(newer, same))
+	require.Equal(t, receiptV2{"r", "EUR"}, run(older, same))
+	require.Equal(t, receiptV2{"changed", ""}, run(older, func(v any) any {
+		v.(*receipt).ID = "changed"
+		return v
+	}))
 }

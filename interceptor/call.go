@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -38,9 +39,10 @@ type call struct {
 	match      string
 	input      string
 
-	// surrounded says that other interceptors get the answer: they get the body's
-	// result, which the SDK then encodes once more, instead of what is recorded.
+	// surrounded says that other interceptors get the answer: they get a value, as
+	// the body returns it, instead of what is recorded.
 	surrounded bool
+	returns    reflect.Type // the type of the body's result; nil: none, or not known
 
 	report    Event       // what became of the call
 	leaseLost atomic.Bool // it was told

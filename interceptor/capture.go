@@ -2,6 +2,7 @@ package interceptor
 
 import (
 	"context"
+	"reflect"
 	"sync"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -28,6 +29,9 @@ type capture struct {
 	bound bool // the worker's data converter is the watch
 	seen  bool
 	wire  *commonpb.Payloads
+
+	replayed any // the answer that is a replayed outcome, decoded
+	recorded *commonpb.Payloads
 }
 
 // captureOf returns the capture of the activity that ctx belongs to, or nil.
@@ -66,6 +70,25 @@ func (c *capture) input() *commonpb.Payloads {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.wire
+}
+
+// replays notes that the call is answered by value, which recorded was decoded to.
+func (c *capture) replays(value any, recorded *commonpb.Payloads) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replayed, c.recorded = value, recorded
+}
+
+// asRecorded returns the payloads of a replayed outcome, if it is still what it was
+// decoded to: what was recorded by another build of the activity may be more than
+// this build decodes.
+func (c *capture) asRecorded(value any) *commonpb.Payloads {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.recorded == nil || !reflect.DeepEqual(value, c.replayed) {
+		return nil
+	}
+	return c.recorded
 }
 
 // clientLink ties the calls of one client to its converters and metrics.
@@ -164,6 +187,11 @@ func (w *watch) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	if len(values) == 1 {
 		if c, ok := values[0].(*carrier); ok {
 			return c.payloads, nil
+		}
+		if w.capture != nil {
+			if recorded := w.capture.asRecorded(values[0]); recorded != nil {
+				return recorded, nil
+			}
 		}
 	}
 	return w.DataConverter.ToPayloads(values...)

@@ -282,6 +282,32 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 	return moved, nil, nil
 }
 
+// decoded returns a replayed result as a value of type t, for interceptors that
+// look at it, and nil where it cannot be decoded. The capture keeps another copy of
+// it: they may change this one.
+func (c codec) decoded(result any, t reflect.Type) (value any) {
+	payloads, ok := result.(*commonpb.Payloads)
+	if !ok || t == nil || len(payloads.GetPayloads()) == 0 {
+		return nil
+	}
+	decode := func() any {
+		ptr := reflect.New(t)
+		if _, err := attempted(func() (*commonpb.Payloads, error) {
+			return nil, c.dataIn(c.where).FromPayloads(payloads, ptr.Interface())
+		}); err != nil {
+			return nil
+		}
+		return ptr.Elem().Interface()
+	}
+	if value = decode(); value == nil {
+		return nil
+	}
+	if captured := captureOf(c.ctx); captured != nil {
+		captured.replays(decode(), payloads)
+	}
+	return value
+}
+
 // transcode re-encodes what was encoded for another workflow, whose ID an
 // encryption may be bound to. A converter that does not pass raw values on is
 // taken to encode alike for all.

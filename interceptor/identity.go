@@ -175,6 +175,14 @@ func isActivity(fn reflect.Type) bool {
 	return fn.NumIn() == 0 || fn.In(0) != reflect.TypeFor[workflow.Context]()
 }
 
+// result returns the type of what f returns beside its error, or nil.
+func (f function) result() reflect.Type {
+	if f.typ == nil || f.typ.NumOut() < 2 {
+		return nil
+	}
+	return f.typ.Out(0)
+}
+
 // owner returns the type that declares the method.
 func (f function) owner() string { return strings.TrimSuffix(f.id, "."+f.name) }
 

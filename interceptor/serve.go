@@ -276,6 +276,11 @@ func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
 		return c.fail(refusal{reason: once.BadRecord, record: r, retryable: true, delay: maxRetry, cause: broken})
 	}
 	c.report.Err = failure
+	if c.surrounded {
+		if value := c.codec.decoded(result, c.returns); value != nil {
+			return value, failure
+		}
+	}
 	return result, failure
 }
 

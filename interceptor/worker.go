@@ -304,6 +304,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	life.tasks.begin()
 	defer life.tasks.end()
 	c := newCall(ctx, i.worker, m, in.Args, &i.beat)
+	c.returns = i.verdict.code.result()
 	c.guard.metrics.prepare(ctx, c.guard.metrics.of(ctx), c.place())
 	mode := c.guard.modeOf(m, c.info.ActivityType.Name)
 	err := c.identified(ctx, m, mode)
