@@ -125,7 +125,7 @@ func (o *workflowOutbound) summarize(ctx workflow.Context, activity string) work
 	}
 	m, marked := o.guard.find(activity)
 	options := workflow.GetActivityOptions(ctx)
-	if !marked || options.Summary != "" {
+	if !marked || m.rank == ofAll || options.Summary != "" {
 		return ctx
 	}
 	p := m.policy

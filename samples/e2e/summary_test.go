@@ -134,6 +134,13 @@ func TestSummaries_AreNotThereUnasked(t *testing.T) {
 		"without the option": func(s *scene) ([]client.Plugin, []sdkinterceptor.WorkerInterceptor) {
 			return []client.Plugin{s.summing(false)}, nil
 		},
+		"where it only observes": func(s *scene) ([]client.Plugin, []sdkinterceptor.WorkerInterceptor) {
+			o := guardOptions(once.Mark(once.Policy{Scope: keys.PerCall}, once.All))
+			o.Summaries = true
+			g, err := interceptor.New(s.store, o)
+			require.NoError(t, err)
+			return []client.Plugin{g}, nil
+		},
 		"by Workflows": func(*scene) ([]client.Plugin, []sdkinterceptor.WorkerInterceptor) {
 			return nil, []sdkinterceptor.WorkerInterceptor{interceptor.Workflows()}
 		},
