@@ -158,7 +158,7 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 	landed := make(chan store.Record, 1)
 	detached := context.WithoutCancel(ctx)
 	var why atomic.Pointer[error]
-	c.life.background(func(stop context.Context) {
+	c.background(func(stop context.Context) {
 		defer l.end()
 		// Told at once: a store that does not look at contexts can take its time, and
 		// the process may be gone by then.

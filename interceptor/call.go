@@ -38,6 +38,7 @@ type call struct {
 	match      string
 	input      string
 
+	enforced  bool        // the worker's stop waits for it
 	report    Event       // what became of the call
 	leaseLost atomic.Bool // it was told
 
@@ -59,7 +60,7 @@ const (
 func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *heartbeat) *call {
 	info := sdkactivity.GetInfo(ctx)
 	c := &call{guard: w.guard, worker: w, life: w.life.Load(), policy: m.policy, info: info, args: args, beat: beat,
-		stop: sdkactivity.GetWorkerStopChannel(ctx)}
+		stop: beat.Next.GetWorkerStopChannel(ctx)}
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = info.Deadline
@@ -269,7 +270,31 @@ func (c *call) situation(r store.Record, nonce string) situation {
 		last: c.lastAttempt(), stopping: c.stopping(),
 	}
 	s.late = c.late(s)
+	if end, stops := c.life.end(); stops {
+		s.timeLeft = min(s.timeLeft, time.Until(end))
+	}
 	return s
+}
+
+// inTest reports whether the call is not Temporal's but that of one of the SDK's
+// test environments, which make up their task tokens.
+func (c *call) inTest() bool {
+	i := c.info
+	return string(i.TaskToken) == cmp.Or(i.WorkflowExecution.RunID, i.ActivityRunID)+"#"+i.ActivityID
+}
+
+// background runs f beside the call. The worker's stop waits for it where it
+// waits for the call.
+func (c *call) background(f func(stop context.Context)) {
+	if c.enforced {
+		c.life.tasks.begin()
+	}
+	go func() {
+		if c.enforced {
+			defer c.life.tasks.end(false)
+		}
+		f(c.life.ctx)
+	}()
 }
 
 // stopping reports whether the worker stops.

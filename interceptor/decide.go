@@ -19,7 +19,7 @@ type situation struct {
 	settleDelay time.Duration
 	holdRetry   time.Duration
 
-	timeLeft     time.Duration // until the attempt's deadline less its margin
+	timeLeft     time.Duration // until the attempt's deadline less its margin, or until the worker has stopped
 	scheduleLeft time.Duration // until no attempt is possible; unlimited if negative
 	last         bool          // no attempt follows this one
 	late         bool          // too little of this attempt is left for a body
@@ -87,7 +87,7 @@ func decide(s situation) decision {
 func (s situation) inFlight(lease time.Duration) decision {
 	lease = min(max(lease, minRetry), maxRetry)
 	waits := s.policy.OnDuplicate == once.Wait || s.isLast(lease)
-	if waits && !s.stopping && s.timeLeft > 0 {
+	if waits && !s.givesWay() && s.timeLeft > 0 {
 		return decision{do: await, delay: s.timeLeft}
 	}
 	return s.refuseRetryably(once.InFlight, lease)
@@ -107,7 +107,7 @@ func (s situation) inDoubt(since time.Duration) decision {
 		return s.refuseRetryably(once.InDoubt, min(s.holdRetry, held-since))
 	case !p.TakesOver(), p == once.Resume && (!s.retry || s.local):
 		return s.refuseRetryably(once.InDoubt, s.holdRetry)
-	case s.late || s.stopping:
+	case s.late || s.givesWay():
 		return s.undecided(minRetry)
 	case p.Reconciles():
 		return decision{do: ask}
@@ -122,7 +122,7 @@ func (s situation) settling(left time.Duration) decision {
 	switch {
 	case !s.isLast(left):
 		return s.undecided(left)
-	case s.stopping:
+	case s.givesWay():
 		return s.undecided(minRetry)
 	case left < s.timeLeft:
 		return decision{do: await, delay: left}
@@ -146,11 +146,17 @@ func (s situation) undecided(delay time.Duration) decision {
 // comeBack waits for what will not be decided here: in the slot if no attempt
 // follows.
 func (s situation) comeBack(reason once.Reason, delay time.Duration) decision {
-	if s.isLast(delay) && !s.stopping && s.timeLeft > 0 {
+	if s.isLast(delay) && !s.givesWay() && s.timeLeft > 0 {
 		return decision{do: await, delay: s.timeLeft}
 	}
 	return s.refuseRetryably(reason, delay)
 }
+
+// givesWay reports whether the call is left to another worker, because this one
+// stops. Without a further attempt there is no other. Nor is there one for a
+// local activity: to its workflow, each refusal is an attempt that failed; only
+// what this worker does not get to is begun anew elsewhere.
+func (s situation) givesWay() bool { return s.stopping && !s.local && !s.isLast(minRetry) }
 
 // isLast reports whether Temporal would make no further attempt after delay.
 // The server fails an activity at once whose delay does not fit into what is
