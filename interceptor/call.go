@@ -11,6 +11,7 @@ import (
 
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/keys"
@@ -54,6 +55,9 @@ const (
 	// retentionSlack is added to how long a record must outlive its claim: for
 	// queueing, which nothing bounds.
 	retentionSlack = time.Hour
+	// unsureRetention is how long a record is kept at least where nobody says how
+	// long Temporal may wait before it tries again.
+	unsureRetention = 30 * 24 * time.Hour
 )
 
 // newCall returns the call that ctx is about, without its identity.
@@ -194,8 +198,10 @@ func (c *call) retention() time.Duration {
 	floor := c.scheduleLeft()
 	if floor < 0 {
 		floor = c.info.StartToCloseTimeout + maxRetry + c.guard.options.HoldRetry + c.guard.options.SettleDelay + retentionSlack
-		if p := c.info.RetryPolicy; p != nil {
+		if p := c.retries(); p != nil {
 			floor += p.MaximumInterval
+		} else {
+			floor = max(floor, unsureRetention)
 		}
 	}
 	return max(c.policy.TTL, c.guard.options.Lease+floor)
@@ -214,10 +220,29 @@ func (c *call) scheduleLeft() time.Duration {
 // attempts of a local activity are counted anew after a crash of its worker.
 func (c *call) untouched() bool { return c.info.Attempt <= 1 && !c.info.IsLocalActivity }
 
-func (c *call) lastAttempt() bool {
-	p := c.info.RetryPolicy
-	return p != nil && p.MaximumAttempts > 0 && c.info.Attempt >= p.MaximumAttempts
+// retries returns what is known of the call's retry policy; nil if nothing is. An
+// eager activity comes without, but its workflow's worker, which is this one, has
+// put it into the header.
+func (c *call) retries() *temporal.RetryPolicy {
+	switch {
+	case c.info.RetryPolicy != nil:
+		return c.info.RetryPolicy
+	case c.header.found():
+		return c.header.policy()
+	}
+	return nil
 }
+
+// lastAttempt reports whether no attempt follows this one. The SDK's test
+// environments, which keep the policy to themselves, have no time to wait: there
+// each attempt is answered as one that others follow.
+func (c *call) lastAttempt() bool {
+	p := c.retries()
+	return p != nil && p.MaximumAttempts > 0 && c.info.Attempt >= p.MaximumAttempts && (c.info.RetryPolicy != nil || !c.inTest())
+}
+
+// unsure reports whether this may or may not be the last attempt.
+func (c *call) unsure() bool { return c.retries() == nil && !c.info.IsLocalActivity && !c.inTest() }
 
 // isRetryOf reports whether r's owner was an earlier attempt of this call. The
 // time of scheduling tells calls apart: activity IDs are unique among pending
@@ -267,7 +292,7 @@ func (c *call) situation(r store.Record, nonce string) situation {
 		retry: c.isRetryOf(r), sameCall: c.isSameCall(r),
 		settleDelay: c.guard.options.SettleDelay, holdRetry: c.guard.options.HoldRetry,
 		timeLeft: time.Until(c.deadline), scheduleLeft: c.scheduleLeft(),
-		last: c.lastAttempt(), stopping: c.stopping(),
+		last: c.lastAttempt(), unsure: c.unsure(), stopping: c.stopping(),
 	}
 	s.late = c.late(s)
 	if end, stops := c.life.end(); stops {
@@ -311,7 +336,7 @@ func (c *call) stopping() bool {
 
 // late reports whether too little of the attempt is left to start a body in it.
 func (c *call) late(s situation) bool {
-	return s.timeLeft < c.span/2 && !s.isLast(minRetry)
+	return s.timeLeft < c.span/2 && !s.mayBeLast(minRetry)
 }
 
 func (c *call) event(k Kind) Event {

@@ -109,7 +109,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 
 // warn tells what may come of the way in which the call is made, and of the store.
 func (c *call) warn(ctx context.Context) {
-	if c.info.Attempt == 1 && c.info.RetryPolicy != nil && c.info.RetryPolicy.MaximumAttempts == 1 {
+	if p := c.retries(); c.info.Attempt == 1 && p != nil && p.MaximumAttempts == 1 {
 		c.notice(ctx, OneAttempt, store.Record{}, nil)
 	}
 	if c.lacksHeader() {
