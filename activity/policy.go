@@ -220,10 +220,12 @@ var (
 	// worker loses those: set worker.Options.MaxHeartbeatThrottleInterval, or ask
 	// the callee what it has whenever Claim.Takeover is set. With OnFailure Unlock
 	// an error in the middle means that nothing happened; Doubt is what a job of
-	// many effects means.
+	// many effects means. A final error ends the call, as under Rerun.
 	Resume = DoubtPolicy{kind: resume}
 	// Rerun runs the activity again. The effect may then happen twice: at least
-	// once, as without a guard.
+	// once, as without a guard. While it is in doubt, an error that Temporal would
+	// not retry ends the call: it is the cause of a non-retryable InDoubt error, and
+	// the key stays in doubt.
 	Rerun = DoubtPolicy{kind: rerun}
 )
 

@@ -120,14 +120,18 @@ func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, erro
 	}
 	s := c.situation(now, bid.Owner)
 	delay := s.settleDelay
-	if p := c.policy.InDoubt; !p.TakesOver() && p != once.Fail {
+	p := c.policy.InDoubt
+	if !p.TakesOver() && p != once.Fail {
 		delay = max(delay, s.holdRetry)
 	}
 	d := s.refuseRetryably(once.InDoubt, delay)
+	// Under Rerun and Resume the next attempt would run the body again, which has
+	// said its last word.
+	final := (p == once.Rerun || p == once.Resume) && c.isFinal(cause)
 	return c.ran(c.fail(refusal{
 		reason: once.InDoubt, record: now, delay: d.delay, cause: cause,
 		// Also under Fail: what is decided, is decided after the settle delay.
-		retryable: !s.isLast(minRetry), settling: s.isPassing(),
+		retryable: !final && !s.isLast(minRetry), settling: !final && s.isPassing(),
 	}))
 }
 
@@ -161,7 +165,7 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 	landed := make(chan store.Record, 1)
 	detached := context.WithoutCancel(ctx)
 	var why atomic.Pointer[error]
-	c.life.background(func(stop context.Context) {
+	c.background(func(stop context.Context) {
 		defer l.end()
 		// Told at once: a store that does not look at contexts can take its time, and
 		// the process may be gone by then.

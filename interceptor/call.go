@@ -12,6 +12,7 @@ import (
 
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/keys"
@@ -44,6 +45,7 @@ type call struct {
 	surrounded bool
 	returns    reflect.Type // the type of the body's result; nil: none, or not known
 
+	enforced  bool        // the worker's stop waits for it
 	report    Event       // what became of the call
 	leaseLost atomic.Bool // it was told
 
@@ -59,13 +61,16 @@ const (
 	// retentionSlack is added to how long a record must outlive its claim: for
 	// queueing, which nothing bounds.
 	retentionSlack = time.Hour
+	// unsureRetention is how long a record is kept at least where nobody says how
+	// long Temporal may wait before it tries again.
+	unsureRetention = 30 * 24 * time.Hour
 )
 
 // newCall returns the call that ctx is about, without its identity.
 func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *heartbeat) *call {
 	info := sdkactivity.GetInfo(ctx)
 	c := &call{guard: w.guard, worker: w, life: w.life.Load(), policy: m.policy, info: info, args: args, beat: beat,
-		stop: sdkactivity.GetWorkerStopChannel(ctx), surrounded: w.isSurrounded(ctx)}
+		stop: beat.Next.GetWorkerStopChannel(ctx), surrounded: w.isSurrounded(ctx)}
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = info.Deadline
@@ -198,8 +203,10 @@ func (c *call) retention() time.Duration {
 	floor := c.scheduleLeft()
 	if floor < 0 {
 		floor = c.info.StartToCloseTimeout + maxRetry + c.guard.options.HoldRetry + c.guard.options.SettleDelay + retentionSlack
-		if p := c.info.RetryPolicy; p != nil {
+		if p := c.retries(); p != nil {
 			floor += p.MaximumInterval
+		} else {
+			floor = max(floor, unsureRetention)
 		}
 	}
 	return max(c.policy.TTL, c.guard.options.Lease+floor)
@@ -218,10 +225,29 @@ func (c *call) scheduleLeft() time.Duration {
 // attempts of a local activity are counted anew after a crash of its worker.
 func (c *call) untouched() bool { return c.info.Attempt <= 1 && !c.info.IsLocalActivity }
 
-func (c *call) lastAttempt() bool {
-	p := c.info.RetryPolicy
-	return p != nil && p.MaximumAttempts > 0 && c.info.Attempt >= p.MaximumAttempts
+// retries returns what is known of the call's retry policy; nil if nothing is. An
+// eager activity comes without, but its workflow's worker, which is this one, has
+// put it into the header.
+func (c *call) retries() *temporal.RetryPolicy {
+	switch {
+	case c.info.RetryPolicy != nil:
+		return c.info.RetryPolicy
+	case c.header.found():
+		return c.header.policy()
+	}
+	return nil
 }
+
+// lastAttempt reports whether no attempt follows this one. The SDK's test
+// environments, which keep the policy to themselves, have no time to wait: there
+// each attempt is answered as one that others follow.
+func (c *call) lastAttempt() bool {
+	p := c.retries()
+	return p != nil && p.MaximumAttempts > 0 && c.info.Attempt >= p.MaximumAttempts && (c.info.RetryPolicy != nil || !c.inTest())
+}
+
+// unsure reports whether this may or may not be the last attempt.
+func (c *call) unsure() bool { return c.retries() == nil && !c.info.IsLocalActivity && !c.inTest() }
 
 // isRetryOf reports whether r's owner was an earlier attempt of this call. The
 // time of scheduling tells calls apart: activity IDs are unique among pending
@@ -271,10 +297,34 @@ func (c *call) situation(r store.Record, nonce string) situation {
 		retry: c.isRetryOf(r), sameCall: c.isSameCall(r),
 		settleDelay: c.guard.options.SettleDelay, holdRetry: c.guard.options.HoldRetry,
 		timeLeft: time.Until(c.deadline), scheduleLeft: c.scheduleLeft(),
-		last: c.lastAttempt(), stopping: c.stopping(),
+		last: c.lastAttempt(), unsure: c.unsure(), stopping: c.stopping(),
 	}
 	s.late = c.late(s)
+	if end, stops := c.life.end(); stops {
+		s.timeLeft = min(s.timeLeft, time.Until(end))
+	}
 	return s
+}
+
+// inTest reports whether the call is not Temporal's but that of one of the SDK's
+// test environments, which make up their task tokens.
+func (c *call) inTest() bool {
+	i := c.info
+	return string(i.TaskToken) == cmp.Or(i.WorkflowExecution.RunID, i.ActivityRunID)+"#"+i.ActivityID
+}
+
+// background runs f beside the call. The worker's stop waits for it where it
+// waits for the call.
+func (c *call) background(f func(stop context.Context)) {
+	if c.enforced {
+		c.life.tasks.begin()
+	}
+	go func() {
+		if c.enforced {
+			defer c.life.tasks.end(false)
+		}
+		f(c.life.ctx)
+	}()
 }
 
 // stopping reports whether the worker stops.
@@ -291,7 +341,7 @@ func (c *call) stopping() bool {
 
 // late reports whether too little of the attempt is left to start a body in it.
 func (c *call) late(s situation) bool {
-	return s.timeLeft < c.span/2 && !s.isLast(minRetry)
+	return s.timeLeft < c.span/2 && !s.mayBeLast(minRetry)
 }
 
 func (c *call) event(k Kind) Event {

@@ -19,9 +19,10 @@ type situation struct {
 	settleDelay time.Duration
 	holdRetry   time.Duration
 
-	timeLeft     time.Duration // until the attempt's deadline less its margin
+	timeLeft     time.Duration // until the attempt's deadline less its margin, or until the worker has stopped
 	scheduleLeft time.Duration // until no attempt is possible; unlimited if negative
 	last         bool          // no attempt follows this one
+	unsure       bool          // nobody says whether one does
 	late         bool          // too little of this attempt is left for a body
 	stopping     bool          // the worker stops
 }
@@ -86,8 +87,8 @@ func decide(s situation) decision {
 // inFlight: the owner is alive as far as anybody knows.
 func (s situation) inFlight(lease time.Duration) decision {
 	lease = min(max(lease, minRetry), maxRetry)
-	waits := s.policy.OnDuplicate == once.Wait || s.isLast(lease)
-	if waits && !s.stopping && s.timeLeft > 0 {
+	waits := s.policy.OnDuplicate == once.Wait || s.mayBeLast(lease)
+	if waits && !s.givesWay() && s.timeLeft > 0 {
 		return decision{do: await, delay: s.timeLeft}
 	}
 	return s.refuseRetryably(once.InFlight, lease)
@@ -107,7 +108,7 @@ func (s situation) inDoubt(since time.Duration) decision {
 		return s.refuseRetryably(once.InDoubt, min(s.holdRetry, held-since))
 	case !p.TakesOver(), p == once.Resume && (!s.retry || s.local):
 		return s.refuseRetryably(once.InDoubt, s.holdRetry)
-	case s.late || s.stopping:
+	case s.late || s.givesWay():
 		return s.undecided(minRetry)
 	case p.Reconciles():
 		return decision{do: ask}
@@ -120,12 +121,14 @@ func (s situation) inDoubt(since time.Duration) decision {
 // owner itself may yet heal the record.
 func (s situation) settling(left time.Duration) decision {
 	switch {
-	case !s.isLast(left):
+	case !s.mayBeLast(left):
 		return s.undecided(left)
-	case s.stopping:
+	case s.givesWay():
 		return s.undecided(minRetry)
 	case left < s.timeLeft:
 		return decision{do: await, delay: left}
+	case !s.isLast(left):
+		return s.undecided(left)
 	}
 	return decision{do: refuse, reason: once.InDoubt}
 }
@@ -133,24 +136,34 @@ func (s situation) settling(left time.Duration) decision {
 // isPassing reports whether a doubt that this call leaves behind ends by itself:
 // in the next attempt, which the policy lets take over or ask.
 func (s situation) isPassing() bool {
-	return s.policy.InDoubt.TakesOver() && !(s.policy.InDoubt == once.Resume && s.local) && !s.isLast(minRetry)
+	return s.policy.InDoubt.TakesOver() && !(s.policy.InDoubt == once.Resume && s.local) && !s.mayBeLast(minRetry)
 }
 
 // undecided leaves the decision to the next attempt.
 func (s situation) undecided(delay time.Duration) decision {
 	d := s.refuseRetryably(once.InDoubt, delay)
-	d.settling = !s.isLast(minRetry)
+	d.settling = !s.mayBeLast(minRetry)
 	return d
 }
 
 // comeBack waits for what will not be decided here: in the slot if no attempt
 // follows.
 func (s situation) comeBack(reason once.Reason, delay time.Duration) decision {
-	if s.isLast(delay) && !s.stopping && s.timeLeft > 0 {
+	if s.mayBeLast(delay) && !s.givesWay() && s.timeLeft > 0 {
 		return decision{do: await, delay: s.timeLeft}
 	}
 	return s.refuseRetryably(reason, delay)
 }
+
+// givesWay reports whether the call is left to another worker, because this one
+// stops. Without a further attempt there is no other. Nor is there one for a
+// local activity: to its workflow, each refusal is an attempt that failed; only
+// what this worker does not get to is begun anew elsewhere.
+func (s situation) givesWay() bool { return s.stopping && !s.local && !s.mayBeLast(minRetry) }
+
+// mayBeLast reports whether no attempt may follow after delay: what can be waited
+// for in the slot is, and what is refused stays retryable.
+func (s situation) mayBeLast(delay time.Duration) bool { return s.unsure || s.isLast(delay) }
 
 // isLast reports whether Temporal would make no further attempt after delay.
 // The server fails an activity at once whose delay does not fit into what is

@@ -271,7 +271,6 @@ func TestDecide_LastAttemptWaitsInItsSlot(t *testing.T) {
 	}
 	check(t,
 		cell{"an owner that outlives the last attempt is in flight", meets(running, last, timeLeft(0)), later(once.InFlight, 5*time.Second)},
-		cell{"a stopping worker does not wait for the owner", meets(running, last, stopping), later(once.InFlight, 5*time.Second)},
 		cell{"with time for one more attempt, the owner is not waited for", meets(running, scheduleLeft(7*time.Second)), later(once.InFlight, 5*time.Second)},
 		cell{"without time for one more attempt, the owner is waited for", meets(running, scheduleLeft(7*time.Second-1)), wait(time.Minute)},
 		cell{"a lease about to end is waited for like one of 1s", meets(runningFor(time.Millisecond), scheduleLeft(3*time.Second-1)), wait(time.Minute)},
@@ -279,7 +278,36 @@ func TestDecide_LastAttemptWaitsInItsSlot(t *testing.T) {
 		cell{"without time for one more attempt, the delay is waited for", meets(fresh, scheduleLeft(22*time.Second-1)), wait(20 * time.Second)},
 		cell{"ScheduleToClose over: what cannot be waited for ends in doubt", meets(fresh, scheduleLeft(0), timeLeft(0)), never(once.InDoubt)},
 		cell{"a stopping worker leaves the delay to another", meets(fresh, scheduleLeft(21*time.Second), stopping), undecided(minRetry)},
-		cell{"a stopping worker leaves what no attempt follows to people", meets(fresh, scheduleLeft(2*time.Second), stopping), later(once.InDoubt, minRetry)},
+	)
+}
+
+func TestDecide_StoppingWorkerGivesBackWhatAnotherCanTake(t *testing.T) {
+	t.Parallel()
+	const stop = 9 * time.Second // is left to the worker
+	running := runningFor(5 * time.Second)
+	fresh, old := inDoubtSince(10*time.Second), inDoubtSince(testDelay)
+	for name, change := range map[string]func(*situation){
+		"on the last attempt":                   last,
+		"without time for another":              scheduleLeft(2 * time.Second),
+		"on the last attempt of a local one":    func(s *situation) { s.last, s.local = true, true },
+		"on any attempt of a local one by Wait": func(s *situation) { s.local, s.policy.OnDuplicate = true, once.Wait },
+	} {
+		check(t,
+			cell{name + ", a live owner is waited for", meets(running, change, stopping, timeLeft(stop)), wait(stop)},
+			cell{name + ", what was in doubt long enough is taken over", meets(old, change, stopping, under(once.Rerun), timeLeft(stop)), decision{do: takeOver}},
+			cell{name + ", it is asked about", meets(old, change, stopping, under(once.Reconcile(findNothing)), timeLeft(stop)), decision{do: ask}},
+		)
+	}
+	check(t,
+		cell{"a settle delay that the stop leaves time for is waited for", meets(inDoubtSince(22*time.Second), last, stopping, timeLeft(stop)), wait(8 * time.Second)},
+		cell{"one that it does not ends in doubt", meets(fresh, last, stopping, timeLeft(stop)), never(once.InDoubt)},
+		cell{"what the stop left no time for is in flight", meets(running, last, stopping, timeLeft(0)), later(once.InFlight, 5*time.Second)},
+		cell{"a local activity comes back as it would without the stop", meets(running, local, stopping), later(once.InFlight, 5*time.Second)},
+		cell{"it holds as it would", meets(old, local, stopping), later(once.InDoubt, testHold)},
+		cell{"it lets the settle delay pass as it would", meets(fresh, local, stopping), undecided(20 * time.Second)},
+		cell{"others give back a live owner's key", meets(running, stopping, on(once.Wait)), later(once.InFlight, 5*time.Second)},
+		cell{"they give back what they would take over", meets(old, stopping, under(once.Rerun)), undecided(minRetry)},
+		cell{"they give back what is not decided yet", meets(fresh, stopping), undecided(20 * time.Second)},
 	)
 }
 

@@ -18,6 +18,10 @@ type heartbeat struct {
 	mu      sync.Mutex
 	details []any // of the body's last heartbeat in this attempt
 	seen    bool
+
+	stopping <-chan struct{} // closed when the worker begins to stop
+	stopOnce sync.Once
+	stop     chan struct{}
 }
 
 // RecordHeartbeat implements the SDK's ActivityOutboundInterceptor: it sees what
@@ -27,6 +31,24 @@ func (h *heartbeat) RecordHeartbeat(ctx context.Context, details ...any) {
 	h.details, h.seen = details, true
 	h.mu.Unlock()
 	h.Next.RecordHeartbeat(ctx, details...)
+}
+
+// GetWorkerStopChannel implements the SDK's ActivityOutboundInterceptor: the
+// SDK's own channel is closed only after the guard has waited for its bodies.
+func (h *heartbeat) GetWorkerStopChannel(ctx context.Context) <-chan struct{} {
+	h.stopOnce.Do(func() {
+		h.stop = make(chan struct{})
+		go func() {
+			select {
+			case <-h.stopping:
+			case <-h.Next.GetWorkerStopChannel(ctx):
+			case <-ctx.Done():
+				return // nobody listens any more
+			}
+			close(h.stop)
+		}()
+	})
+	return h.stop
 }
 
 // again repeats the last progress: of this attempt, or if it reported none, of

@@ -85,7 +85,7 @@ func (m *model) write(a *attempt) store.Record {
 	}
 	o := store.Outcome{Data: []byte(a.bid.Owner)}
 	switch verdict {
-	case retUnlock:
+	case retUnlock, retFinal:
 		r, _ := m.store.Release(context.Background(), a.bid)
 		return r
 	case retOK:
@@ -110,13 +110,16 @@ func (m *model) conclude(a *attempt, r store.Record) {
 	case r.State == store.Succeeded:
 		m.replayed(a, r)
 	case a.verdict == retLock && a.origin != store.Taken:
-	case a.verdict == retUnlock && a.origin != store.Taken:
+	case a.verdict == retFinal && a.origin == store.Taken: // the doubt stays, the call ends
+	case (a.verdict == retUnlock || a.verdict == retFinal) && a.origin != store.Taken:
 		for _, other := range m.attempts {
 			if other.call == a.call && (other.request == landed || other.request == underway) {
 				m.breaks("call %d was told that nothing happened", a.call)
 			}
 		}
-		m.attemptOf(a.call)
+		if a.verdict == retUnlock {
+			m.attemptOf(a.call)
+		}
 	default:
 		m.attemptOf(a.call)
 	}

@@ -106,6 +106,7 @@ const (
 	retOK       act = "returns a result"
 	retUnlock   act = "returns an error: nothing happened"
 	retLock     act = "returns an error for good"
+	retFinal    act = "returns a final error: nothing happened"
 	retDoubt    act = "returns an error that leaves doubt"
 	doWrite     act = "writes its end"
 	doCrash     act = "crashes"
@@ -202,6 +203,7 @@ func (m *model) moves() (all []move) {
 		can(body && a.request == landed, retOK, unheard, early)
 		can(body && a.request == unsent, retUnlock, unheard, early)
 		can(body && a.request == unsent, retLock, unheard, early)
+		can(body && a.request == unsent, retFinal, unheard, early)
 		can(body, retDoubt, unheard, early)
 		can(a.phase == writing, doWrite)
 		can((live || a.phase == givenUp) && fault, doCrash)
@@ -244,7 +246,7 @@ func (m *model) step(x move) {
 	case doLand:
 		a.request = landed
 		m.checkEffects()
-	case retOK, retUnlock, retLock, retDoubt:
+	case retOK, retUnlock, retLock, retFinal, retDoubt:
 		a.phase, a.verdict = writing, x.act
 		m.end(a, x.fate)
 	case doWrite:

@@ -20,8 +20,9 @@ var (
 	_ sdkinterceptor.WorkerInterceptor = (*Guard)(nil)
 )
 
-// defaultStopTimeout is the WorkerStopTimeout of workers that have none, so
-// that running bodies can end and be recorded. Kubernetes kills after 30 s.
+// defaultStopTimeout is what a worker without a WorkerStopTimeout leaves to the
+// guarded bodies that run when it begins to stop, so that they can end and be
+// recorded. Kubernetes kills after 30 s.
 const defaultStopTimeout = 10 * time.Second
 
 // ConfigureClient implements client.Plugin: it wraps the client's data converter,
@@ -98,9 +99,6 @@ func (g *Guard) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorke
 	w := newWorkerGuard(g)
 	w.options, w.queue = o.WorkerOptions, o.TaskQueue
 	g.workers[o.WorkerInstanceKey] = w
-	if o.WorkerOptions.WorkerStopTimeout == 0 {
-		o.WorkerOptions.WorkerStopTimeout = defaultStopTimeout
-	}
 	// Where the guard is listed as an interceptor too, this one knows more.
 	all := slices.DeleteFunc(slices.Clone(o.WorkerOptions.Interceptors), func(i sdkinterceptor.WorkerInterceptor) bool {
 		return i == sdkinterceptor.WorkerInterceptor(g)
@@ -132,21 +130,26 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 	return next(ctx, o)
 }
 
-// StopWorker implements worker.Plugin: it ends waits at once, and holds up the
-// stop until what this worker's activities did is recorded, for as long as
-// their WorkerStopTimeout counted from entry.
+// StopWorker implements worker.Plugin: it holds up the stop until the calls in
+// Mode Enforce that run have ended and are recorded, for as long as the worker's
+// WorkerStopTimeout, or 10 s if that is 0, counted from entry. Calls that wait
+// for others are given back at once where another worker can take them. Without
+// a call in Mode Enforce the worker stops as it would without the guard.
 func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions, next func(context.Context, worker.PluginStopWorkerOptions)) {
 	g.mu.Lock()
 	w := g.workers[o.WorkerInstanceKey]
 	g.mu.Unlock()
-	entered := time.Now()
 	if w == nil || !w.life.Load().started.Load() {
 		next(ctx, o)
 		return
 	}
-	l := w.life.Load()
-	l.beginStop()
+	l, timeout := w.life.Load(), w.options.WorkerStopTimeout
+	until := time.Now().Add(cmp.Or(timeout, defaultStopTimeout))
+	l.beginStop(until)
+	if timeout == 0 { // the SDK would cancel the bodies at once
+		l.finish(until)
+	}
 	next(ctx, o)
-	l.drain(entered.Add(w.options.WorkerStopTimeout))
+	l.drain(until)
 	w.life.CompareAndSwap(l, newLife())
 }

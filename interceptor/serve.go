@@ -109,7 +109,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 
 // warn tells what may come of the way in which the call is made, and of the store.
 func (c *call) warn(ctx context.Context) {
-	if c.info.Attempt == 1 && c.info.RetryPolicy != nil && c.info.RetryPolicy.MaximumAttempts == 1 {
+	if p := c.retries(); c.info.Attempt == 1 && p != nil && p.MaximumAttempts == 1 {
 		c.notice(ctx, OneAttempt, store.Record{}, nil)
 	}
 	if c.lacksHeader() {
@@ -122,7 +122,7 @@ func (c *call) warn(ctx context.Context) {
 func (c *call) look(ctx context.Context, bid *store.Bid) (store.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if s := c.situation(store.Record{}, ""); s.late || s.stopping {
+	if s := c.situation(store.Record{}, ""); s.late || s.givesWay() {
 		return c.guard.store.Load(ctx, bid.Key)
 	}
 	r, err := c.guard.store.Acquire(ctx, *bid)
@@ -146,7 +146,7 @@ func (c *call) doubtBid(ctx context.Context, bid *store.Bid, err error) error {
 		return err
 	}
 	detached := context.WithoutCancel(ctx)
-	c.life.background(func(stop context.Context) {
+	c.background(func(stop context.Context) {
 		defer c.life.lost.Add(-1)
 		_, _ = persist(detached, stop, func(ctx context.Context) (store.Record, error) {
 			return c.guard.store.Release(ctx, lost)
@@ -202,7 +202,7 @@ func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record, sent 
 	s := c.situation(from, bid.Owner)
 	switch {
 	case errors.Is(err, once.ErrNotDone):
-		if ctx.Err() != nil || s.late || s.stopping {
+		if ctx.Err() != nil || s.late || s.givesWay() {
 			return from, s.undecided(c.guard.options.HoldRetry), errTooLate
 		}
 		bid.Clean = true

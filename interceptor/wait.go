@@ -42,15 +42,24 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 	}
 	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
 	defer look.Stop()
+	if p.c.info.IsLocalActivity && p.c.enforced {
+		// Nothing is lost with it: the worker's stop need not wait for it.
+		p.c.life.tasks.end(false)
+		defer p.c.life.tasks.begin()
+	}
+	stopping, stop := p.c.life.stopping, p.c.stop
+	if p.c.stopping() { // it waits in spite of that
+		stopping, stop = nil, nil
+	}
 	for {
 		select {
 		case <-look.C:
 			return nil
 		case <-p.tick:
 			p.c.beat.again(ctx)
-		case <-p.c.life.stopping:
+		case <-stopping:
 			return nil
-		case <-p.c.stop:
+		case <-stop:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()

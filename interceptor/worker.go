@@ -38,8 +38,9 @@ type life struct {
 	started  atomic.Bool
 	stopping chan struct{} // closed when the worker begins to stop
 	stopOnce sync.Once
+	stopped  time.Time    // when it ends; to be read after stopping is closed
 	lost     atomic.Int32 // claims that are being given back
-	tasks    tasks        // bodies and background writes
+	tasks    tasks        // calls in Mode Enforce, and their background writes
 	ctx      context.Context
 	cancel   context.CancelFunc // ends background writes
 }
@@ -200,7 +201,47 @@ func (w *workerGuard) otherGuards() error {
 	return errors.Join(errs...)
 }
 
-func (l *life) beginStop() { l.stopOnce.Do(func() { close(l.stopping) }) }
+func (l *life) beginStop(until time.Time) {
+	l.stopOnce.Do(func() {
+		l.stopped = until
+		close(l.stopping)
+	})
+}
+
+// end returns when the worker will have stopped; ok is false while it does not
+// stop.
+func (l *life) end() (t time.Time, ok bool) {
+	select {
+	case <-l.stopping:
+		return l.stopped, true
+	default:
+		return t, false
+	}
+}
+
+// answerTime is left to the SDK to send the answer of a call, and to begin the
+// local activity that follows.
+const answerTime = 500 * time.Millisecond
+
+// finish waits until the calls that run have ended and their answers are sent.
+// It does not wait if there are none.
+func (l *life) finish(until time.Time) {
+	if n, _ := l.tasks.running(); n == 0 {
+		return
+	}
+	for left := time.Until(until); left > 0; left = time.Until(until) {
+		n, ended := l.tasks.running()
+		quiet := time.Since(ended)
+		switch {
+		case n > 0:
+			l.await(left)
+		case quiet < answerTime:
+			<-time.After(min(left, answerTime-quiet))
+		default:
+			return
+		}
+	}
+}
 
 // minDrain is left to the writes of bodies that the SDK canceled at the end of
 // its own stop timeout.
@@ -231,6 +272,7 @@ func (l *life) await(atMost time.Duration) {
 type tasks struct {
 	mu      sync.Mutex
 	n       int
+	ended   time.Time // when the last one did whose answer the SDK has to send
 	waiting chan struct{}
 }
 
@@ -240,36 +282,39 @@ func (t *tasks) begin() {
 	t.n++
 }
 
-func (t *tasks) end() {
+func (t *tasks) end(answers bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.n--
+	if answers {
+		t.ended = time.Now()
+	}
 	if t.n == 0 && t.waiting != nil {
 		close(t.waiting)
 		t.waiting = nil
 	}
 }
 
+// running returns how many run, and when the last one ended.
+func (t *tasks) running() (n int, ended time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n, t.ended
+}
+
 // idle returns a channel that is closed when nothing is counted.
 func (t *tasks) idle() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := make(chan struct{})
+	if t.waiting == nil {
+		t.waiting = make(chan struct{})
+	}
+	c := t.waiting
 	if t.n == 0 {
 		close(c)
-	} else {
-		t.waiting = c
+		t.waiting = nil
 	}
 	return c
-}
-
-// background runs f beside the call, and lets the worker's stop wait for it.
-func (l *life) background(f func(ctx context.Context)) {
-	l.tasks.begin()
-	go func() {
-		defer l.tasks.end()
-		f(l.ctx)
-	}()
 }
 
 // inbound guards one attempt of a marked activity.
@@ -300,11 +345,9 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 		return body(ctx)
 	}
 	ctx = context.WithValue(ctx, key, true)
-	life := i.worker.life.Load()
-	life.tasks.begin()
-	defer life.tasks.end()
 	c := newCall(ctx, i.worker, m, in.Args, &i.beat)
 	c.returns = i.verdict.code.result()
+	i.beat.stopping = c.life.stopping
 	c.guard.metrics.prepare(ctx, c.guard.metrics.of(ctx), c.place())
 	mode := c.guard.modeOf(m, c.info.ActivityType.Name)
 	err := c.identified(ctx, m, mode)
@@ -319,5 +362,8 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	case mode == Observe:
 		return c.observe(ctx, body)
 	}
+	c.enforced = true
+	c.life.tasks.begin()
+	defer c.life.tasks.end(!c.inTest())
 	return c.serve(ctx, body)
 }

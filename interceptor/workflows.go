@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 )
 
@@ -20,8 +22,9 @@ import (
 // Replay does not look at headers: it can be added and removed while workflows
 // run. Calls that were scheduled without it stay without the header.
 //
-// The header holds two run IDs and a count of calls of equal input, which is
-// compared as the SDK's default converter encodes it.
+// The header holds two run IDs, a count of calls of equal input, which is compared
+// as the SDK's default converter encodes it, and what the workflow says about
+// retries.
 func Workflows() sdkinterceptor.WorkerInterceptor { return &workflows{} }
 
 type workflows struct {
@@ -105,7 +108,9 @@ func (o *workflowOutbound) name(ctx workflow.Context, activity string, args []an
 	h := callHeader{
 		OriginalRunID: cmp.Or(info.OriginalRunID, run), FirstRunID: cmp.Or(info.FirstRunID, run), Occurrence: n.calls, Input: n.input,
 	}
-	if local {
+	if !local {
+		h.Retry = newRetryHeader(workflow.GetActivityOptions(ctx).RetryPolicy)
+	} else {
 		// An attempt can modify its arguments, which the next one gets. This header
 		// stays in the process.
 		h.Digest = equal.input
@@ -169,6 +174,46 @@ type callHeader struct {
 	Occurrence    int32  `json:"occurrence"`       // of this input
 	Input         int32  `json:"input"`            // which one of the activity type's inputs it is
 	Digest        string `json:"digest,omitempty"` // of a local activity's input
+	// Retry is what the workflow says about retries; nil if it leaves that to the
+	// server. An eager activity comes without its policy.
+	Retry *retryHeader `json:"retry,omitempty"`
+}
+
+// retryHeader is a retry policy, as far as it matters to the guard.
+type retryHeader struct {
+	MaximumAttempts        int32         `json:"maximumAttempts,omitempty"`
+	MaximumInterval        time.Duration `json:"maximumInterval,omitempty"` // in ns
+	NonRetryableErrorTypes []string      `json:"nonRetryableErrorTypes,omitempty"`
+}
+
+// maxListedTypes bounds what a header adds to each call in the history. A call
+// with more of them is without until its second attempt, which has its policy.
+const maxListedTypes = 10
+
+func newRetryHeader(p *temporal.RetryPolicy) *retryHeader {
+	if p == nil {
+		return nil
+	}
+	h := &retryHeader{MaximumAttempts: p.MaximumAttempts, MaximumInterval: p.MaximumInterval}
+	if h.MaximumInterval <= 0 { // the server's default
+		h.MaximumInterval = 100 * cmp.Or(p.InitialInterval, time.Second)
+	}
+	if len(p.NonRetryableErrorTypes) <= maxListedTypes {
+		h.NonRetryableErrorTypes = p.NonRetryableErrorTypes
+	}
+	return h
+}
+
+// policy returns the call's retry policy, of which only what is in the header is
+// set.
+func (h callHeader) policy() *temporal.RetryPolicy {
+	if h.Retry == nil {
+		return &temporal.RetryPolicy{MaximumInterval: 100 * time.Second} // the server's default
+	}
+	return &temporal.RetryPolicy{
+		MaximumAttempts: h.Retry.MaximumAttempts, MaximumInterval: h.Retry.MaximumInterval,
+		NonRetryableErrorTypes: h.Retry.NonRetryableErrorTypes,
+	}
 }
 
 func (h callHeader) found() bool { return h.Occurrence > 0 }

@@ -109,6 +109,7 @@ func (b *bench) environment(fn any, outer ...sdkinterceptor.WorkerInterceptor) *
 	if b.plain {
 		o = worker.Options{Interceptors: append(outer, b.guard)}
 	}
+	o.WorkerStopTimeout = 10 * time.Second // else the guard waits until an answer is sent
 	env.SetWorkerOptions(o)
 	env.RegisterActivityWithOptions(fn, sdkactivity.RegisterOptions{Name: "ChargeCard"})
 	return env
