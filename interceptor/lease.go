@@ -107,7 +107,9 @@ func (r *renewal) run(ctx context.Context) {
 				return
 			}
 		}
-		end.Reset(r.body.left())
+		if left := r.body.left(); left > 0 {
+			end.Reset(left)
+		}
 		r.tell(ctx)
 	}
 }

@@ -125,6 +125,7 @@ func (c *call) look(ctx context.Context, bid *store.Bid) (store.Record, error) {
 	if s := c.situation(store.Record{}, ""); s.late || s.stopping {
 		return c.guard.store.Load(ctx, bid.Key)
 	}
+	bid.Deadline = c.attemptLeft() // there may have been a wait
 	r, err := c.guard.store.Acquire(ctx, *bid)
 	if errors.Is(err, store.ErrSuperseded) {
 		bid.Owner = rand.Text() // the nonce is spent; the next look takes another
@@ -185,6 +186,7 @@ func (c *call) decide(r store.Record, bid store.Bid, err error) (decision, error
 func (c *call) takeOver(ctx context.Context, bid *store.Bid, from store.Record) (store.Record, decision, error) {
 	tctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	bid.Deadline = c.attemptLeft()
 	r, err := c.guard.store.Takeover(tctx, *bid, from)
 	if errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrSuperseded) {
 		return r, decision{do: await, delay: minRetry}, nil // somebody was faster: look again

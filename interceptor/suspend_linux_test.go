@@ -35,7 +35,8 @@ const suspendRole = "ATMOSTONCE_TEST_SUSPENDED"
 type suspended struct {
 	Name   string
 	Redis  string // address of the store
-	Callee string // URL
+	Callee string // URL, for bodies that only look
+	Ledger string // a file with a line for each effect, for bodies that have one
 }
 
 const (
@@ -109,6 +110,18 @@ func TestSuspendedChild(t *testing.T) {
 	}
 	var c suspended
 	require.NoError(t, json.Unmarshal([]byte(role), &c))
+	if c.Ledger == "" {
+		c.look(t)
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the parent goes
+	} else {
+		c.act(t)
+	}
+	os.Exit(0)
+}
+
+// look runs bodies that look at their contexts all the time.
+func (c suspended) look(t *testing.T) {
+	t.Helper()
 	g := c.guard(t, once.Policy{InDoubt: once.Reconcile(findCharge)})
 	var mu sync.Mutex
 	say := func(what glance) {
@@ -118,37 +131,37 @@ func TestSuspendedChild(t *testing.T) {
 	}
 	var calls atomic.Int64
 	for how, goOn := range c.looks() {
+		body := func(ctx context.Context, _ charge) (receipt, error) {
+			derived, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			before := time.Now()
+			for {
+				at := time.Now()
+				ok := goOn(ctx, derived)
+				if at.Sub(before) > shortLease {
+					say(glance{How: how, Before: before, At: at, Says: ok})
+				}
+				if !ok {
+					return receipt{}, ctx.Err()
+				}
+				before = at
+				<-time.After(time.Millisecond + rand.N(5*time.Millisecond))
+			}
+		}
 		for range 2 {
 			go func() {
 				for {
-					_, _ = execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
-						derived, cancel := context.WithTimeout(ctx, time.Minute)
-						defer cancel()
-						before := time.Now()
-						for {
-							at := time.Now()
-							ok := goOn(ctx, derived)
-							if at.Sub(before) > shortLease {
-								say(glance{How: how, Before: before, At: at, Says: ok})
-							}
-							if !ok {
-								return receipt{}, ctx.Err()
-							}
-							before = at
-							<-time.After(time.Millisecond + rand.N(5*time.Millisecond))
-						}
-					}, charge{Order: fmt.Sprint(c.Name, calls.Add(1))})
+					_, _ = execute(t, g, body, charge{Order: fmt.Sprint(c.Name, calls.Add(1))})
 				}
 			}()
 		}
 	}
 	say(glance{Ready: true})
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent goes
-	os.Exit(0)
 }
 
 type suspendedChild struct {
 	cmd  *exec.Cmd
+	in   io.Writer
 	said *json.Decoder
 }
 
@@ -160,7 +173,7 @@ func startSuspended(t *testing.T, c suspended) *suspendedChild {
 	cmd.Env = append(os.Environ(), suspendRole+"="+string(role))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	_, err = cmd.StdinPipe()
+	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -169,7 +182,7 @@ func startSuspended(t *testing.T, c suspended) *suspendedChild {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	p := &suspendedChild{cmd, json.NewDecoder(bufio.NewReader(out))}
+	p := &suspendedChild{cmd, in, json.NewDecoder(bufio.NewReader(out))}
 	var ready glance
 	require.NoError(t, p.said.Decode(&ready))
 	require.True(t, ready.Ready)
@@ -291,7 +304,8 @@ func TestSuspended_NoBodyThatLooksGoesOn(t *testing.T) {
 					<-time.After(aStop)
 					found.note(period{from, time.Now()})
 				})
-				if !assert.NoError(t, err) {
+				if err != nil {
+					t.Error(err)
 					break
 				}
 			}
