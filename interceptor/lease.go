@@ -13,6 +13,10 @@ var (
 	errLeaseOver  = errors.New("atmostonce: the claim could not be renewed in time; another call may take over")
 )
 
+// held is how long after a sign of life a claim is this call's by its own clock:
+// less than by the store's.
+func held(lease time.Duration) time.Duration { return lease - lease/10 }
+
 // lease keeps a claim alive until its outcome is written.
 type lease struct {
 	body *bodyContext
@@ -50,7 +54,7 @@ func (l *lease) end() {
 // for a minute must not leave every long call to a human; an operator who says
 // that such a call did not happen waits for its deadline, or uses force.
 func (c *call) keepAlive(ctx context.Context, bid store.Bid, sent time.Time) (context.Context, *lease) {
-	body := newBodyContext(ctx, sent, bid.Lease-bid.Lease/10)
+	body := newBodyContext(ctx, sent, held(bid.Lease))
 	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l := &lease{body: body, stop: stop, done: make(chan struct{})}
 	r := &renewal{call: c, bid: bid, body: body, takesOver: c.policy.InDoubt.TakesOver()}

@@ -2,6 +2,7 @@ package interceptor_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,4 +259,70 @@ func TestCutOff_DoesNotComeAfterTheBody(t *testing.T) {
 		require.Contains(t, notices, interceptor.RenewFailed)
 		require.NotContains(t, notices, interceptor.LeaseLost)
 	})
+}
+
+// slowToClaim is a store that answers the first claim of each kind after a while.
+type slowToClaim struct {
+	*faulty
+	by   time.Duration
+	slow map[string]bool
+}
+
+func (s slowToClaim) answer(verb string) {
+	if s.slow[verb] {
+		s.slow[verb] = false
+		later(s.by)
+	}
+}
+
+func (s slowToClaim) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
+	defer s.answer("acquire")
+	return s.faulty.Acquire(ctx, b)
+}
+
+func (s slowToClaim) Takeover(ctx context.Context, b store.Bid, from store.Record) (store.Record, error) {
+	defer s.answer("takeover")
+	return s.faulty.Takeover(ctx, b, from)
+}
+
+// A process that was suspended between its claim and its body does not begin it.
+func TestClaim_ThatIsOverBeforeItsBodyIsGivenBack(t *testing.T) {
+	t.Parallel()
+	for verb, policy := range map[string]once.DoubtPolicy{
+		"acquire": once.Rerun, "takeover": once.Rerun, "takeover by a reconciled call": once.Reconcile(findCharge), "acquire under Hold": once.Hold,
+	} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				verb, _, _ := strings.Cut(verb, " ")
+				s := slowToClaim{newFaulty(), 2 * time.Second, map[string]bool{}}
+				o := options(once.Mark(once.Policy{InDoubt: policy, OnDuplicate: once.Wait}, "ChargeCard"))
+				o.Lease, o.SettleDelay = 2*time.Second, time.Second
+				g := newGuard(t, s, o)
+				if verb == "takeover" {
+					_, err := execute(t, g, (&payments{fail: once.MaybeDone(errNetwork)}).ChargeCard, order(7))
+					require.Error(t, err)
+					later(o.SettleDelay)
+				}
+				s.slow[verb] = true
+				bodies := 0
+				body := func(ctx context.Context, _ charge) (receipt, error) {
+					bodies++
+					assert.NoError(t, ctx.Err())
+					return receipt{}, nil
+				}
+				_, err := execute(t, g, body, order(7))
+				if verb == "takeover" { // in doubt again, for the run before
+					requireReason(t, err, once.InDoubt, true)
+					require.Zero(t, bodies)
+					require.Equal(t, store.InDoubt, only(t, s).State)
+					later(o.SettleDelay)
+					_, err = execute(t, g, body, order(7))
+				}
+				require.NoError(t, err)
+				require.Equal(t, 1, bodies)
+				require.Equal(t, store.Succeeded, only(t, s).State)
+			})
+		})
+	}
 }

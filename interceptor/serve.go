@@ -84,7 +84,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 		c.report.Earlier = store.Record{} // of a takeover that came too late
 		switch d.do {
 		case takeOver:
-			c.report.Earlier = shown(r)
+			c.report.Earlier, sent = shown(r), time.Now()
 			r, d, why = c.takeOver(ctx, &bid, r)
 		case ask:
 			c.report.Earlier, c.report.Record = shown(r), shown(r)
@@ -93,6 +93,12 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 		c.report.Record = shown(r)
 		switch d.do {
 		case run:
+			if newInstant(sent).age(time.Now()) >= held(bid.Lease) {
+				// Suspended since then: begin nothing under a claim that may be lost.
+				c.release(ctx, bid, nil)
+				bid.Owner, bid.Clean = rand.Text(), false
+				continue
+			}
 			pause.end()
 			return c.execute(ctx, bid, r, sent, body)
 		case replay:
