@@ -19,6 +19,11 @@ type Claim struct {
 	// Takeover says that an earlier run may have had its effect: this one was
 	// started by Resume or Rerun.
 	Takeover bool
+	// Lost says that another call has the key, or may have it: the lease was over
+	// by this process's own clock when the claim was read, as after a suspension,
+	// or the claim was superseded. The activity must not go on; its context is
+	// canceled. A Claim does not change after it was read: read it again.
+	Lost bool
 	// Token returns what Guard.Complete needs to know of this call. An activity
 	// that returns ErrResultPending hands it to whoever will report the end, in
 	// place of Temporal's task token. It is text, and tells what the record tells:
@@ -37,6 +42,8 @@ func NewContext(ctx context.Context, c Claim) context.Context {
 
 // FromContext returns the claim under which the activity runs; ok is false if
 // it is not guarded. Where the guard lets a call run without a claim, Fence is 0.
+// As any look at the context of a guarded activity it judges the clocks: a claim
+// whose lease is over is [Claim.Lost], and ctx canceled.
 func FromContext(ctx context.Context) (c Claim, ok bool) {
 	c, ok = ctx.Value(claimKey{}).(Claim)
 	return c, ok
@@ -46,7 +53,8 @@ func FromContext(ctx context.Context) (c Claim, ok bool) {
 // hexadecimal digits, the same in every attempt and every duplicate. It works
 // in every activity; without a guard, the key is the same in the attempts of
 // one call. Outside of an activity, and without [NewContext], it panics as
-// activity.GetInfo does.
+// activity.GetInfo does. The key of a lost claim is the same: ask ctx, which is
+// canceled by then, before you use it.
 func Key(ctx context.Context) string {
 	if c, ok := FromContext(ctx); ok {
 		return c.Key

@@ -28,9 +28,8 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 	}
 	bid.Began = true
 	c.report.Kind, c.report.Takeover, c.report.Record = Execute, r.Origin == store.Taken, shown(r)
-	bctx, l := c.keepAlive(ctx, bid, sent)
-	bctx = once.NewContext(bctx, once.Claim{Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
-		Token: func() string { return c.token(bid, r.Origin) }})
+	bctx, l := c.keepAlive(once.NewContext(ctx, once.Claim{Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
+		Token: func() string { return c.token(bid, r.Origin) }}), bid, sent)
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
@@ -38,7 +37,7 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 			c.settle(ctx, bid, l, store.Outcome{State: store.InDoubt})
 		}
 	}()
-	result, err = body(bctx)
+	result, err = l.run(bctx, body)
 	result, err = c.conclude(ctx, bctx, bid, r, l, result, err)
 	returned = true
 	return result, err

@@ -181,7 +181,7 @@ var (
 func (c *call) bid(traceparent string) store.Bid {
 	return store.Bid{
 		Key: c.key, Owner: rand.Text(), Lease: c.guard.options.Lease, TTL: c.retention(),
-		Deadline: max(time.Until(c.info.Deadline), time.Millisecond),
+		Deadline: c.attemptLeft(),
 		Info: store.Info{
 			Activity: c.info.ActivityType.Name, Input: c.input, Match: c.match, Trace: traceparent,
 			Holder: store.Holder{
@@ -192,6 +192,11 @@ func (c *call) bid(traceparent string) store.Bid {
 			},
 		},
 	}
+}
+
+// attemptLeft is how long the attempt may still run.
+func (c *call) attemptLeft() time.Duration {
+	return max(time.Until(c.info.Deadline), time.Millisecond)
 }
 
 // retention is how long the record must be remembered: as the policy says, and

@@ -174,6 +174,7 @@ var anonymous = strings.NewReplacer(
 	"default-test-workflow-id", "order-7",
 	"default-test-run-id", "019ab0c2-7d5e-7b43-9f0e-3f6f6d1c2a55",
 	"2000-01-01T00:00:00Z", "2026-01-02T03:04:05Z",
+	"2000-01-01T00:00:30Z", "2026-01-02T03:04:35Z",
 )
 
 // longLine is as much of a line as a reader likes.

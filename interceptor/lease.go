@@ -3,7 +3,6 @@ package interceptor
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -14,10 +13,26 @@ var (
 	errLeaseOver  = errors.New("atmostonce: the claim could not be renewed in time; another call may take over")
 )
 
+// held is how long after a sign of life a claim is this call's by its own clock:
+// less than by the store's.
+func held(lease time.Duration) time.Duration { return lease - lease/10 }
+
 // lease keeps a claim alive until its outcome is written.
 type lease struct {
+	body *bodyContext
 	stop context.CancelFunc
 	done chan struct{}
+}
+
+// run calls the body. What comes after the body cuts nothing off any more: its
+// effect has happened or not, and the store decides whether its outcome counts.
+func (l *lease) run(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
+	defer l.body.returned.Store(true)
+	result, err := body(ctx)
+	if err != nil {
+		l.body.judge() // an error that comes after the end is in doubt, whoever was faster
+	}
+	return result, err
 }
 
 // end stops the renewals. A nil lease has none.
@@ -30,38 +45,43 @@ func (l *lease) end() {
 
 // keepAlive renews the claim every third of its lease, whether or not ctx ends:
 // a body may outlive its attempt. The context that it returns is canceled when
-// the body must not go on: when another call has the key, and, under policies
-// that let another call take over, when this one's lease is over by its own
-// clock.
+// the body must not go on: when another call has the key, when the attempt is
+// over, and when this call's lease is over by its own clock. It judges that when
+// it is asked, so what wraps it must not answer in its place: wrap ctx instead.
+//
+// Where no other call takes over by itself, a lease is over only if the process
+// was suspended, and did not even come to renew it. A store that cannot be reached
+// for a minute must not leave every long call to a human; an operator who says
+// that such a call did not happen waits for its deadline, or uses force.
 func (c *call) keepAlive(ctx context.Context, bid store.Bid, sent time.Time) (context.Context, *lease) {
-	bctx, cancelBody := context.WithCancelCause(ctx)
+	body := newBodyContext(ctx, sent, held(bid.Lease))
 	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l := &lease{stop: stop, done: make(chan struct{})}
-	r := &renewal{call: c, bid: bid, cancelBody: cancelBody, acked: sent}
-	r.checkLease(rctx) // the process may have been suspended since the grant
+	l := &lease{body: body, stop: stop, done: make(chan struct{})}
+	r := &renewal{call: c, bid: bid, body: body, takesOver: c.policy.InDoubt.TakesOver()}
 	go func() {
 		defer close(l.done)
-		defer cancelBody(nil)
+		defer body.cancel(nil)
 		r.run(rctx)
+		r.tell(rctx)
 	}()
-	return bctx, l
+	return body, l
 }
 
 type renewal struct {
-	call       *call
-	bid        store.Bid
-	cancelBody context.CancelCauseFunc
-
-	mu     sync.Mutex
-	acked  time.Time // when the last renewal that was acknowledged was sent
-	cutOff bool
+	call      *call
+	bid       store.Bid
+	body      *bodyContext
+	takesOver bool // other calls may, by themselves
 }
 
 func (r *renewal) run(ctx context.Context) {
 	every := time.NewTicker(r.bid.Lease / 3)
 	defer every.Stop()
-	// A renewal that hangs must not hold up the cut-off.
-	watch := time.NewTicker(r.bid.Lease / 20)
+	// A body that waits does not ask; and a renewal that hangs must not hold up
+	// the cut-off.
+	end := time.NewTimer(r.body.left())
+	defer end.Stop()
+	watch := time.NewTicker(r.bid.Lease / 20) // no timer follows the wall clock
 	defer watch.Stop()
 	answers := make(chan bool, 1)
 	renewing := false
@@ -69,36 +89,45 @@ func (r *renewal) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-end.C:
+			r.body.judge()
 		case <-watch.C:
-			r.checkLease(ctx)
+			r.body.judge()
 		case <-every.C:
-			if renewing {
-				continue
+			sent := time.Now()
+			r.body.judgeAt(sent) // a renewal does not bring back what is over
+			if !r.takesOver {
+				r.body.seenAlive(sent)
 			}
-			renewing = true
-			go func() { answers <- r.renew(ctx) }()
+			if !renewing {
+				renewing = true
+				go func() { answers <- r.renew(ctx, sent) }()
+			}
 		case lost := <-answers:
 			renewing = false
 			if lost && ctx.Err() == nil {
-				r.cancelBody(errSuperseded)
+				r.body.lose(time.Now(), errSuperseded)
 				r.call.noticeLeaseLost(ctx, store.Record{}, errSuperseded)
 				return
 			}
 		}
+		if left := r.body.left(); left > 0 {
+			end.Reset(left)
+		}
+		r.tell(ctx)
 	}
 }
 
 // renew reports whether somebody else has the key.
-func (r *renewal) renew(ctx context.Context) (lost bool) {
-	sent := time.Now()
+func (r *renewal) renew(ctx context.Context, sent time.Time) (lost bool) {
 	tctx, cancel := context.WithTimeout(ctx, max(r.bid.Lease/3, 10*time.Millisecond))
 	defer cancel()
 	rec, err := r.call.guard.store.Renew(tctx, r.bid)
 	switch {
 	case err == nil:
-		r.mu.Lock()
-		r.acked = sent
-		r.mu.Unlock()
+		if r.takesOver {
+			r.body.seenAlive(sent) // the store counts from when it got it, which was later
+		}
 	case ctx.Err() != nil:
 	case errors.Is(err, store.ErrSuperseded):
 		// Not by this claim's own settle, which a renewal may come after.
@@ -111,29 +140,10 @@ func (r *renewal) renew(ctx context.Context) (lost bool) {
 	return false
 }
 
-// checkLease cuts the body off when another call may take over. Of the two
-// clocks the one that went further counts: the monotonic one stands still while
-// the machine sleeps.
-func (r *renewal) checkLease(ctx context.Context) {
-	if !r.call.policy.InDoubt.TakesOver() {
-		return
+// tell tells that the body was cut off. It is not told by who asks: an observer
+// can take its time.
+func (r *renewal) tell(ctx context.Context) {
+	if r.body.lost.Load() {
+		r.call.noticeLeaseLost(context.WithoutCancel(ctx), store.Record{}, errLeaseOver)
 	}
-	if !r.isOver() {
-		return
-	}
-	r.cancelBody(errLeaseOver) // before anything that can take time
-	r.call.noticeLeaseLost(ctx, store.Record{}, errLeaseOver)
-}
-
-// isOver reports once that the lease is over.
-func (r *renewal) isOver() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
-	elapsed := max(now.Sub(r.acked), now.Round(0).Sub(r.acked.Round(0)))
-	if r.cutOff || elapsed < r.bid.Lease-r.bid.Lease/10 {
-		return false
-	}
-	r.cutOff = true
-	return true
 }

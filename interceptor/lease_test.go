@@ -2,6 +2,7 @@ package interceptor_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,4 +163,166 @@ func TestCutOff_DoesNotWaitForObservers(t *testing.T) {
 		}, order(7))
 		require.Error(t, err)
 	})
+}
+
+// lagging is a store whose first renewal is applied at once and answered late;
+// after that it is down.
+type lagging struct {
+	*faulty
+	by time.Duration
+}
+
+func (l lagging) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
+	r, err := l.faulty.Renew(ctx, b)
+	if err == nil {
+		l.set("renew", fault{times: always})
+		later(l.by)
+	}
+	return r, err
+}
+
+// The store counts from when it got the renewal, which was before it answered.
+func TestLease_CountsFromWhenARenewalWasSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := options(once.Mark(once.Policy{InDoubt: once.Rerun}, "ChargeCard"))
+		o.Lease, o.SettleDelay = 3*time.Second, 2*time.Second
+		s := lagging{newFaulty(), 900 * time.Millisecond}
+		_, err := execute(t, newGuard(t, s, o), func(ctx context.Context, _ charge) (receipt, error) {
+			<-ctx.Done()
+			r := only(t, s)
+			assert.Equal(t, r.Claimed.Add(4*time.Second), r.LeaseEnd, "renewed after one second")
+			assert.Equal(t, r.LeaseEnd.Add(-300*time.Millisecond), time.Now(), "cut off a tenth before that")
+			return receipt{}, ctx.Err()
+		}, order(7))
+		require.Error(t, err)
+		require.NotZero(t, s.count("renew"))
+	})
+}
+
+func TestFromContext_SaysThatTheClaimIsLost(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		policy once.DoubtPolicy
+		lose   func(t *testing.T, s *faulty)
+		lost   bool
+	}{
+		"the lease is over":             {once.Rerun, func(_ *testing.T, s *faulty) { s.set("renew", fault{times: always}) }, true},
+		"nobody takes over":             {once.Hold, func(_ *testing.T, s *faulty) { s.set("renew", fault{times: always}) }, false},
+		"an operator has decided":       {once.Hold, func(t *testing.T, s *faulty) { resolve(t, s, store.Tombstone) }, true},
+		"another call has taken it":     {once.Rerun, func(t *testing.T, s *faulty) { resolve(t, s, store.Tombstone) }, true},
+		"its renewals are acknowledged": {once.Rerun, func(*testing.T, *faulty) {}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newFaulty()
+				_, _ = execute(t, underDefaults(t, s, once.Policy{InDoubt: c.policy}), func(ctx context.Context, _ charge) (receipt, error) {
+					before, ok := once.FromContext(ctx)
+					assert.True(t, ok)
+					assert.False(t, before.Lost)
+					c.lose(t, s)
+					later(2 * time.Minute)
+					after, ok := once.FromContext(ctx)
+					assert.True(t, ok)
+					assert.Equal(t, c.lost, after.Lost)
+					assert.Equal(t, c.lost, ctx.Err() != nil)
+					assert.Equal(t, before.Key, after.Key)
+					return receipt{}, nil
+				}, order(7))
+			})
+		})
+	}
+}
+
+// The outcome of a body that has returned counts unless the store says otherwise,
+// however long it takes to write it.
+func TestCutOff_DoesNotComeAfterTheBody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, told := newFaulty(), newWatch(interceptor.Notice)
+		o := options(once.Mark(once.Policy{InDoubt: once.Rerun}, "ChargeCard"))
+		o.Observers, o.Lease, o.SettleDelay = []interceptor.Observer{told}, time.Second, 400*time.Millisecond
+		_, err := execute(t, newGuard(t, s, o), func(context.Context, charge) (receipt, error) {
+			s.set("renew", fault{times: always})
+			s.set("settle", fault{times: 8}) // for more than a second
+			return receipt{ID: "r"}, nil
+		}, order(7))
+		require.NoError(t, err)
+		r := only(t, s)
+		require.Equal(t, store.Succeeded, r.State)
+		require.Greater(t, r.Settled.Sub(r.Claimed), o.Lease)
+		var notices []string
+		for range len(told.ended) {
+			notices = append(notices, (<-told.ended).Notice)
+		}
+		require.Contains(t, notices, interceptor.RenewFailed)
+		require.NotContains(t, notices, interceptor.LeaseLost)
+	})
+}
+
+// slowToClaim is a store that answers the first claim of each kind after a while.
+type slowToClaim struct {
+	*faulty
+	by   time.Duration
+	slow map[string]bool
+}
+
+func (s slowToClaim) answer(verb string) {
+	if s.slow[verb] {
+		s.slow[verb] = false
+		later(s.by)
+	}
+}
+
+func (s slowToClaim) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
+	defer s.answer("acquire")
+	return s.faulty.Acquire(ctx, b)
+}
+
+func (s slowToClaim) Takeover(ctx context.Context, b store.Bid, from store.Record) (store.Record, error) {
+	defer s.answer("takeover")
+	return s.faulty.Takeover(ctx, b, from)
+}
+
+// A process that was suspended between its claim and its body does not begin it.
+func TestClaim_ThatIsOverBeforeItsBodyIsGivenBack(t *testing.T) {
+	t.Parallel()
+	for verb, policy := range map[string]once.DoubtPolicy{
+		"acquire": once.Rerun, "takeover": once.Rerun, "takeover by a reconciled call": once.Reconcile(findCharge), "acquire under Hold": once.Hold,
+	} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				verb, _, _ := strings.Cut(verb, " ")
+				s := slowToClaim{newFaulty(), 2 * time.Second, map[string]bool{}}
+				o := options(once.Mark(once.Policy{InDoubt: policy, OnDuplicate: once.Wait}, "ChargeCard"))
+				o.Lease, o.SettleDelay = 2*time.Second, time.Second
+				g := newGuard(t, s, o)
+				if verb == "takeover" {
+					_, err := execute(t, g, (&payments{fail: once.MaybeDone(errNetwork)}).ChargeCard, order(7))
+					require.Error(t, err)
+					later(o.SettleDelay)
+				}
+				s.slow[verb] = true
+				bodies := 0
+				body := func(ctx context.Context, _ charge) (receipt, error) {
+					bodies++
+					assert.NoError(t, ctx.Err())
+					return receipt{}, nil
+				}
+				_, err := execute(t, g, body, order(7))
+				if verb == "takeover" { // in doubt again, for the run before
+					requireReason(t, err, once.InDoubt, true)
+					require.Zero(t, bodies)
+					require.Equal(t, store.InDoubt, only(t, s).State)
+					later(o.SettleDelay)
+					_, err = execute(t, g, body, order(7))
+				}
+				require.NoError(t, err)
+				require.Equal(t, 1, bodies)
+				require.Equal(t, store.Succeeded, only(t, s).State)
+			})
+		})
+	}
 }

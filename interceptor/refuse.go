@@ -106,7 +106,8 @@ func (c *call) clear(r refusal) string {
 	case c.policy.InDoubt.TakesOver():
 		without = "If that does not clear it"
 	}
-	return without + ": find out at the callee, then resolve the key with Guard.Resolve"
+	until := mayActUntil(r.record, c.guard.options.SettleDelay)
+	return without + ": the last owner may act until " + shownTime(until) + "; then find out at the callee, and resolve the key with Guard.Resolve"
 }
 
 // since is when the holder got the key, or the doubt began.

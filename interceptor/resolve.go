@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
@@ -32,11 +33,17 @@ func Done(result any) Finding { return Finding{to: store.Succeeded, result: resu
 func Failed(err error) Finding { return Finding{to: store.Failed, err: err} }
 
 // NotDone says that the effect did not take place, or has been undone: the next
-// call of the key runs.
+// call of the key runs. It says so of what the last owner may yet do, too: find
+// out after that, or make sure that the owner is gone.
 func NotDone() Finding { return Finding{to: store.Tombstone} }
 
-// Forced lets the finding decide about a key that is running, too. Its owner may
-// go on, and have its effect.
+// ErrTooEarly is why Guard.Resolve does not take NotDone: the last owner may still
+// have its effect. The message says until when.
+var ErrTooEarly = errors.New("too early for NotDone")
+
+// Forced lets the finding decide about a key that is running, too, and NotDone
+// about one whose last owner may still act. That owner may go on, and have its
+// effect.
 func (f Finding) Forced() Finding {
 	f.force = true
 	return f
@@ -47,6 +54,13 @@ func (f Finding) Forced() Finding {
 // settled one, whose effect may then happen again. why is kept in the
 // record's history. It returns the record as it then is; the next attempt acts on
 // it.
+//
+// A record goes in doubt while its last owner may still be alive: suspended, cut
+// off from the store, or with a request on its way. NotDone, which lets another
+// call run, is refused with ErrTooEarly until it is over by the store's clock: until
+// SettleDelay has passed since Record.Doubted and, unless the owner itself declared
+// the doubt, until Record.Deadline; for a pending record, until SettleDelay after
+// Record.Deadline. Finding.Forced decides in spite of that.
 //
 // Unlike Store.Resolve it encodes the result as the guard's client does, and
 // remembers it as long as the activity's policy says, or Options.Defaults if this
@@ -71,6 +85,9 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, why stri
 	case r.State == store.Tombstone, f.to != store.Tombstone && (r.State == store.Succeeded || r.State == store.Failed):
 		return r, fmt.Errorf("atmostonce: resolve: it is %s: what is settled can only be reopened, by NotDone", r.State)
 	}
+	if now, err := g.tooEarly(ctx, r, f); err != nil {
+		return now, fmt.Errorf("atmostonce: resolve: %w", err)
+	}
 	outcome, err := g.encodeFinding(ctx, r, f)
 	if err != nil {
 		return r, fmt.Errorf("atmostonce: resolve: %w", err)
@@ -90,6 +107,46 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, why stri
 	}
 	g.resolved(ctx, now)
 	return now, nil
+}
+
+// tooEarly refuses a finding that lets another call run while r's last owner may
+// still act. The time in r is of when it was read, so it asks the store for it.
+func (g *Guard) tooEarly(ctx context.Context, r store.Record, f Finding) (store.Record, error) {
+	if f.to != store.Tombstone || f.force || r.State != store.InDoubt && r.State != store.Pending {
+		return r, nil
+	}
+	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
+		return g.store.Load(ctx, r.Key)
+	})
+	switch until := mayActUntil(now, g.options.SettleDelay); {
+	case err != nil:
+		return r, err
+	case now.State != r.State || now.Revision != r.Revision || now.Fence != r.Fence:
+		return now, store.ErrMoved
+	case now.Now.Before(until):
+		return now, fmt.Errorf("%w: the last owner may act until %s, for another %v: wait, then find out again; or decide in spite of that with Finding.Forced",
+			ErrTooEarly, shownTime(until), until.Sub(now.Now).Round(time.Millisecond))
+	}
+	return now, nil
+}
+
+// mayActUntil is until when the last owner of a record in doubt or pending may
+// have its effect, by the store's clock. A doubt that the owner itself declared
+// says that its body is over.
+func mayActUntil(r store.Record, settleDelay time.Duration) time.Time {
+	if r.State == store.Pending {
+		return r.Deadline.Add(settleDelay)
+	}
+	until := r.Doubted.Add(settleDelay)
+	if r.Marked && r.Deadline.After(until) {
+		return r.Deadline
+	}
+	return until
+}
+
+// shownTime is t in full seconds, and not earlier.
+func shownTime(t time.Time) string {
+	return t.Add(time.Second - 1).Truncate(time.Second).UTC().Format(time.RFC3339)
 }
 
 func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f Finding) (store.Outcome, error) {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -51,6 +53,7 @@ func TestResolve_DecidesWhatTheNextAttemptDoes(t *testing.T) {
 			s, p := newFaulty(), &payments{}
 			g, r := doubted(t, s, once.Policy{TTL: 90 * 24 * time.Hour})
 			s.set("resolve", fault{applied: true, times: 2})
+			later(40 * time.Millisecond) // NotDone waits for the settle delay
 			now, err := g.Resolve(t.Context(), r, want.finding, "asked the provider")
 			require.NoError(t, err)
 			require.Equal(t, want.state, now.State)
@@ -89,6 +92,135 @@ func TestResolve_OfARunningRecordIsForced(t *testing.T) {
 	_, err = g.Resolve(t.Context(), r, interceptor.NotDone().Forced(), "the machine burned down")
 	require.NoError(t, err)
 	_, _ = finish()
+}
+
+// requireTooEarly says that NotDone is refused for r until that time, and taken
+// then, without another look at the record.
+func requireTooEarly(t *testing.T, g *interceptor.Guard, r store.Record, until time.Time) {
+	t.Helper()
+	later(time.Until(until) - time.Second)
+	now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), "why")
+	require.ErrorIs(t, err, interceptor.ErrTooEarly)
+	require.ErrorContains(t, err, "until "+until.UTC().Format(time.RFC3339)+", for another 1s: wait")
+	require.Equal(t, r.State, now.State)
+	require.Equal(t, until.Add(-time.Second), now.Now)
+	later(time.Second)
+	now, err = g.Resolve(t.Context(), r, interceptor.NotDone(), "why")
+	require.NoError(t, err)
+	require.Equal(t, store.Tombstone, now.State)
+}
+
+// markedInDoubt is a record in doubt whose owner runs on.
+func markedInDoubt(t *testing.T) (*faulty, *interceptor.Guard, store.Record) {
+	t.Helper()
+	s := newFaulty()
+	s.set("renew", fault{times: always})
+	g := underDefaults(t, s, once.Policy{})
+	finish := running(t, g, order(7))
+	t.Cleanup(func() { _, _ = finish() })
+	later(time.Minute)
+	requireReason(t, charged(t, g), once.InDoubt, true)
+	r := only(t, s)
+	require.True(t, r.Marked)
+	return s, g, r
+}
+
+func TestResolve_NotDoneWaitsForTheLastOwner(t *testing.T) {
+	t.Parallel()
+	for name, try := range map[string]func(t *testing.T){
+		"the owner said so": func(t *testing.T) {
+			s := newFaulty()
+			g := underDefaults(t, s, once.Policy{})
+			_, err := execute(t, g, (&payments{fail: once.MaybeDone(errors.New("no answer"))}).ChargeCard, order(7))
+			requireReason(t, err, once.InDoubt, true)
+			r := only(t, s)
+			require.ErrorContains(t, err, "the last owner may act until "+r.Doubted.Add(30*time.Second).UTC().Format(time.RFC3339)+"; then find out")
+			requireTooEarly(t, g, r, r.Doubted.Add(30*time.Second))
+		},
+		"the owner may be alive": func(t *testing.T) {
+			_, g, r := markedInDoubt(t)
+			require.Equal(t, 10*time.Minute, r.Deadline.Sub(r.Claimed))
+			require.ErrorContains(t, charged(t, g), "the last owner may act until "+r.Deadline.UTC().Format(time.RFC3339)+"; then find out")
+			requireTooEarly(t, g, r, r.Deadline)
+		},
+		"the owner's deadline comes before the settle delay": func(t *testing.T) {
+			s, g, r := markedInDoubt(t)
+			later(time.Until(r.Deadline.Add(-time.Second)))
+			// The owner comes back once more, and is lost again.
+			_, err := s.Memory.Renew(t.Context(), store.Bid{Key: r.Key, Owner: r.Owner, Fence: r.Fence, Lease: time.Second, TTL: time.Hour})
+			require.NoError(t, err)
+			later(time.Second)
+			require.Error(t, charged(t, g))
+			again := only(t, s)
+			require.Equal(t, r.Deadline, again.Doubted)
+			requireTooEarly(t, g, again, r.Deadline.Add(30*time.Second))
+		},
+		"pending": func(t *testing.T) {
+			s := newFaulty()
+			g := underDefaults(t, s, once.Policy{})
+			pending(t, g, order(7))
+			r := only(t, s)
+			requireTooEarly(t, g, r, r.Deadline.Add(30*time.Second))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, try)
+		})
+	}
+}
+
+func TestResolve_OnlyNotDoneWaits(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]interceptor.Finding{
+		"Done": interceptor.Done(receipt{}), "Failed": interceptor.Failed(errors.New("no")), "Forced": interceptor.NotDone().Forced(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, g, r := markedInDoubt(t)
+				_, err := g.Resolve(t.Context(), r, f, "why")
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+func TestResolve_TooEarlyOrMoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, g, r := markedInDoubt(t)
+		s.set("renew", fault{}) // the owner comes back
+		later(time.Minute)
+		now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), "why")
+		require.ErrorIs(t, err, store.ErrMoved)
+		require.Equal(t, store.Running, now.State)
+	})
+}
+
+// An attempt that waited for the key has less time left than when it came.
+func TestClaim_DeadlineIsTheAttempts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := memory()
+		g := underDefaults(t, s, once.Policy{OnDuplicate: once.Wait})
+		began, finished := time.Now(), make(chan struct{})
+		go func() {
+			defer close(finished)
+			_, err := execute(t, g, func(context.Context, charge) (receipt, error) {
+				later(4 * time.Minute)
+				return receipt{}, errors.New("declined")
+			}, order(7))
+			assert.Error(t, err)
+		}()
+		later(time.Minute)
+		_, err := execute(t, g, func(context.Context, charge) (receipt, error) {
+			require.Equal(t, began.Add(11*time.Minute), only(t, s).Deadline)
+			return receipt{}, nil
+		}, order(7))
+		require.NoError(t, err)
+		<-finished
+	})
 }
 
 func TestResolve_RefusesARecordThatHasMoved(t *testing.T) {

@@ -84,7 +84,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 		c.report.Earlier = store.Record{} // of a takeover that came too late
 		switch d.do {
 		case takeOver:
-			c.report.Earlier = shown(r)
+			c.report.Earlier, sent = shown(r), time.Now()
 			r, d, why = c.takeOver(ctx, &bid, r)
 		case ask:
 			c.report.Earlier, c.report.Record = shown(r), shown(r)
@@ -93,6 +93,12 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 		c.report.Record = shown(r)
 		switch d.do {
 		case run:
+			if newInstant(sent).age(time.Now()) >= held(bid.Lease) {
+				// Suspended since then: begin nothing under a claim that may be lost.
+				c.release(ctx, bid, nil)
+				bid.Owner, bid.Clean = rand.Text(), false
+				continue
+			}
 			pause.end()
 			return c.execute(ctx, bid, r, sent, body)
 		case replay:
@@ -125,6 +131,7 @@ func (c *call) look(ctx context.Context, bid *store.Bid) (store.Record, error) {
 	if s := c.situation(store.Record{}, ""); s.late || s.givesWay() {
 		return c.guard.store.Load(ctx, bid.Key)
 	}
+	bid.Deadline = c.attemptLeft() // there may have been a wait
 	r, err := c.guard.store.Acquire(ctx, *bid)
 	if errors.Is(err, store.ErrSuperseded) {
 		bid.Owner = rand.Text() // the nonce is spent; the next look takes another
@@ -185,6 +192,7 @@ func (c *call) decide(r store.Record, bid store.Bid, err error) (decision, error
 func (c *call) takeOver(ctx context.Context, bid *store.Bid, from store.Record) (store.Record, decision, error) {
 	tctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	bid.Deadline = c.attemptLeft()
 	r, err := c.guard.store.Takeover(tctx, *bid, from)
 	if errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrSuperseded) {
 		return r, decision{do: await, delay: minRetry}, nil // somebody was faster: look again

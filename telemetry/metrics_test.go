@@ -227,7 +227,7 @@ func TestMetrics_NameEveryVerbOfTheStore(t *testing.T) {
 		require.NoError(t, err)
 		close(w.stop)
 		w.observe(path{}, surrounding)
-		require.Equal(t, map[string]int64{"acquire": 2, "renew": 1, "settle": 1, "takeover": 1, "release": 1, "resolve": 1, "load": 1},
+		require.Equal(t, map[string]int64{"acquire": 2, "renew": 1, "settle": 1, "takeover": 1, "release": 1, "resolve": 1, "load": 2},
 			w.counts(t, "atmostonce.store.operation.duration", "atmostonce.store.operation"))
 	})
 }

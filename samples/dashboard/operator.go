@@ -48,8 +48,8 @@ func (t *traffic) lookInto(ctx context.Context, guard *interceptor.Guard, r stor
 		found, why = interceptor.NotDone(), "the mail server knows nothing of it"
 	}
 	_, err := guard.Resolve(ctx, r, found, why)
-	if errors.Is(err, store.ErrMoved) {
-		return nil // it has changed: look again
+	if errors.Is(err, store.ErrMoved) || errors.Is(err, interceptor.ErrTooEarly) {
+		return nil // look again
 	}
 	return err
 }
