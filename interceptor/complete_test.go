@@ -147,6 +147,19 @@ func TestComplete_JudgesAFailureAsThePolicySays(t *testing.T) {
 	}
 }
 
+// It may be called again.
+func TestComplete_AfterAPanicOfTheClassifier(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	token := pending(t, guarded(t, s, once.Policy{}), order(7))
+	bad := guarded(t, s, once.Policy{OnFailure: once.Classify(func(error) once.FailurePolicy { panic("classifier") })})
+	require.Panics(t, func() { _ = bad.Complete(t.Context(), c, token, nil, errors.New("declined")) })
+	require.Equal(t, store.Pending, only(t, s).State)
+	require.Empty(t, c.told)
+	require.NoError(t, bad.Complete(t.Context(), c, token, receipt{ID: "r"}, nil))
+	require.Equal(t, store.Succeeded, only(t, s).State)
+}
+
 func TestComplete_AfterTemporalStoppedWaiting(t *testing.T) {
 	t.Parallel()
 	s := memory()
