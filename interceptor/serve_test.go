@@ -23,12 +23,14 @@ import (
 // scene is an attempt of a call of order 7 that a test shapes.
 type scene struct {
 	sdkinterceptor.WorkerInterceptorBase
+	over   bool                         // it is canceled before it begins
 	within time.Duration                // what the attempt has; 0: what the environment gives
 	info   func(info *sdkactivity.Info) // changes what is known of it
 
 	stop   chan struct{} // closed as the worker begins to stop
 	cancel context.CancelCauseFunc
 	runs   int
+	took   time.Duration // until the answer
 }
 
 // InterceptActivity implements the SDK's WorkerInterceptor.
@@ -52,6 +54,8 @@ func (i *sceneInbound) Init(outbound sdkinterceptor.ActivityOutboundInterceptor)
 
 // ExecuteActivity implements the SDK's ActivityInboundInterceptor.
 func (i *sceneInbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
+	began := time.Now()
+	defer func() { i.scene.took = time.Since(began) }()
 	if i.scene.within > 0 {
 		var end context.CancelFunc
 		ctx, end = context.WithTimeout(ctx, i.scene.within)
@@ -59,6 +63,9 @@ func (i *sceneInbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.E
 	}
 	ctx, i.scene.cancel = context.WithCancelCause(ctx)
 	defer i.scene.cancel(nil)
+	if i.scene.over {
+		i.scene.cancel(nil)
+	}
 	return i.Next.ExecuteActivity(ctx, in)
 }
 
@@ -233,6 +240,55 @@ func TestReconcile_NotDoneThatComesTooLateRunsNothing(t *testing.T) {
 				tooLate = false
 				require.NoError(t, call.play(t, g, nothing), "in time it runs")
 				require.Equal(t, 1, call.runs)
+			})
+		})
+	}
+}
+
+// slowly is a store whose settles take so long.
+type slowly struct {
+	*store.Memory
+	takes time.Duration
+}
+
+func (s slowly) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store.Record, error) {
+	later(s.takes)
+	return s.Memory.Settle(ctx, b, o)
+}
+
+// An attempt that is over does not wait for its record, which need not be late.
+func TestSettleDelayed_IsToldOfASlowWriteOnly(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		body, write, took time.Duration
+		told              int
+	}{
+		"in time":                        {time.Second, 100 * time.Millisecond, 1100 * time.Millisecond, 0},
+		"in time, slow":                  {time.Second, 4 * time.Second, 5 * time.Second, 0}, // the answer waits
+		"in time, very slow":             {6 * time.Second, 4 * time.Second, 9 * time.Second, 1},
+		"after the deadline":             {11 * time.Second, 100 * time.Millisecond, 11 * time.Second, 0},
+		"after the deadline, slow":       {11 * time.Second, 3 * time.Second, 11 * time.Second, 1},
+		"at the last moment":             {8900 * time.Millisecond, 500 * time.Millisecond, 9 * time.Second, 0},
+		"at the last moment, slow":       {8900 * time.Millisecond, 2 * time.Second, 9 * time.Second, 1},
+		"after the deadline, and a blip": {11 * time.Second, 0, 11 * time.Second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := options(once.Mark(once.Policy{}, "ChargeCard"))
+				notices := newWatch(interceptor.Notice)
+				o.Observers = []interceptor.Observer{notices}
+				s := slowly{memory(), c.write}
+				g := newGuard(t, s, o)
+				call := &scene{within: 10 * time.Second}
+				_ = call.play(t, g, func(context.Context) { later(c.body) })
+				require.Equal(t, c.took, call.took)
+				later(10 * time.Second)
+				require.Equal(t, store.Succeeded, only(t, s).State)
+				require.Len(t, notices.ended, c.told)
+				if c.told > 0 {
+					require.Equal(t, interceptor.SettleDelayed, receive(t, notices.ended).Notice)
+				}
 			})
 		})
 	}
