@@ -106,8 +106,8 @@ var refusals = map[string]refused{
 		_, err := execute(t, underDefaults(t, memory(), once.Policy{}), (&payments{fail: io.ErrUnexpectedEOF}).ChargeCard, order(7))
 		return err
 	}},
-	"in doubt: Hold":      {once.InDoubt, true, true, inDoubtUnder(once.Hold)},
-	"in doubt: Fail":      {once.InDoubt, false, true, inDoubtUnder(once.Fail)},
+	"in doubt: Hold": {once.InDoubt, true, true, inDoubtUnder(once.Hold)},
+	"in doubt: Fail": {once.InDoubt, false, true, inDoubtUnder(once.Fail)},
 	"in doubt: unreported": {once.InDoubt, true, true, func(t *testing.T) error {
 		g := underDefaults(t, memory(), once.Policy{})
 		scheduled := time.Now()
