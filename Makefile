@@ -27,7 +27,7 @@ dashboard: ## run order sagas under faults, and show their traces, metrics and a
 
 .PHONY: test
 test: ## run every test with the race detector; a skipped test is a failure
-	@tools/need redis-server gcc g++ promtool prometheus chromium
+	@tools/need redis-server gcc g++ promtool prometheus chromium $(if $(filter Linux,$(shell uname)),strace)
 	@GOOS=darwin CGO_ENABLED=0 go vet ./store # which differs there, and cannot be run here
 	@cd samples && go run ./cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
 	@for module in $(MODULES); do \

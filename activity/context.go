@@ -26,9 +26,10 @@ type Claim struct {
 	Lost bool
 	// Token returns what Guard.Complete needs to know of this call. An activity
 	// that returns ErrResultPending hands it to whoever will report the end, in
-	// place of Temporal's task token. It is text, and tells what the record tells:
-	// the key in plain text, say. Who has it can say what came of the effect. Nil
-	// where NewContext was not given one.
+	// place of Temporal's task token. It is text that is safe in URLs, shorter than
+	// 500 characters where the IDs are of ordinary length. It is not encrypted: it
+	// has what the record has, the key say. Who has it can say what came of the
+	// effect. Nil where NewContext was not given one.
 	Token func() string
 }
 

@@ -49,7 +49,8 @@ const (
 type Refusal struct {
 	Reason   Reason
 	Activity string
-	// Key is the short digest that logs and spans show.
+	// Key is the short digest that logs and spans show: the beginning of what [Key]
+	// returns, the idempotency key that the callee got.
 	Key string
 	// WorkflowID, RunID and Attempt are of the call that holds the key.
 	WorkflowID string    `json:",omitempty"`
@@ -94,9 +95,11 @@ func Is(err error, reason Reason) bool {
 // MayHaveHappened reports whether the effect of a failed activity may have
 // taken place: the question that a saga asks before it decides what to
 // compensate. It is true for every error that does not exclude it: a key in
-// doubt or in flight, timeouts, cancellations, panics. It is false for nil, for
-// an error that a guarded activity returned and the guard accepted as "nothing
-// happened", and for a call that never got to run.
+// doubt or in flight, cancellations, panics, and timeouts, ScheduleToStart
+// included: that the last attempt did not begin says nothing about those before
+// it. It is false for nil, for an error that a guarded activity returned and the
+// guard accepted as "nothing happened", and for a refusal of the guard's that
+// came before any attempt could run.
 //
 // Errors of activities that are not guarded are judged alike, but nobody
 // checked them: such an activity's plain error may hide an effect.

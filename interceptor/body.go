@@ -14,8 +14,12 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// maxForeground bounds how long an answer waits for its record.
-const maxForeground = 10 * time.Second
+const (
+	// maxForeground bounds how long an answer waits for its record.
+	maxForeground = 10 * time.Second
+	// slowWrite is after how long a write that no answer waits for is told of.
+	slowWrite = time.Second
+)
 
 // execute runs the body under the claim that r grants, and records what came of
 // it. sent is when the claim was asked for.
@@ -164,6 +168,15 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 	landed := make(chan store.Record, 1)
 	detached := context.WithoutCancel(ctx)
 	var why atomic.Pointer[error]
+	foreground := max(0, min(time.Until(c.deadline), maxForeground))
+	// An attempt that is over does not wait; that does not make the write slow.
+	slow := time.AfterFunc(max(foreground, slowWrite), func() {
+		var err error
+		if last := why.Load(); last != nil {
+			err = *last
+		}
+		c.notice(detached, SettleDelayed, store.Record{}, err)
+	})
 	c.background(func(stop context.Context) {
 		defer l.end()
 		// Told at once: a store that does not look at contexts can take its time, and
@@ -182,6 +195,7 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 			why.Store(&err)
 			return r, err
 		})
+		slow.Stop()
 		if d := (*definiteError)(nil); errors.As(err, &d) {
 			r = d.record
 		}
@@ -192,7 +206,7 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 		}
 		landed <- r
 	})
-	limit := time.NewTimer(max(0, min(time.Until(c.deadline), maxForeground)))
+	limit := time.NewTimer(foreground)
 	defer limit.Stop()
 	tick, stop := ticks(c.info)
 	defer stop()
@@ -205,13 +219,8 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 			case r := <-landed:
 				return r
 			default:
+				return store.Record{}
 			}
-			var err error
-			if last := why.Load(); last != nil {
-				err = *last
-			}
-			c.notice(detached, SettleDelayed, store.Record{}, err)
-			return store.Record{}
 		case <-tick:
 			if ctx.Err() == nil {
 				c.beat.again(ctx)

@@ -6,7 +6,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,7 +101,7 @@ func (c *call) identified(ctx context.Context, m mark, mode Mode) (err error) {
 
 // identify derives all that identifies the call. It runs before the body, which
 // may modify its input. A mode that changes nothing is not to be stopped by a
-// panic of a key function either.
+// panic of a converter either.
 func (c *call) identify(ctx context.Context, m mark, mode Mode) (err error) {
 	if mode != Enforce {
 		defer func() {
@@ -142,6 +145,22 @@ func (c *call) identify(ctx context.Context, m mark, mode Mode) (err error) {
 	if info.IsLocalActivity && c.policy.Scope == keys.PerCall && !c.header.found() {
 		return errors.Join(errLocalPerCall, c.headerErr)
 	}
+	if err = c.derive(k); err != nil {
+		return err
+	}
+	c.downstream = keys.Downstream(c.key)
+	c.digest = c.downstream[:16]
+	return nil
+}
+
+// derive asks the policy's functions for key and match. A panic of theirs is an
+// error like any other, without its value, which may show input.
+func (c *call) derive(k keys.Call) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a key function panicked: %s", panicked(p))
+		}
+	}()
 	if c.match, err = c.policy.Match.Part(k); err != nil {
 		return fmt.Errorf("Match: %v", err) //nolint:errorlint // ErrSkip is for Key alone
 	}
@@ -150,12 +169,31 @@ func (c *call) identify(ctx context.Context, m mark, mode Mode) (err error) {
 	if !key.IsZero() && !key.IsHash() { // the input is hidden already
 		key = c.guard.hidden(key)
 	}
-	if c.key, err = keys.Make(c.policy.Scope, key, k); err != nil {
-		return err
+	c.key, err = keys.Make(c.policy.Scope, key, k)
+	return err
+}
+
+// panicked is what to say of a panic that has just been recovered from: the
+// runtime's own message, or the value's type, and where it began.
+func panicked(p any) string {
+	what := fmt.Sprintf("a value of type %T", p)
+	if e, ok := p.(runtime.Error); ok {
+		what = e.Error()
 	}
-	c.downstream = keys.Downstream(c.key)
-	c.digest = c.downstream[:16]
-	return nil
+	var stack [64]uintptr
+	frames := runtime.CallersFrames(stack[:runtime.Callers(0, stack[:])])
+	for panics := false; ; {
+		f, more := frames.Next()
+		switch inRuntime := strings.HasPrefix(f.Function, "runtime."); {
+		case f.Function == "runtime.gopanic":
+			panics = true
+		case panics && !inRuntime:
+			return fmt.Sprintf("%s, at %s:%d", what, filepath.Base(f.File), f.Line)
+		}
+		if !more {
+			return what
+		}
+	}
 }
 
 func margin(span time.Duration) time.Duration {

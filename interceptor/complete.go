@@ -2,8 +2,6 @@ package interceptor
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -20,32 +18,6 @@ import (
 	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/store"
 )
-
-// ticket is what Complete needs to know of a call. Without an owner the call ran
-// without a claim.
-type ticket struct {
-	Task   []byte       `json:"task"`
-	Where  target       `json:"where"`
-	Origin store.Origin `json:"origin"`
-	Bid    store.Bid    `json:"bid"`
-}
-
-// token returns what Claim.Token promises.
-func (c *call) token(bid store.Bid, origin store.Origin) string {
-	// Strings, numbers and times: it cannot fail.
-	text, _ := json.Marshal(ticket{Task: c.info.TaskToken, Where: c.codec.where, Origin: origin, Bid: bid})
-	return base64.RawURLEncoding.EncodeToString(text)
-}
-
-var errToken = errors.New("atmostonce: not a token of a guarded activity: take once.Claim.Token, not Temporal's task token")
-
-func parseToken(token string) (t ticket, err error) {
-	data, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || json.Unmarshal(data, &t) != nil || len(t.Task) == 0 {
-		return t, errToken
-	}
-	return t, nil
-}
 
 // Complete reports the end of an activity that returned ErrResultPending: it
 // records the outcome, then completes the activity at Temporal. It takes the

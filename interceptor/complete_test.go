@@ -64,6 +64,35 @@ func TestComplete_RecordsTheResultThenTellsTemporal(t *testing.T) {
 	require.Equal(t, "from outside", got.ID)
 }
 
+// The token alone is enough to make the record again.
+func TestComplete_AfterTheStoreForgot(t *testing.T) {
+	t.Parallel()
+	for name, failure := range map[string]error{"result": nil, "failure": errors.New("declined")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, c := memory(), &completions{}
+			g := guarded(t, s, once.Policy{OnFailure: once.Lock})
+			token := pending(t, g, order(7))
+			before := only(t, s)
+			s.Clear()
+			require.NoError(t, g.Complete(t.Context(), c, token, receipt{ID: "from outside"}, failure))
+			after := only(t, s)
+			require.True(t, after.Forgotten)
+			require.Equal(t, before.Key, after.Key)
+			require.Equal(t, before.Info, after.Info)
+			require.Equal(t, before.Fence, after.Fence)
+			require.WithinDuration(t, before.Deadline, after.Deadline, soon)
+			require.WithinDuration(t, before.Expires, after.Expires, soon)
+			_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+			if failure == nil {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, "declined")
+			}
+		})
+	}
+}
+
 // The callee may be faster than the activity's return.
 func TestComplete_BeforeTheActivityHasReturned(t *testing.T) {
 	t.Parallel()
@@ -116,6 +145,19 @@ func TestComplete_JudgesAFailureAsThePolicySays(t *testing.T) {
 			}
 		})
 	}
+}
+
+// It may be called again.
+func TestComplete_AfterAPanicOfTheClassifier(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	token := pending(t, guarded(t, s, once.Policy{}), order(7))
+	bad := guarded(t, s, once.Policy{OnFailure: once.Classify(func(error) once.FailurePolicy { panic("classifier") })})
+	require.Panics(t, func() { _ = bad.Complete(t.Context(), c, token, nil, errors.New("declined")) })
+	require.Equal(t, store.Pending, only(t, s).State)
+	require.Empty(t, c.told)
+	require.NoError(t, bad.Complete(t.Context(), c, token, receipt{ID: "r"}, nil))
+	require.Equal(t, store.Succeeded, only(t, s).State)
 }
 
 func TestComplete_AfterTemporalStoppedWaiting(t *testing.T) {

@@ -63,6 +63,12 @@ var refusals = map[string]refused{
 		later(time.Second)
 		return charged(t, g)
 	}},
+	"in flight: unreported": {once.InFlight, true, true, func(t *testing.T) error {
+		g := underDefaults(t, memory(), once.Policy{})
+		pending(t, g, order(7))
+		later(11 * time.Minute)
+		return charged(t, g)
+	}},
 	"in flight: not begun": {once.InFlight, true, true, func(t *testing.T) error {
 		env := environment(t, underDefaults(t, memory(), once.Policy{}))
 		stop := make(chan struct{})
@@ -100,8 +106,16 @@ var refusals = map[string]refused{
 		_, err := execute(t, underDefaults(t, memory(), once.Policy{}), (&payments{fail: io.ErrUnexpectedEOF}).ChargeCard, order(7))
 		return err
 	}},
-	"in doubt: Hold":      {once.InDoubt, true, true, inDoubtUnder(once.Hold)},
-	"in doubt: Fail":      {once.InDoubt, false, true, inDoubtUnder(once.Fail)},
+	"in doubt: Hold": {once.InDoubt, true, true, inDoubtUnder(once.Hold)},
+	"in doubt: Fail": {once.InDoubt, false, true, inDoubtUnder(once.Fail)},
+	"in doubt: unreported": {once.InDoubt, true, true, func(t *testing.T) error {
+		g := underDefaults(t, memory(), once.Policy{})
+		scheduled := time.Now()
+		same := &scene{info: func(info *sdkactivity.Info) { info.ScheduledTime, info.ScheduleToCloseTimeout = scheduled, 0 }}
+		require.Error(t, same.play(t, g, nil))
+		later(11 * time.Minute)
+		return same.play(t, g, nothing)
+	}},
 	"in doubt: Reconcile": {once.InDoubt, true, true, inDoubtUnder(once.Reconcile(unreachable))},
 	"outcome not kept": {once.OutcomeNotKept, false, true, func(t *testing.T) error {
 		g := underDefaults(t, memory(), once.Policy{})
@@ -175,6 +189,7 @@ var anonymous = strings.NewReplacer(
 	"default-test-run-id", "019ab0c2-7d5e-7b43-9f0e-3f6f6d1c2a55",
 	"2000-01-01T00:00:00Z", "2026-01-02T03:04:05Z",
 	"2000-01-01T00:00:30Z", "2026-01-02T03:04:35Z",
+	"2000-01-01T00:10:00Z", "2026-01-02T03:14:05Z",
 )
 
 // longLine is as much of a line as a reader likes.

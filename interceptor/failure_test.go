@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -198,6 +199,30 @@ func TestGuard_PanicOfAClassifierLeavesTheEffectInDoubt(t *testing.T) {
 	_, err := execute(t, guarded(t, s, once.Policy{OnFailure: bad}), (&payments{fail: errors.New("x")}).ChargeCard, order(7))
 	require.ErrorContains(t, err, "classifier")
 	require.Equal(t, store.InDoubt, only(t, s).State)
+}
+
+func TestGuard_PanicOfAReconcileFunctionDecidesNothing(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{}
+	g := guarded(t, s, once.Policy{InDoubt: once.Reconcile(func(context.Context, charge) (receipt, error) { panic("find") })})
+	inDoubt(t, s, g)
+	before := only(t, s)
+	_, err := execute(t, g, p.ChargeCard, order(7))
+	require.ErrorContains(t, err, "find")
+	require.True(t, once.MayHaveHappened(err))
+	require.Empty(t, p.charges)
+	require.Equal(t, before.Revision, only(t, s).Revision)
+}
+
+func TestGuard_PanicOfAModeFunctionRunsNothing(t *testing.T) {
+	t.Parallel()
+	s, p := memory(), &payments{}
+	o := options(once.Mark(once.Policy{}, "ChargeCard"))
+	o.Mode = func(string) interceptor.Mode { panic("mode") }
+	_, err := execute(t, newGuard(t, s, o), p.ChargeCard, order(7))
+	require.ErrorContains(t, err, "mode")
+	require.Empty(t, p.charges)
+	require.Empty(t, records(t, s))
 }
 
 func TestGuard_InDoubtPolicies(t *testing.T) {

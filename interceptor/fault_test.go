@@ -157,14 +157,22 @@ func inDoubt(t *testing.T, s store.Store, g *interceptor.Guard) {
 
 func TestStoreDown_AfterTheBodyTheResultIsReturned(t *testing.T) {
 	t.Parallel()
-	for verb, p := range map[string]*payments{
-		"settle": {}, "release": {fail: errors.New("declined")},
+	for name, c := range map[string]struct {
+		verb string
+		err  error
+	}{
+		"settle": {"settle", nil}, "release": {"release", nil},
+		"settle, full": {"settle", store.ErrFull}, "release, full": {"release", store.ErrFull}, // there may be room later
 	} {
-		t.Run(verb, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			verb, p := c.verb, &payments{}
+			if verb == "release" {
+				p.fail = errors.New("declined")
+			}
 			s := newFaulty()
 			g := guarded(t, s, once.Policy{})
-			s.set(verb, fault{times: 3})
+			s.set(verb, fault{times: 3, err: c.err})
 			got, err := execute(t, g, p.ChargeCard, order(7))
 			if p.fail == nil {
 				require.NoError(t, err)

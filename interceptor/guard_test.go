@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -249,6 +250,57 @@ func TestGuard_BadKeysAreRefused(t *testing.T) {
 	requireReason(t, err, once.BadKey, false)
 	require.ErrorContains(t, err, "keys: empty key")
 	require.False(t, once.MayHaveHappened(err))
+	require.Empty(t, p.charges)
+}
+
+// A panic of a key function is no panic of the activity, which did not run.
+func TestGuard_AKeyFunctionThatPanicsIsABadKey(t *testing.T) {
+	t.Parallel()
+	var none map[string][]string
+	thrown := map[string]func(in charge) string{
+		"a value of type string, at guard_test.go:":                           func(in charge) string { panic("order " + in.Order) },
+		"a value of type *errors.errorString, at guard_test.go:":              func(in charge) string { panic(errors.New(in.Order)) },
+		"index out of range [0] with length 0, at guard_test.go:":             func(in charge) string { return none[in.Order][0] },
+		"invalid memory address or nil pointer dereference, at guard_test.go": func(charge) string { return (*charge)(nil).Order },
+	}
+	for want, f := range thrown {
+		for part, policy := range map[string]once.Policy{
+			"Key":   {Key: keys.From(f), Scope: keys.PerNamespace},
+			"Match": {Key: keys.From(byOrder), Match: keys.From(f), Scope: keys.PerNamespace},
+		} {
+			t.Run(part+", "+want, func(t *testing.T) {
+				t.Parallel()
+				s, p := memory(), &payments{}
+				fails := newWatch(interceptor.Fail)
+				o := options(once.Mark(policy, "ChargeCard"))
+				o.Observers = []interceptor.Observer{fails}
+				_, err := execute(t, newGuard(t, s, o), p.ChargeCard, charge{Order: "secret"})
+				requireReason(t, err, once.BadKey, false)
+				require.ErrorContains(t, err, "a key function panicked: ")
+				require.ErrorContains(t, err, want)
+				require.NotContains(t, err.Error(), "secret")
+				require.False(t, once.MayHaveHappened(err))
+				require.Equal(t, once.BadKey, receive(t, fails.ended).Reason)
+				require.Empty(t, fails.ended)
+				require.Empty(t, p.charges)
+				require.Empty(t, records(t, s))
+			})
+		}
+	}
+}
+
+func TestGuard_GoexitOfAKeyFunctionPasses(t *testing.T) {
+	t.Parallel()
+	p := &payments{}
+	g := guarded(t, memory(), once.Policy{Scope: keys.PerNamespace, Key: keys.From(func(charge) string { runtime.Goexit(); return "" })})
+	done := make(chan bool)
+	go func() {
+		returned := false
+		defer func() { done <- returned }()
+		_, _ = execute(t, g, p.ChargeCard, order(7))
+		returned = true
+	}()
+	require.False(t, receive(t, done))
 	require.Empty(t, p.charges)
 }
 

@@ -101,7 +101,8 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	sent := time.Now()
 	r, asked := c.claim(asking, &bid)
 	c.report.Kind, c.report.Record = Execute, shown(r)
-	if d, why := c.decide(r, bid, asked); d.do != run {
+	over := asked != nil && ctx.Err() != nil
+	if d, why := c.decide(r, bid, asked); d.do != run && !over { // which says nothing about the store
 		c.observed(ctx, r, d, why)
 		if asked == nil && r.State == store.InDoubt {
 			c.report.Earlier = shown(r)

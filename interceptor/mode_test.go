@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -155,21 +154,30 @@ func TestMode_WithoutAKey(t *testing.T) {
 	}
 }
 
-// Whatever becomes of the claim, the body runs and its answer is the answer.
+// Whatever becomes of the claim, the body runs and its answer is the answer. That
+// a store does not answer a call that is over says nothing about the store.
 func TestObserve_RunsThoughTheCallIsOver(t *testing.T) {
 	t.Parallel()
-	s, p := memory(), &payments{}
-	g, _ := inMode(t, s, interceptor.Observe, once.Policy{})
-	var suite testsuite.WorkflowTestSuite
-	suite.SetLogger(quiet)
-	env := suite.NewTestActivityEnvironment()
-	ctx, cancel := context.WithCancel(t.Context())
-	env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx, Plugins: []worker.Plugin{g}})
-	cancel()
-	env.RegisterActivity(p.ChargeCard)
-	_, err := env.ExecuteActivity("ChargeCard", order(7))
-	require.NoError(t, err)
-	require.Len(t, p.charges, 1)
+	for name, over := range map[string]*scene{
+		"canceled":  {over: true},
+		"timed out": {within: time.Nanosecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, events := inMode(t, memory(), interceptor.Observe, once.Policy{})
+			_ = over.play(t, g, nothing)
+			require.Equal(t, 1, over.runs)
+			require.Empty(t, events.ended)
+		})
+	}
+	t.Run("a store that is down is told of", func(t *testing.T) {
+		t.Parallel()
+		s := newFaulty()
+		s.set("acquire", fault{times: 1, err: context.DeadlineExceeded})
+		g, events := inMode(t, s, interceptor.Observe, once.Policy{})
+		require.NoError(t, (&scene{}).play(t, g, nothing))
+		require.Equal(t, once.StoreDown, receive(t, events.ended).Reason)
+	})
 }
 
 func TestMode_OffStartsThoughTheStoreIsDown(t *testing.T) {

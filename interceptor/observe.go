@@ -66,7 +66,7 @@ type Event struct {
 	Kind     Kind
 	Notice   string // of Kind Notice
 	Activity string
-	Digest   string // of the key, 16 hexadecimal digits
+	Digest   string // of the key, 16 hexadecimal digits: the beginning of once.Key
 	Policy   once.DuplicatePolicy
 
 	WorkflowID, RunID, ActivityID string // of a standalone activity there is no workflow ID, and RunID is its own

@@ -91,6 +91,9 @@ func inFlight(r refusal) string {
 		return fmt.Sprintf("was run by this call, which ended as the cause says, and then by %s, whose outcome decides", holder(r.record))
 	case r.record.State == store.Running:
 		return fmt.Sprintf("is being run by %s; this call was not run", holder(r.record))
+	case unreported(r.record):
+		return fmt.Sprintf("was started by %s, which had time until %s, and nobody has reported its end: %s. This call was not run",
+			holder(r.record), r.record.Deadline.UTC().Format(time.RFC3339), reportIt)
 	case r.record.State == store.Pending:
 		return fmt.Sprintf("was started by %s, and its end is to be reported from outside; this call was not run", holder(r.record))
 	}
@@ -106,8 +109,19 @@ func (c *call) clear(r refusal) string {
 	case c.policy.InDoubt.TakesOver():
 		without = "If that does not clear it"
 	}
+	if unreported(r.record) {
+		return without + ": nobody has reported the end of what that call started; " + reportIt
+	}
 	until := mayActUntil(r.record, c.guard.options.SettleDelay)
 	return without + ": the last owner may act until " + shownTime(until) + "; then find out at the callee, and resolve the key with Guard.Resolve"
+}
+
+// reportIt says how a pending record ends.
+const reportIt = "report it with Guard.Complete (the client's CompleteActivity does not reach the record), or find out at the callee and resolve the key with Guard.Resolve"
+
+// unreported reports whether the end of an asynchronous activity is overdue.
+func unreported(r store.Record) bool {
+	return r.State == store.Pending && !r.Deadline.IsZero() && r.Now.After(r.Deadline)
 }
 
 // since is when the holder got the key, or the doubt began.

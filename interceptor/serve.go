@@ -147,7 +147,7 @@ func (c *call) doubtBid(ctx context.Context, bid *store.Bid, err error) error {
 		return err
 	}
 	lost := *bid
-	bid.Owner, bid.Fence = rand.Text(), 0
+	bid.Owner = rand.Text()
 	if c.life.lost.Add(1) > maxLost {
 		c.life.lost.Add(-1)
 		return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,15 +61,16 @@ func TestFileChild(t *testing.T) {
 
 type child struct {
 	cmd *exec.Cmd
-	in  io.Writer
+	in  io.WriteCloser
 	out *bufio.Scanner
 }
 
-// startChild starts a process with a handle on dir. It ends with the test, at
-// the latest.
-func startChild(t *testing.T, role, arg, dir string) *child {
+// startChild starts a process with a handle on dir, by another program if one is
+// given. It ends with the test, at the latest.
+func startChild(t *testing.T, role, arg, dir string, by ...string) *child {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFileChild$")
+	line := slices.Concat(by, []string{os.Args[0], "-test.run=^TestFileChild$"})
+	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), childRole+"="+role+" "+arg+" "+dir)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()

@@ -129,6 +129,34 @@ func TestFile_FullDiskIsNotCertainAboutAnUnsureRecord(t *testing.T) {
 	require.NotErrorIs(t, err, ErrFull, "the first call may have been applied")
 }
 
+// An owner that cannot be asked after may live: nothing is decided about it.
+func TestFile_UnreadableClaimIsNotADeadOwner(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, other := newFile(t, dir), newFile(t, dir)
+	_, err := f.Acquire(t.Context(), testBid("k", "a"))
+	require.NoError(t, err)
+	claim := locate(dir, "k").claim("a")
+	require.NoError(t, os.Rename(claim, claim+".aside"))
+	require.NoError(t, os.Symlink(claim, claim)) // which nobody can open
+	for range 2 {
+		_, err = other.Acquire(t.Context(), testBid("k", "b"))
+		require.ErrorIs(t, err, syscall.ELOOP)
+		require.ErrorContains(t, err, "cannot tell whether the owner lives")
+	}
+	other.sweep(locate("", "k").shard, clock())
+	r, err := other.Load(t.Context(), "k")
+	require.NoError(t, err)
+	require.True(t, r.Owned("a"))
+
+	require.NoError(t, os.Rename(claim+".aside", claim))
+	r, err = other.Acquire(t.Context(), testBid("k", "b"))
+	require.NoError(t, err)
+	require.True(t, r.Owned("a"))
+	_, err = f.Settle(t.Context(), testBid("k", "a"), testSuccess)
+	require.NoError(t, err)
+}
+
 // keysOfOneShard returns n keys whose records are in one directory.
 func keysOfOneShard(n int) []string {
 	keys := []string{"k"}

@@ -305,6 +305,9 @@ func (r *Record) grant(b Bid, origin Origin, now time.Time) {
 func (r *Record) put(o Outcome, now time.Time) {
 	if o.State == InDoubt {
 		r.doubt(now)
+		if len(o.Data) > 0 {
+			r.Outcome = Outcome{State: InDoubt, Data: o.Data, Context: o.Context}
+		}
 		return
 	}
 	r.State, r.Marked, r.By = o.State, false, ""

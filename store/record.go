@@ -51,7 +51,7 @@ type Record struct {
 	By string `json:"by,omitempty"`
 
 	Info    Info     `json:"info"`             // of Owner's bid
-	Outcome Outcome  `json:"outcome,omitzero"` // of Succeeded and Failed
+	Outcome Outcome  `json:"outcome,omitzero"` // of Succeeded and Failed; of InDoubt if the owner said why
 	Kept    *Outcome `json:"kept,omitempty"`   // a superseded owner's success, while another one runs
 	History []Event  `json:"history,omitempty"`
 }
@@ -97,7 +97,8 @@ type Holder struct {
 type Outcome struct {
 	// State is Succeeded, Failed, InDoubt or Pending.
 	State State `json:"state,omitempty"`
-	// Data is the encoded result or failure; nil is a result too.
+	// Data is the encoded result or failure; nil is a result too. Of InDoubt it is
+	// the encoded error after which the owner did not know, or nil.
 	Data []byte `json:"data,omitempty"`
 	// Context tells the guard how Data was encoded.
 	Context string `json:"context,omitempty"`

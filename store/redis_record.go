@@ -95,6 +95,9 @@ func (c call) read(reply []any) (r Record, verdict, err error) {
 			return Record{}, nil, fmt.Errorf("%w: field %s: %w", ErrCorrupt, field, err)
 		}
 	}
+	if r.State == InDoubt && r.Outcome.Data != nil {
+		r.Outcome.State = InDoubt
+	}
 	return r, verdict, nil
 }
 

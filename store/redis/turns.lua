@@ -97,6 +97,10 @@ end
 local function put(o)
   if o.state == 'in_doubt' then
     doubt()
+    if o.data and o.data ~= '' then
+      set('data', o.data)
+      set('context', o.context)
+    end
     return
   end
   turn(o.state)

@@ -112,6 +112,14 @@ var breakages = map[string]struct {
 			return m.Settle(ctx, b, o)
 		}}
 	}},
+	"a doubt that forgets why": {"settle/a doubt keeps why", true, func() *broken {
+		return &broken{settle: func(ctx context.Context, m *store.Memory, b store.Bid, o store.Outcome) (store.Record, error) {
+			if o.State == store.InDoubt {
+				o.Data = nil
+			}
+			return m.Settle(ctx, b, o)
+		}}
+	}},
 	"a settle that keeps text": {"bytes/an outcome's bytes come back as they were", false, func() *broken {
 		return &broken{settle: func(ctx context.Context, m *store.Memory, b store.Bid, o store.Outcome) (store.Record, error) {
 			o.Data = bytes.ToValidUTF8(o.Data, []byte("?"))

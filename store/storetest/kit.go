@@ -35,6 +35,11 @@ func failed(data string) store.Outcome {
 	return store.Outcome{State: store.Failed, Data: []byte(data), Context: "failure"}
 }
 
+// doubtful is a doubt whose owner says why.
+func doubtful(data string) store.Outcome {
+	return store.Outcome{State: store.InDoubt, Data: []byte(data), Context: "failure"}
+}
+
 var (
 	inDoubt = store.Outcome{State: store.InDoubt}
 	pending = store.Outcome{State: store.Pending}

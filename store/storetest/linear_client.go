@@ -130,7 +130,7 @@ func (c *client) next() call {
 	}
 	x.bid.Clean, x.bid.Began = rand.IntN(2) == 0, rand.IntN(4) > 0
 	if x.verb == "Settle" {
-		x.outcome = pick(succeeded(c.nonce("s")), succeeded(c.nonce("s")), failed(c.nonce("f")), inDoubt, inDoubt, pending)
+		x.outcome = pick(succeeded(c.nonce("s")), succeeded(c.nonce("s")), failed(c.nonce("f")), inDoubt, doubtful(c.nonce("d")), pending)
 	}
 	return x
 }

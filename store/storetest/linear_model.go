@@ -277,6 +277,9 @@ func (s state) settled(o store.Outcome) state {
 	if o.State == store.Succeeded || o.State == store.Failed {
 		s.Outcome, s.Kept = show(o), ""
 	}
+	if o.State == store.InDoubt && o.Data != nil {
+		s.Outcome = show(o)
+	}
 	return s
 }
 

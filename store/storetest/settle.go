@@ -182,4 +182,77 @@ var settleCases = []testCase{
 			k.unchanged(r, k.ok(k.s.Acquire(k.ctx, bid("b"))))
 		},
 	},
+	{
+		"a doubt keeps why",
+		"An owner that does not know may say after which error. Whoever meets the record is told, byte for byte, for as long as the doubt lasts; the first answer stands.",
+		func(k *kit) {
+			for name, data := range map[string][]byte{"text": []byte("reset by peer"), "binary": binary(1 << 12)} {
+				for _, before := range []store.Outcome{{}, pending} {
+					b := bid("a")
+					b.Key += name + string(before.State)
+					k.grant(k.s, &b)
+					if before.State != "" {
+						k.ok(k.s.Settle(k.ctx, b, before))
+					}
+					r := k.ok(k.s.Settle(k.ctx, b, doubtful(string(data))))
+					k.holds(r, doubtful(string(data)))
+					k.unchanged(r, k.ok(k.s.Settle(k.ctx, b, doubtful("another"))))
+					k.unchanged(r, k.ok(k.s.Settle(k.ctx, b, inDoubt)))
+					other := bid("b")
+					other.Key = b.Key
+					k.unchanged(r, k.ok(k.open().Acquire(k.ctx, other)))
+				}
+			}
+			forgotten := bid("a")
+			forgotten.Fence = 77
+			k.holds(k.ok(k.s.Settle(k.ctx, forgotten, doubtful("why"))), doubtful("why"))
+			for r, err := range k.s.List(k.ctx, store.Query{State: store.InDoubt}) {
+				k.that(k.ok(r, err).Outcome.State == store.InDoubt, "listed with the outcome %s", show(r.Outcome))
+			}
+		},
+	},
+	{
+		"why there was a doubt ends with it",
+		"What an owner did not know is nothing to go by once somebody has taken over, or knows.",
+		func(k *kit) {
+			ends := map[string]func(b store.Bid, r store.Record) store.Record{
+				"takeover": func(b store.Bid, r store.Record) store.Record {
+					next := bid("b")
+					next.Key = b.Key
+					return k.ok(k.s.Takeover(k.ctx, next, r))
+				},
+				"release": func(b store.Bid, _ store.Record) store.Record { return k.ok(k.s.Release(k.ctx, b)) },
+				"resolution": func(b store.Bid, r store.Record) store.Record {
+					return k.ok(k.s.Resolve(k.ctx, b.Key, r, decide("1", store.Tombstone)))
+				},
+			}
+			for name, end := range ends {
+				b := bid("a")
+				b.Key += name
+				k.grant(k.s, &b)
+				end(b, k.ok(k.s.Settle(k.ctx, b, doubtful("why"))))
+				r := k.load(b.Key)
+				k.that(r.Outcome.IsZero(), "after a %s the outcome is %s", name, show(r.Outcome))
+			}
+			for _, o := range outcomes[:2] {
+				b := bid("a")
+				b.Key += string(o.State)
+				k.grant(k.s, &b)
+				k.ok(k.s.Settle(k.ctx, b, doubtful("why")))
+				k.holds(k.ok(k.s.Settle(k.ctx, b, o)), o)
+
+				b.Key += "missing"
+				b.Fence = 0
+				k.grant(k.s, &b)
+				r := k.ok(k.s.Settle(k.ctx, b, doubtful("why")))
+				res := decide("1", o.State)
+				res.Outcome = store.Outcome{Missing: "nobody knows it"}
+				k.resolved(k.ok(k.s.Resolve(k.ctx, b.Key, r, res)), r, res)
+			}
+			a, b := k.superseded(false)
+			r := k.ok(k.s.Settle(k.ctx, b, doubtful("why")))
+			k.holds(r, doubtful("why"))
+			k.holds(k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late"))), succeeded("late"))
+		},
+	},
 }

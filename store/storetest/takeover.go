@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -144,6 +145,32 @@ var takeoverCases = []testCase{
 				b.Key = a.Key
 				k.unchanged(r, k.answer(store.ErrMoved)(k.s.Takeover(k.ctx, b, r)))
 			}
+		},
+	},
+	{
+		"the history forgets the oldest",
+		"The history is bounded. What it forgets first are releases, then what is the longest ago: the last turns are what an operator, and a repeated call, must find.",
+		func(k *kit) {
+			_, r := k.doubted("0")
+			n := 0
+			for len(r.History) == n && n < 200 {
+				n++
+				r = k.ok(k.s.Settle(k.ctx, k.took(fmt.Sprint(n), r, true), inDoubt))
+			}
+			limit := len(r.History)
+			k.that(limit >= 16 && limit < n, "%d takeovers leave a history of %d events", n, limit)
+			for i, e := range r.History {
+				want := fmt.Sprint(n - limit + i)
+				k.that(e.What == store.EventTakenOver && e.Owner == want, "event %d of %d is %q about %q, want a takeover of %q", i, limit, e.What, e.Owner, want)
+			}
+			k.unchanged(r, k.answer(store.ErrSuperseded)(k.s.Acquire(k.ctx, bid(fmt.Sprint(n-1)))))
+
+			b := k.took("released", r, true)
+			oldest := fmt.Sprint(n - limit + 1)
+			k.event(k.load(theKey), store.EventTakenOver, oldest)
+			k.ok(k.s.Release(k.ctx, b))
+			k.granted("next")
+			k.event(k.load(theKey), store.EventTakenOver, oldest)
 		},
 	},
 }
