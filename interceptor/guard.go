@@ -29,7 +29,7 @@ type Options struct {
 	// Defaults stand in for what a mark's policy does not say.
 	Defaults once.Policy
 	// Strict refuses to start a worker on which an activity is registered that
-	// is neither marked nor exempt.
+	// is neither marked nor exempt. A mark of once.All does not count.
 	Strict bool
 
 	// Mode, if not nil, is asked at each call how much to do about its activity:
@@ -240,7 +240,9 @@ func libraryDefaults(p once.Policy) once.Policy {
 func (g *Guard) Name() string { return "atmostonce" }
 
 // InterceptActivity implements the SDK's WorkerInterceptor. An activity that is
-// not marked is passed through untouched.
+// not marked is passed through untouched. Installed in this way only, the guard
+// sees no registrations: it guards what is marked by name, and refuses a call that
+// may be of a marked function with a BadSetup error.
 func (g *Guard) InterceptActivity(ctx context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
 	return g.plain.InterceptActivity(ctx, next)
 }

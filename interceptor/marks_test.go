@@ -162,12 +162,12 @@ func TestMark_GuardsExactlyWhatItNames(t *testing.T) {
 	byPath := []any{"*", "x"}
 	for name, tc := range map[string]markCase{
 		"a wrapper under the function's name": {marks: marking(c.Process), registered: as(wrapped(c.Process), "Process"), call: "Process",
-			want: atStart, says: `(a wrapper?): mark the name "Process" instead`},
+			want: atStart, says: `If that wraps the marked one, mark the name "Process" instead`},
 		"a struct with a method of that name": {marks: marking(c.Process), registered: two(c, m), call: "b_Process", want: ignores},
 		"the struct that is marked":           {marks: marking(c.Process), registered: two(c, m), call: "a_Process", want: guards},
 
 		"only a struct with a method of that name": {marks: marking(c.Process), registered: is(m), want: atStart,
-			says: "interceptor_test.(*chargers).Process, but registered is another function, github.com/atmostonce/atmostonce/interceptor_test.(*mailers).Process"},
+			says: "interceptor_test.(*chargers).Process, but registered is another function, github.com/atmostonce/atmostonce/interceptor_test.(*mailers).Process."},
 		"a wrapper, by its name":             {marks: marking("Process"), registered: as(wrapped(c.Process), "Process"), call: "Process", want: guards},
 		"a wrapper under another name":       {marks: marking(c.Process), registered: as(wrapped(c.Process), "Charge"), want: atStart, says: "mark the registered name"},
 		"a method by another's name":         {marks: marking(c.Process), registered: []registered{{m.Process, "Process"}, {c.Process, "Charge"}}, call: "Process", want: ignores},
@@ -343,7 +343,9 @@ func TestStart_FindsFunctionsOfAnotherWorker(t *testing.T) {
 		return w.Start()
 	}
 	requireUnreachable(t, start(&mailers{}))
-	require.ErrorContains(t, start(&payments{}), "(*mailers).Process")
+	err := start(&payments{})
+	require.ErrorContains(t, err, "(*mailers).Process but registered with no worker of this guard")
+	require.NotContains(t, err.Error(), "another function", "that one has a mark of its own")
 }
 
 // What was registered and then replaced does not count.
@@ -355,7 +357,7 @@ func TestStart_SeesWhatReplacesARegistration(t *testing.T) {
 		r.RegisterActivity(c)
 		r.RegisterActivityWithOptions(wrapped(c.Process), sdkactivity.RegisterOptions{Name: "Process", DisableAlreadyRegisteredCheck: true})
 	})
-	require.ErrorContains(t, err, "(a wrapper?)")
+	require.ErrorContains(t, err, "If that wraps the marked one")
 }
 
 func TestStrict_TakesStructs(t *testing.T) {
