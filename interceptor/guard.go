@@ -177,7 +177,7 @@ func newMarks(o Options) ([]mark, error) {
 	}
 	var all []mark
 	var errs []error
-	seen := map[string]bool{}
+	seen := map[string]mark{}
 	for _, m := range o.Activities {
 		m.Policy = libraryDefaults(m.Policy.Or(o.Defaults))
 		marks, err := expand(m, m.Policy)
@@ -185,10 +185,14 @@ func newMarks(o Options) ([]mark, error) {
 			errs = append(errs, fmt.Errorf("activity %s: %w", m.Name, err))
 		}
 		for _, m := range marks {
-			if m.Name != "" && m.Validate() == nil && seen[m.key()] {
+			first, again := seen[m.key()]
+			if again && m.rank == ofStruct && first.Exempt == m.Exempt && first.policy == m.policy {
+				continue // two structs embed the one that has the method
+			}
+			if again && m.Name != "" && m.Validate() == nil {
 				errs = append(errs, fmt.Errorf("activity %s: marked twice; to give the registrations of one method different policies, mark their registered names", m.Name))
 			}
-			seen[m.key()] = true
+			seen[m.key()] = m
 			all = append(all, m)
 		}
 	}
