@@ -40,8 +40,9 @@ const (
 	// BadKey: no key could be made for the call. Non-retryable, unless the input
 	// cannot be read for now, by a codec that does not answer, say.
 	BadKey Reason = reasonPrefix + "BadKey"
-	// BadSetup: the guard cannot work as it is installed. Retryable, unless the
-	// store refuses the call as invalid.
+	// BadSetup: the guard cannot work as it is installed, or cannot know whether
+	// the call is of a marked function. Retryable, unless the store refuses the
+	// call as invalid.
 	BadSetup Reason = reasonPrefix + "BadSetup"
 )
 

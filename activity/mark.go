@@ -40,16 +40,20 @@ type Marked struct {
 //     would register as an activity; a mark of one of them by itself goes before.
 //   - [All], to observe.
 //
-// A worker on which a marked activity is not to be found does not start. Some
-// functions cannot be told apart from others: closures, generic functions,
-// method values of generic types and methods of an interface. Mark what is
-// registered in their place: the method of the concrete type, the struct or the name.
+// A worker on which a marked activity is not found does not start, unless another
+// worker of the guard has it.
 //
-// A local activity that is passed as a function goes by the function's short name,
-// and whether it is registered or not, nothing else is known of it. It is guarded if
-// its type is marked by name, or is the type that a marked function is registered
-// under. A call that could be that of a marked function of this name, but need not
-// be, is refused with a BadSetup error.
+// Some functions look like others: closures, generic functions, method values of
+// generic types, and those of an interface. They are refused, at the latest when the
+// worker starts: mark the method of the concrete type, the struct or the registered
+// name. A method value with a value receiver looks like one of an interface. It is
+// known where the struct is registered; the method expression is known everywhere.
+//
+// Of a local activity that is passed as a function, the SDK shows the short name
+// only. It is guarded if its type is marked by name, or if a marked function is
+// registered as that type. Where it may be another marked function of that name as
+// well, the call is refused with a BadSetup error. A function of the same name and
+// the same input as the registered one cannot be distinguished from it.
 //
 // Keep functions that return marks off the struct whose methods are registered
 // as activities: the SDK would take them for activities.

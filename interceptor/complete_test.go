@@ -255,6 +255,23 @@ func TestComplete_OfAFunctionRegisteredUnderAnotherName(t *testing.T) {
 	require.Equal(t, store.Failed, only(t, s).State)
 }
 
+// Which of two functions a name means is known where it is registered.
+func TestComplete_OfANamesakeOfWhatIsMarked(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	token := pending(t, guarded(t, s, once.Policy{}), order(7))
+	declined := errors.New("declined")
+	g := newGuard(t, s, options(once.Mark(once.Policy{OnFailure: once.Lock}, (*handsOver)(nil).ChargeCard)))
+	env := environment(t, g)
+	env.RegisterActivityWithOptions(&handsOver{}, sdkactivity.RegisterOptions{Name: "payments-"})
+	env.RegisterActivity(&payments{})
+	require.ErrorContains(t, g.Complete(t.Context(), c, token, nil, declined), "ChargeCard is not marked here")
+
+	elsewhere := newGuard(t, s, options(once.Mark(once.Policy{OnFailure: once.Lock}, (*handsOver)(nil).ChargeCard)))
+	require.NoError(t, elsewhere.Complete(t.Context(), c, token, nil, declined))
+	require.Equal(t, store.Failed, only(t, s).State)
+}
+
 // handsOver leaves its end to others.
 type handsOver struct{ token *string }
 

@@ -29,7 +29,7 @@ type Options struct {
 	// Defaults stand in for what a mark's policy does not say.
 	Defaults once.Policy
 	// Strict refuses to start a worker on which an activity is registered that
-	// is neither marked nor exempt.
+	// is neither marked nor exempt. A mark of once.All does not count.
 	Strict bool
 
 	// Mode, if not nil, is asked at each call how much to do about its activity:
@@ -185,7 +185,7 @@ func newMarks(o Options) ([]mark, error) {
 	}
 	var all []mark
 	var errs []error
-	seen := map[string]bool{}
+	seen := map[string]mark{}
 	for _, m := range o.Activities {
 		m.Policy = libraryDefaults(m.Policy.Or(o.Defaults))
 		marks, err := expand(m, m.Policy)
@@ -193,10 +193,14 @@ func newMarks(o Options) ([]mark, error) {
 			errs = append(errs, fmt.Errorf("activity %s: %w", m.Name, err))
 		}
 		for _, m := range marks {
-			if m.Name != "" && m.Validate() == nil && seen[m.key()] {
+			first, again := seen[m.key()]
+			if again && m.rank == ofStruct && first.Exempt == m.Exempt && first.policy == m.policy {
+				continue // two structs embed the one that has the method
+			}
+			if again && m.Name != "" && m.Validate() == nil {
 				errs = append(errs, fmt.Errorf("activity %s: marked twice; to give the registrations of one method different policies, mark their registered names", m.Name))
 			}
-			seen[m.key()] = true
+			seen[m.key()] = m
 			all = append(all, m)
 		}
 	}
@@ -248,7 +252,9 @@ func libraryDefaults(p once.Policy) once.Policy {
 func (g *Guard) Name() string { return "atmostonce" }
 
 // InterceptActivity implements the SDK's WorkerInterceptor. An activity that is
-// not marked is passed through untouched.
+// not marked is passed through untouched. Installed in this way only, the guard
+// sees no registrations: it guards what is marked by name, and refuses a call that
+// may be of a marked function with a BadSetup error.
 func (g *Guard) InterceptActivity(ctx context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
 	return g.plain.InterceptActivity(ctx, next)
 }

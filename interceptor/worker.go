@@ -166,7 +166,7 @@ func (g *Guard) instead(m mark) string {
 			case m.Func == nil && r.name == m.Name:
 				return fmt.Sprintf("%s. %s is registered as %q: mark that name, or the function", nowhere, r.id, name)
 			case m.Func != nil && name == m.Name && (r.mark == unmarked || g.marks[r.mark].rank == ofAll):
-				return fmt.Sprintf(" as %s, but registered is another function, %s (a wrapper?): mark the name %q instead, or what is registered", m.function.id, r.id, name)
+				return fmt.Sprintf(" as %s, but registered is another function, %s. If that wraps the marked one, mark the name %q instead", m.function.id, r.id, name)
 			}
 		}
 	}
@@ -176,7 +176,7 @@ func (g *Guard) instead(m mark) string {
 	case m.function.vague:
 		return fmt.Sprintf(" as %s%s. If %s is an interface, mark the method of the concrete type, or the registered name", m.function.id, nowhere, m.function.owner())
 	}
-	return fmt.Sprintf(" as %s%s. If it is registered inside of another function, mark the registered name", m.function.id, nowhere)
+	return fmt.Sprintf(" as %s%s. If a wrapper is registered in its place, mark the registered name", m.function.id, nowhere)
 }
 
 // otherGuards finds activities that two guards on this worker mark: each would

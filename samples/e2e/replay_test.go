@@ -88,9 +88,9 @@ func TestReplay_ResultsAreTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestReplay_WithoutTheGuardTheBytesDiffer(t *testing.T) {
+func TestReplay_WhereTheGuardOnlyObservesTheBytesDiffer(t *testing.T) {
 	t.Parallel()
-	s, run := calledTwice(t, nil, func(s *scene) any { return s.charge })
+	s, run := calledTwice(t, once.Mark(once.Policy{}, once.All), func(s *scene) any { return s.charge })
 	results := s.results(run)
 	require.Len(t, results, 2)
 	require.False(t, proto.Equal(results[0], results[1]))
