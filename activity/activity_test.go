@@ -38,6 +38,8 @@ func TestMayHaveHappened_AnswersTheSagasQuestion(t *testing.T) {
 		"duplicate":                       {refused(once.Duplicate, once.Refusal{}), true},
 		"mismatch":                        {refused(once.Mismatch, once.Refusal{}), true},
 		"not kept":                        {refused(once.OutcomeNotKept, once.Refusal{}), true},
+		"not begun, no run known":         {refused(once.InFlight, once.Refusal{Untouched: true}), false},
+		"in doubt, whatever it says":      {refused(once.InDoubt, once.Refusal{Untouched: true}), true},
 		"store down, first try":           {refused(once.StoreDown, once.Refusal{Untouched: true}), false},
 		"store down, later":               {refused(once.StoreDown, once.Refusal{}), true},
 		"bad key":                         {refused(once.BadKey, once.Refusal{Untouched: true}), false},
