@@ -45,6 +45,8 @@ func TestMayHaveHappened_AnswersTheSagasQuestion(t *testing.T) {
 		"no worker took it":      {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START, nil), true},
 		"no worker took it again": {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START,
 			temporal.NewApplicationError("declined", "Declined")), true},
+		"not begun, no run known":         {refused(once.InFlight, once.Refusal{Untouched: true}), false},
+		"in doubt, whatever it says":      {refused(once.InDoubt, once.Refusal{Untouched: true}), true},
 		"timeout over an earlier refusal": {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, refused(once.StoreDown, once.Refusal{Untouched: true})), true},
 		"timeout as cause":                {temporal.NewApplicationErrorWithCause("x", "X", timeout), true},
 		"canceled":                        {temporal.NewCanceledError(), true},

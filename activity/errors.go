@@ -61,8 +61,9 @@ type Refusal struct {
 	// Trace is the W3C traceparent of the span in which that call ran; it has the
 	// IDs of its trace and span.
 	Trace string `json:",omitempty"`
-	// Untouched is set where neither this call nor an earlier attempt of it, in
-	// this run of the workflow, can have had the effect.
+	// Untouched is set where the call was not run and the store has said that it
+	// knows of no run under the key. That this is the first attempt does not say so:
+	// after a reset of the activity, attempts are counted anew.
 	Untouched bool `json:",omitempty"`
 }
 
@@ -96,11 +97,12 @@ func Is(err error, reason Reason) bool {
 // MayHaveHappened reports whether the effect of a failed activity may have
 // taken place: the question that a saga asks before it decides what to
 // compensate. It is true for every error that does not exclude it: a key in
-// doubt or in flight, cancellations, panics, and timeouts, ScheduleToStart
+// doubt or in flight, cancellations, panics, what kept the guard from asking the
+// store, since an earlier attempt may have run, and timeouts, ScheduleToStart
 // included: that the last attempt did not begin says nothing about those before
 // it. It is false for nil, for an error that a guarded activity returned and the
-// guard accepted as "nothing happened", and for a refusal of the guard's that
-// came before any attempt could run.
+// guard accepted as "nothing happened", and for a call that was not begun while the
+// store knew of no run.
 //
 // Errors of activities that are not guarded are judged alike, but nobody
 // checked them: such an activity's plain error may hide an effect.
@@ -115,7 +117,7 @@ func MayHaveHappened(err error) bool {
 	}
 	if r, ok := Why(err); ok {
 		switch r.Reason {
-		case BadKey, BadSetup, StoreDown, BadRecord:
+		case BadKey, BadSetup, StoreDown, BadRecord, InFlight:
 			return !r.Untouched
 		}
 		return true

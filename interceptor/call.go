@@ -264,9 +264,15 @@ func (c *call) scheduleLeft() time.Duration {
 	return max(0, time.Until(c.info.ScheduledTime.Add(c.info.ScheduleToCloseTimeout)))
 }
 
-// untouched reports whether no earlier attempt of the call can have run. The
-// attempts of a local activity are counted anew after a crash of its worker.
-func (c *call) untouched() bool { return c.info.Attempt <= 1 && !c.info.IsLocalActivity }
+// untouched reports whether r, as the store gave it, excludes an effect. The
+// number of the attempt does not: a reset of the activity begins to count anew.
+func (c *call) untouched(r store.Record) bool {
+	return (r.State == store.Absent || r.State == store.Tombstone) && !c.older()
+}
+
+// older reports whether the call was scheduled before the guard was there: it may
+// have run without leaving a record.
+func (c *call) older() bool { return c.info.ScheduledTime.Before(c.guard.options.DistrustBefore) }
 
 // retries returns what is known of the call's retry policy; nil if nothing is. An
 // eager activity comes without, but its workflow's worker, which is this one, has

@@ -10,7 +10,7 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-func TestDistrust_OfARetryAboutWhichNothingWasDecided(t *testing.T) {
+func TestDistrust_OfACallAboutWhichNothingWasDecided(t *testing.T) {
 	t.Parallel()
 	rollOut := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	type given struct {
@@ -37,7 +37,7 @@ func TestDistrust_OfARetryAboutWhichNothingWasDecided(t *testing.T) {
 		"after an operator's decision": {change(after(store.EventResolved)), false},
 		"after a takeover":             {change(after(store.EventTakenOver)), false},
 		"a takeover":                   {change(func(g *given) { g.record.Origin = store.Clean }), false},
-		"a first attempt":              {change(func(g *given) { g.attempt = 1 }), false},
+		"attempt 1, perhaps a reset's": {change(func(g *given) { g.attempt = 1 }), true},
 		"scheduled under the guard":    {change(func(g *given) { g.scheduled = rollOut }), false},
 		"where nothing is distrusted":  {change(func(g *given) { g.since = time.Time{} }), false},
 		"whose key another call has":   {change(func(g *given) { g.record.Owner = "b" }), false},

@@ -112,7 +112,7 @@ func TestStoreDown_BeforeTheBody(t *testing.T) {
 	require.ErrorContains(t, err, "store down: ChargeCard [key ")
 	require.ErrorContains(t, err, "Temporal tries again in 5s")
 	require.ErrorContains(t, err, errNetwork.Error())
-	require.False(t, once.MayHaveHappened(err))
+	require.True(t, once.MayHaveHappened(err), "an earlier attempt may have run")
 	require.Empty(t, p.charges)
 	require.Equal(t, 1, s.count("acquire"))
 	_, err = execute(t, g, p.ChargeCard, order(7))

@@ -37,8 +37,9 @@ type Options struct {
 	// be fast and may be called from any number of goroutines. Defaults to Enforce.
 	Mode func(activity string) Mode
 	// DistrustBefore is when the guard was put on a system that had run without
-	// it. A later attempt of a call that was scheduled before, and that left no
-	// record, may have had its effect: it is in doubt. Zero trusts.
+	// it. A call that was scheduled before, and that left no record, may have had
+	// its effect: it is in doubt, whatever the number of its attempt, which a reset
+	// of the activity sets back to 1. Zero trusts.
 	DistrustBefore time.Time
 
 	// KeySecret, if set, hides the inputs and what the key functions return behind

@@ -249,7 +249,7 @@ func TestGuard_BadKeysAreRefused(t *testing.T) {
 	_, err := execute(t, g, p.ChargeCard, charge{})
 	requireReason(t, err, once.BadKey, false)
 	require.ErrorContains(t, err, "keys: empty key")
-	require.False(t, once.MayHaveHappened(err))
+	require.True(t, once.MayHaveHappened(err), "an earlier attempt may have run")
 	require.Empty(t, p.charges)
 }
 

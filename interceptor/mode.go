@@ -182,11 +182,11 @@ func (c *call) observed(ctx context.Context, r store.Record, d decision, why err
 	c.tell(ctx, e)
 }
 
-// distrusted reports whether the claim that r grants may not be the first run: it
-// is a retry of a call that was scheduled before the guard, about which nothing
-// was decided since. A bid that was given back decides nothing.
+// distrusted reports whether the claim that r grants may not be the first run: the
+// call was scheduled before the guard was there, and nothing was decided about it
+// since. A bid that was given back decides nothing.
 func (c *call) distrusted(r store.Record, nonce string) bool {
-	if !r.Owned(nonce) || r.Origin != store.First || c.info.Attempt <= 1 || !c.info.ScheduledTime.Before(c.guard.options.DistrustBefore) {
+	if !r.Owned(nonce) || r.Origin != store.First || !c.older() {
 		return false
 	}
 	return !slices.ContainsFunc(r.History, func(e store.Event) bool {

@@ -21,7 +21,7 @@ func (m *model) situation(a *attempt, r store.Record) situation {
 		policy: m.policy, record: r, nonce: a.bid.Owner, match: a.bid.Info.Match,
 		retry: c.isRetryOf(r), sameCall: c.isSameCall(r),
 		settleDelay: modelDelay, holdRetry: maxRetry, timeLeft: time.Hour, scheduleLeft: -1,
-		last: m.made[a.call] == m.most[a.call],
+		last: m.made[a.call] == m.most[a.call] && !m.unknown, unsure: m.unknown,
 	}
 }
 

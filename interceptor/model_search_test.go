@@ -119,6 +119,7 @@ func TestModel_KeepsThePromiseInEveryOrder(t *testing.T) {
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Return}, faults: 1},
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Wait}, faults: 2},
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Reject}, reset: true, faults: 1},
+			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Return}, unknown: true, faults: 1},
 		} {
 			r.decide, r.unsure, r.most = decide, retDoubt, [2]int{2, 1}
 			t.Run(fmt.Sprint(r.policy.InDoubt, "/", r.policy.OnDuplicate), func(t *testing.T) {

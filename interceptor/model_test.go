@@ -70,6 +70,7 @@ type rules struct {
 	unsure   act    // what an error that may hide an effect is written as
 	goesOn   bool   // the owner does not cancel its body when its lease is over
 	locksAll bool   // an error for good is recorded after a takeover too
+	unknown  bool   // no call knows its retry policy
 	reset    bool   // the second call is the first after a reset of its workflow
 	most     [2]int // attempts of each call
 	faults   int    // on one path

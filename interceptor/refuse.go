@@ -53,10 +53,7 @@ func (c *call) message(r refusal) string {
 	case c.lastAttempt():
 		next = "this was the last attempt"
 	}
-	earlier := ""
-	if !r.untouched {
-		earlier = ". An earlier attempt may have had the effect"
-	}
+	const earlier = ". An earlier attempt, if there was one, may have had the effect"
 	switch r.reason {
 	case once.InFlight:
 		return fmt.Sprintf("in flight: %s %s: %s", name, inFlight(r), next)

@@ -39,7 +39,7 @@ func (c *call) keyless(ctx context.Context, body func(context.Context) (any, err
 	if errors.Is(err, keys.ErrSkip) {
 		return unguarded()
 	}
-	r := refusal{reason: once.BadKey, cause: err, untouched: c.untouched()}
+	r := refusal{reason: once.BadKey, cause: err}
 	if errors.Is(err, errInput) && !errors.Is(err, errArgument) { // a codec that cannot be reached, say
 		r.retryable, r.delay = true, maxRetry
 	}
@@ -105,7 +105,7 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 			return c.replay(ctx, r)
 		case refuse:
 			return c.fail(refusal{reason: d.reason, record: r, retryable: d.retryable, delay: d.delay, cause: why,
-				untouched: c.untouched(), settling: d.settling})
+				untouched: err == nil && why == nil && c.untouched(r), settling: d.settling})
 		}
 		if err := pause.next(ctx, r, d.delay); err != nil {
 			return c.ended(ctx)

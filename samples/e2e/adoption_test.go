@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
@@ -86,4 +87,47 @@ func TestAdoption_FromObserveToEnforce(t *testing.T) {
 	s.served(s.start("third", "one", call{}))
 	s.count(2, charged)
 	s.record(store.Succeeded)
+}
+
+// A reset activity begins again with attempt 1.
+func TestAdoption_ResetActivityIsNotTheFirstAttempt(t *testing.T) {
+	t.Parallel()
+	reset := func(t *testing.T) (*scene, client.WorkflowRun) {
+		t.Helper()
+		s := newScene(t, client.Options{})
+		run := s.beforeTheGuard()
+		s.eventually(func() bool {
+			d, err := s.client.DescribeWorkflowExecution(t.Context(), run.GetID(), run.GetRunID())
+			return err == nil && len(d.GetPendingActivities()) == 1 && d.GetPendingActivities()[0].GetAttempt() == 2
+		}, "the second attempt")
+		_, err := s.client.WorkflowService().ResetActivity(t.Context(), &workflowservice.ResetActivityRequest{
+			Namespace: client.DefaultNamespace, Execution: execution(run),
+			Activity: &workflowservice.ResetActivityRequest_Type{Type: "Charge"},
+		})
+		require.NoError(t, err)
+		return s, run
+	}
+	t.Run("it is distrusted", func(t *testing.T) {
+		t.Parallel()
+		s, run := reset(t)
+		o := guardOptions(once.Mark(once.Policy{InDoubt: once.Fail}, "Charge"), s.events)
+		o.DistrustBefore = time.Now()
+		g, err := interceptor.New(s.store, o)
+		require.NoError(t, err)
+		s.workWith(g, worker.Options{}, func(r worker.Registry) { register(r, s.charge) })
+		require.True(t, s.verdict(run).MayHaveHappened)
+		s.count(1, charged)
+		require.EqualValues(t, 1, s.events.kind(interceptor.Fail)[0].Attempt)
+	})
+	t.Run("it may have happened while the store is down", func(t *testing.T) {
+		t.Parallel()
+		s, run := reset(t)
+		down := newFlaky(s.store)
+		down.cut("acquire")
+		s.store = down
+		s.work(once.Policy{}, s.charge)
+		err := s.held(run, once.StoreDown)
+		require.True(t, once.MayHaveHappened(err))
+		require.EqualValues(t, 1, s.events.kind(interceptor.Fail)[0].Attempt)
+	})
 }
