@@ -38,7 +38,7 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 	defer func() {
 		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
 			c.report.Reason, c.report.Settling = once.InDoubt, c.situation(r, bid.Owner).isPassing()
-			c.settle(ctx, bid, l, store.Outcome{State: store.InDoubt})
+			c.settle(ctx, bid, l, c.codec.doubt(errPanicked))
 		}
 	}()
 	result, err = l.run(bctx, body)
@@ -81,7 +81,7 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 		o, err = c.codec.encodeFailure(err)
 		now = c.settle(ctx, bid, l, o)
 	default:
-		now = c.settle(ctx, bid, l, store.Outcome{State: store.InDoubt})
+		now = c.settle(ctx, bid, l, c.codec.doubt(err))
 		return c.doubtful(bid, now, err)
 	}
 	switch now.State {

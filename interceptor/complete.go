@@ -186,7 +186,7 @@ func (c *call) end(t ticket, result any, failure error) (ending, error) {
 			return c.guard.store.Release(ctx, t.Bid)
 		}
 	default:
-		outcome.State = store.InDoubt
+		outcome = c.codec.doubt(e.err)
 	}
 	r, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) { return write(ctx, outcome) })
 	c.noteWrite(ctx, r, err)

@@ -167,7 +167,11 @@ func TestSeal_RestsUnderTheOptionsConverterToo(t *testing.T) {
 	require.Contains(t, answer.(*commonpb.Payloads).String(), "plaintext", "as the client encodes it")
 	failed, _ := first.encodeFailure(errors.New("plaintext"))
 	require.NotContains(t, string(failed.Data), "plaintext")
+	doubt := first.doubt(errors.New("plaintext"))
+	require.NotEmpty(t, doubt.Data)
+	require.NotContains(t, string(doubt.Data), "plaintext")
 	for _, c := range []codec{first, second} {
+		require.ErrorContains(t, c.cause(doubt), "plaintext")
 		result, failure, err := c.replay(o)
 		require.NoError(t, err)
 		require.NoError(t, failure)

@@ -225,6 +225,66 @@ func TestGuard_PanicOfAModeFunctionRunsNothing(t *testing.T) {
 	require.Empty(t, records(t, s))
 }
 
+// Every later call is told what left the key in doubt, also one of another
+// workflow.
+func TestGuard_LaterRefusalsHaveTheFirstCause(t *testing.T) {
+	t.Parallel()
+	reset := temporal.NewApplicationErrorWithCause("reset by peer", "ConnReset", io.EOF, "details")
+	leave := map[string]func(t *testing.T, g *interceptor.Guard){
+		"an error": func(t *testing.T, g *interceptor.Guard) {
+			_, err := execute(t, g, (&payments{fail: once.MaybeDone(reset)}).ChargeCard, order(7))
+			require.Error(t, err)
+		},
+		"an end reported from outside": func(t *testing.T, g *interceptor.Guard) {
+			require.NoError(t, g.Complete(t.Context(), &completions{}, pending(t, g, order(7)), nil, once.MaybeDone(reset)))
+		},
+	}
+	for way, leave := range leave {
+		for name, policy := range map[string]once.DoubtPolicy{
+			"Hold": once.Hold, "HoldFor": once.HoldFor(time.Hour), "Fail": once.Fail, "Resume": once.Resume,
+			"Reconcile": once.Reconcile(unreachable),
+		} {
+			t.Run(name+", "+way, func(t *testing.T) {
+				t.Parallel()
+				s := memory()
+				g := guarded(t, s, once.Policy{InDoubt: policy})
+				leave(t, g)
+				for range 2 { // within the settle delay and after it
+					_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+					r, _ := once.Why(err)
+					require.Equal(t, once.InDoubt, r.Reason)
+					require.ErrorContains(t, err, "reset by peer (type: ConnReset, retryable: true)")
+					require.Eventually(t, func() bool { return time.Since(only(t, s).Doubted) > 31*time.Millisecond }, soon, time.Millisecond)
+				}
+				require.LessOrEqual(t, len(only(t, s).Outcome.Data), 4096)
+			})
+		}
+	}
+}
+
+func TestGuard_LaterRefusalsKnowOfAPanic(t *testing.T) {
+	t.Parallel()
+	g := guarded(t, memory(), once.Policy{})
+	_, err := execute(t, g, func(context.Context, charge) (receipt, error) { panic("at the disco") }, order(7))
+	require.Error(t, err)
+	_, err = execute(t, g, (&payments{}).ChargeCard, order(7))
+	requireReason(t, err, once.InDoubt, true)
+	require.ErrorContains(t, err, "the activity panicked")
+}
+
+// What a takeover has made of it is another matter.
+func TestGuard_ACauseEndsWithItsDoubt(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{InDoubt: once.Rerun})
+	inDoubt(t, s, g)
+	require.NotEmpty(t, only(t, s).Outcome.Data)
+	finish := running(t, g, order(7))
+	require.Empty(t, only(t, s).Outcome.Data)
+	_, err := finish()
+	require.NoError(t, err)
+}
+
 func TestGuard_InDoubtPolicies(t *testing.T) {
 	t.Parallel()
 	landed := receipt{ID: "found"}

@@ -25,6 +25,9 @@ type refusal struct {
 // verdict, says what that means for the effect and what comes next, and never
 // shows input. What the guard was told by others is the cause.
 func (c *call) refuse(r refusal) error {
+	if r.reason == once.InDoubt && r.cause == nil {
+		r.cause = c.codec.cause(r.record.Outcome)
+	}
 	details := once.Refusal{
 		Reason: r.reason, Activity: c.info.ActivityType.Name, Key: c.digest,
 		WorkflowID: r.record.Info.Holder.WorkflowID, RunID: r.record.Info.Holder.RunID,

@@ -218,7 +218,7 @@ func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record, sent 
 	case err != nil:
 		d := s.refuseRetryably(once.InDoubt, c.guard.options.HoldRetry)
 		d.retryable = !s.isLast(d.delay)
-		return from, d, err
+		return from, d, after(err, c.codec.cause(from.Outcome))
 	}
 	outcome, _, err := c.codec.encode(result, c.guard.options.MaxOutcome)
 	if err != nil {
