@@ -60,23 +60,28 @@ func TestLease_OwnClockCutsTheBodyOffWhereOthersMayTakeOver(t *testing.T) {
 func TestLease_ABlipDoesNotCancelWhereNobodyTakesOver(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []once.DoubtPolicy{once.Hold, once.HoldFor(time.Hour), once.Fail} {
-		s := newFaulty()
-		g := guarded(t, s, once.Policy{InDoubt: policy})
-		s.set("renew", fault{times: 8}) // more than two leases
-		started, cause := slow(t, g)
-		receive(t, started)
-		require.Eventually(t, func() bool { return s.count("renew") == 8 }, soon, time.Millisecond)
-		_, err := execute(t, g, (&payments{}).ChargeCard, order(7)) // marks the doubt if the lease is over
-		require.Error(t, err)
-		require.Eventually(t, func() bool { return only(t, s).State == store.Running }, soon, time.Millisecond,
-			"a renewal takes the doubt back")
-		select {
-		case err := <-cause:
-			require.Fail(t, "canceled", "%v", err)
-		default:
-		}
-		resolve(t, s, store.Tombstone) // now it is superseded
-		require.ErrorContains(t, receive(t, cause), "another call has taken over")
+		synctest.Test(t, func(t *testing.T) {
+			s := newFaulty()
+			g := underDefaults(t, s, once.Policy{InDoubt: policy})
+			s.set("renew", fault{times: 8}) // more than two leases
+			started, cause := slow(t, g)
+			receive(t, started)
+			later(2 * time.Minute)
+			_, err := execute(t, g, (&payments{}).ChargeCard, order(7)) // marks the doubt if the lease is over
+			require.Error(t, err)
+			require.Equal(t, store.InDoubt, only(t, s).State)
+			later(90 * time.Second)
+			require.Equal(t, 8, s.count("renew"))
+			require.Equal(t, store.Running, only(t, s).State, "a renewal takes the doubt back")
+			select {
+			case err := <-cause:
+				require.Fail(t, "canceled", "%v", err)
+			default:
+			}
+			resolve(t, s, store.Tombstone) // now it is superseded
+			later(time.Minute)
+			require.ErrorContains(t, receive(t, cause), "another call has taken over")
+		})
 	}
 }
 

@@ -283,8 +283,7 @@ func (c *tally) count(said *json.Decoder) {
 
 // A body that looks at its context after its process was suspended for longer
 // than the lease does not go on, whichever way it looks, and however soon.
-func TestSuspended_NoBodyThatLooksGoesOn(t *testing.T) {
-	t.Parallel()
+func TestSuspended_NoBodyThatLooksGoesOn(t *testing.T) { // alone: it takes the whole machine
 	const children, hits = 4, 55
 	callee := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(callee.Close)
