@@ -53,7 +53,7 @@ func TestRetries_AreThoseOfTheServerElseOfTheWorkflow(t *testing.T) {
 			require.Equal(t, c.unsure, call.unsure())
 			switch c.interval {
 			case -1:
-				require.InDelta(t, time.Hour+time.Minute, call.retention(), float64(time.Second))
+				require.InDelta(t, time.Hour+time.Minute, call.retention(), float64(time.Minute))
 			default:
 				require.Equal(t, slack+c.interval, call.retention())
 			}
