@@ -204,9 +204,11 @@ const (
 )
 
 var (
-	// Hold does not run the activity: a retryable error asks Temporal to come
-	// back until an operator has resolved the key. Limited attempts run out
-	// meanwhile; see HoldFor.
+	// Hold does not run the activity: a retryable error asks Temporal to come back
+	// until an operator has resolved the key. It holds for as long as Temporal comes
+	// back: with unlimited attempts, until somebody has decided; else for
+	// (MaximumAttempts - 1) times the guard's Options.HoldRetry, and never beyond
+	// ScheduleToCloseTimeout. Then the call fails with the doubt; see HoldFor.
 	Hold = DoubtPolicy{kind: hold}
 	// Fail does not run the activity: a non-retryable InDoubt error tells the
 	// workflow, which can then compensate.
@@ -229,7 +231,8 @@ var (
 	Rerun = DoubtPolicy{kind: rerun}
 )
 
-// HoldFor holds until the key has been in doubt for d, then fails.
+// HoldFor holds until the key has been in doubt for d, then fails. It can fail
+// before, where Hold would.
 func HoldFor(d time.Duration) DoubtPolicy { return DoubtPolicy{kind: holdFor, hold: d} }
 
 // ErrNotDone is what a [Reconcile] function returns for an effect that did not

@@ -134,7 +134,7 @@ func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, erro
 	return c.ran(c.fail(refusal{
 		reason: once.InDoubt, record: now, delay: d.delay, cause: cause,
 		// Also under Fail: what is decided, is decided after the settle delay.
-		retryable: !final && !s.isLast(minRetry), settling: !final && s.isPassing(),
+		retryable: !final && !s.isLast(minRetry), settling: !final && s.isPassing(), final: final,
 	}))
 }
 

@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
@@ -116,6 +117,20 @@ var refusals = map[string]refused{
 		return same.play(t, g, nothing)
 	}},
 	"in doubt: Reconcile": {once.InDoubt, true, true, inDoubtUnder(once.Reconcile(unreachable))},
+	"in doubt: not asked": {once.InDoubt, false, true, func(t *testing.T) error {
+		var suite testsuite.WorkflowTestSuite
+		suite.SetLogger(quiet)
+		env := suite.NewTestWorkflowEnvironment()
+		env.SetWorkerOptions(worker.Options{Plugins: []worker.Plugin{underDefaults(t, memory(), once.Policy{InDoubt: once.Reconcile(findCharge)})}})
+		env.RegisterActivityWithOptions((&payments{fail: io.ErrUnexpectedEOF}).ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+		env.ExecuteWorkflow(func(ctx workflow.Context) error {
+			ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+				StartToCloseTimeout: time.Minute, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 1},
+			})
+			return workflow.ExecuteLocalActivity(ctx, "ChargeCard", order(7)).Get(ctx, nil)
+		})
+		return env.GetWorkflowError()
+	}},
 	"outcome not kept": {once.OutcomeNotKept, false, true, func(t *testing.T) error {
 		g := underDefaults(t, memory(), once.Policy{})
 		large := func(context.Context, charge) (string, error) { return strings.Repeat("x", 3<<20), nil }

@@ -14,19 +14,20 @@ func Remedy(notice string) string { return remedies[notice] }
 const inDoubt = "in_doubt"
 
 var remedies = map[string]string{
-	inDoubt:       "nobody knows whether the effect took place; find out at the callee, then resolve the key with Guard.Resolve",
-	Conflict:      "two runs had the effect; compare with the callee",
-	LeaseLost:     "another call may run beside this one; compare with the callee, and raise Lease if the store was only slow",
-	NoHeader:      "a reset of this call would be another effect; install the guard, or interceptor.Workflows, on the worker that runs the workflow",
-	Observed:      "Mode Observe ran the body; Enforce would have replayed the outcome, or refused for the reason given",
-	OneAttempt:    "no retry can clear what ends in doubt; allow more attempts",
-	OtherRun:      "equal calls of all runs of a workflow ID are one effect under this scope; if each run means its own, use keys.PerRun",
-	SameRun:       "two equal calls in one run are one effect under this scope; if both are meant, use a Key, or keys.PerCall",
-	SettleFailed:  "the outcome is not recorded, so the key goes in doubt; find out at the callee, then resolve it",
-	StoreForgot:   "effects whose records are gone may happen again; compare those of the time before with their callees",
-	StoreReplaced: "what the store had not made durable or replicated is lost; compare the last effects with their callees",
-	StoreUnsafe:   "set the store up as the error says, before records are lost",
-	StoreLost:     "the store had forgotten the claim; check its durability and eviction",
+	inDoubt:        "nobody knows whether the effect took place; find out at the callee, then resolve the key with Guard.Resolve",
+	Conflict:       "two runs had the effect; compare with the callee",
+	LeaseLost:      "another call may run beside this one; compare with the callee, and raise Lease if the store was only slow",
+	NoHeader:       "a reset of this call would be another effect; install the guard, or interceptor.Workflows, on the worker that runs the workflow",
+	Observed:       "Mode Observe ran the body; Enforce would have replayed the outcome, or refused for the reason given",
+	OneAttempt:     "no retry can clear what ends in doubt; allow more attempts",
+	PolicyDefeated: "in some case the policy is not carried out; change what the error names",
+	OtherRun:       "equal calls of all runs of a workflow ID are one effect under this scope; if each run means its own, use keys.PerRun",
+	SameRun:        "two equal calls in one run are one effect under this scope; if both are meant, use a Key, or keys.PerCall",
+	SettleFailed:   "the outcome is not recorded, so the key goes in doubt; find out at the callee, then resolve it",
+	StoreForgot:    "effects whose records are gone may happen again; compare those of the time before with their callees",
+	StoreReplaced:  "what the store had not made durable or replicated is lost; compare the last effects with their callees",
+	StoreUnsafe:    "set the store up as the error says, before records are lost",
+	StoreLost:      "the store had forgotten the claim; check its durability and eviction",
 }
 
 // warn logs, in the activity's logger, what somebody should look into. The logger
@@ -45,7 +46,7 @@ func (g *Guard) log(logger log.Logger, e Event) {
 	if what == "" {
 		return
 	}
-	if what == OneAttempt || what == NoHeader { // about the activity type, not about the call
+	if what == OneAttempt || what == NoHeader || what == PolicyDefeated { // about the activity type, not about the call
 		if _, told := g.told.LoadOrStore(what+"/"+e.Activity, true); told {
 			return
 		}

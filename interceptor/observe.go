@@ -36,28 +36,29 @@ func (k Kind) String() string {
 
 // What a Notice tells.
 const (
-	LeaseLost     = "lease_lost"     // a running body was superseded, or could not renew in time
-	RenewFailed   = "renew_failed"   // a renewal got no answer; it is tried again
-	SettleDelayed = "settle_delayed" // the outcome is not written yet; that goes on in the background
-	SettleFailed  = "settle_failed"  // the outcome could not be written before the worker stopped
-	StoreLost     = "store_lost"     // the store had forgotten a claim
-	StoreForgot   = "store_forgot"   // the store has lost records; see store.ErrForgot
-	StoreReplaced = "store_replaced" // the store may have lost records; see store.ErrReplaced
-	StoreUnsafe   = "store_unsafe"   // the store is set up such that it may lose records
-	Conflict      = "conflict"       // a superseded run succeeded: evidence of two executions
-	Reconciled    = "reconciled"     // a Reconcile function said what happened; Event.Err if it could not
-	OtherRun      = "other_run"      // the replayed outcome is another workflow run's
-	SameRun       = "same_run"       // the replayed outcome is another call's of the same run
-	NoHeader      = "no_header"      // scope is PerRun or PerCall, but the call has no usable header: a reset of it is another call
-	OneAttempt    = "one_attempt"    // MaximumAttempts is 1: what is in doubt cannot be cleared by a retry
-	Resolved      = "resolved"       // an operator resolved the key; Event.Record as it then is
-	Observed      = "observed"       // under Mode Observe the body ran, which Enforce would not have run; Event.Reason, or a replay if that is empty
+	LeaseLost      = "lease_lost"      // a running body was superseded, or could not renew in time
+	RenewFailed    = "renew_failed"    // a renewal got no answer; it is tried again
+	SettleDelayed  = "settle_delayed"  // the outcome is not written yet; that goes on in the background
+	SettleFailed   = "settle_failed"   // the outcome could not be written before the worker stopped
+	StoreLost      = "store_lost"      // the store had forgotten a claim
+	StoreForgot    = "store_forgot"    // the store has lost records; see store.ErrForgot
+	StoreReplaced  = "store_replaced"  // the store may have lost records; see store.ErrReplaced
+	StoreUnsafe    = "store_unsafe"    // the store is set up such that it may lose records
+	Conflict       = "conflict"        // a superseded run succeeded: evidence of two executions
+	Reconciled     = "reconciled"      // a Reconcile function said what happened; Event.Err if it could not
+	OtherRun       = "other_run"       // the replayed outcome is another workflow run's
+	SameRun        = "same_run"        // the replayed outcome is another call's of the same run
+	NoHeader       = "no_header"       // scope is PerRun or PerCall, but the call has no usable header: a reset of it is another call
+	OneAttempt     = "one_attempt"     // MaximumAttempts is 1: what is in doubt cannot be cleared by a retry
+	PolicyDefeated = "policy_defeated" // timeouts or the retry policy keep the policy from being carried out; Event.Err says which, and what to change
+	Resolved       = "resolved"        // an operator resolved the key; Event.Record as it then is
+	Observed       = "observed"        // under Mode Observe the body ran, which Enforce would not have run; Event.Reason, or a replay if that is empty
 )
 
 // Notices returns what a Notice can tell.
 func Notices() []string {
 	return []string{LeaseLost, RenewFailed, SettleDelayed, SettleFailed, StoreLost, StoreForgot, StoreReplaced, StoreUnsafe,
-		Conflict, Reconciled, OtherRun, SameRun, NoHeader, OneAttempt, Resolved, Observed}
+		Conflict, Reconciled, OtherRun, SameRun, NoHeader, OneAttempt, PolicyDefeated, Resolved, Observed}
 }
 
 // Event is one decision of the guard. It carries no input, result or plain key;

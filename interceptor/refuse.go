@@ -16,6 +16,7 @@ type refusal struct {
 	record    store.Record
 	retryable bool
 	settling  bool // in doubt, and the policy has not decided yet
+	final     bool // in doubt, and what the body returned ends the call
 	delay     time.Duration
 	cause     error
 	untouched bool
@@ -104,8 +105,10 @@ func inFlight(r refusal) string {
 func (c *call) clear(r refusal) string {
 	without := "Waiting does not clear it"
 	switch {
+	case r.final:
+		without = "What it returned last, the cause, is final"
 	case !r.retryable, c.lastAttempt():
-		without = "The workflow goes on without an answer"
+		without = c.unanswered(r)
 	case c.policy.InDoubt.TakesOver():
 		without = "If that does not clear it"
 	}
@@ -122,6 +125,24 @@ const reportIt = "report it with Guard.Complete (the client's CompleteActivity d
 // unreported reports whether the end of an asynchronous activity is overdue.
 func unreported(r store.Record) bool {
 	return r.State == store.Pending && !r.Deadline.IsZero() && r.Now.After(r.Deadline)
+}
+
+// unanswered says why the call ended without an answer.
+func (c *call) unanswered(r refusal) string {
+	p, age := c.policy.InDoubt, r.record.Now.Sub(r.record.Doubted)
+	if r.record.State == store.Pending {
+		age = r.record.Now.Sub(r.record.Deadline)
+	}
+	held, limited := p.HoldTime()
+	switch early := age < c.guard.options.SettleDelay; {
+	case early && p.Reconciles():
+		return "The call ended before the settle delay was over, so the callee was not asked"
+	case early && p.TakesOver():
+		return "The call ended before the settle delay was over, so it was not run again"
+	case limited && age < held:
+		return fmt.Sprintf("The call ended before the hold of %v was over", held)
+	}
+	return "The workflow goes on without an answer"
 }
 
 // since is when the holder got the key, or the doubt began.

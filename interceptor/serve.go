@@ -115,8 +115,13 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 
 // warn tells what may come of the way in which the call is made, and of the store.
 func (c *call) warn(ctx context.Context) {
-	if p := c.retries(); c.info.Attempt == 1 && p != nil && p.MaximumAttempts == 1 {
-		c.notice(ctx, OneAttempt, store.Record{}, nil)
+	if c.info.Attempt == 1 {
+		if c.attempts() == 1 {
+			c.notice(ctx, OneAttempt, store.Record{}, nil)
+		}
+		if err := c.defeats(); err != nil {
+			c.notice(ctx, PolicyDefeated, store.Record{}, err)
+		}
 	}
 	if c.lacksHeader() {
 		c.notice(ctx, NoHeader, store.Record{}, c.headerErr)

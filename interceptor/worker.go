@@ -226,16 +226,14 @@ const answerTime = 500 * time.Millisecond
 // finish waits until the calls that run have ended and their answers are sent.
 // It does not wait if there are none.
 func (l *life) finish(until time.Time) {
-	if n, _ := l.tasks.running(); n == 0 {
-		return
-	}
+	began := time.Now()
 	for left := time.Until(until); left > 0; left = time.Until(until) {
 		n, ended := l.tasks.running()
 		quiet := time.Since(ended)
 		switch {
 		case n > 0:
 			l.await(left)
-		case quiet < answerTime:
+		case ended.After(began) && quiet < answerTime:
 			<-time.After(min(left, answerTime-quiet))
 		default:
 			return
