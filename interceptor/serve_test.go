@@ -297,3 +297,42 @@ func TestSettleDelayed_IsToldOfASlowWriteOnly(t *testing.T) {
 		})
 	}
 }
+
+// superseding refuses the first claim as spent.
+type superseding struct {
+	*faulty
+	owners []string
+}
+
+func (s *superseding) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
+	s.owners = append(s.owners, b.Owner)
+	return s.faulty.Acquire(ctx, b)
+}
+
+func TestClaim_ThatIsSpentIsFollowedByAnother(t *testing.T) {
+	t.Parallel()
+	s := &superseding{faulty: newFaulty()}
+	s.set("acquire", fault{times: 1, err: store.ErrSuperseded})
+	call := &scene{info: onlyAttempt}
+	require.NoError(t, call.play(t, guarded(t, s, once.Policy{}), nothing))
+	require.Equal(t, 1, call.runs)
+	require.Len(t, s.owners, 2)
+	require.NotEqual(t, s.owners[0], s.owners[1])
+}
+
+// A call from before the guard puts its own claim in doubt; what follows is the
+// policy's.
+func TestDistrust_IsFollowedByThePolicy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := memory()
+		o := options(once.Mark(once.Policy{InDoubt: once.Rerun}, "ChargeCard"))
+		o.DistrustBefore = time.Now().Add(time.Hour)
+		call := &scene{info: func(info *sdkactivity.Info) {
+			info.Attempt, info.RetryPolicy = 2, &temporal.RetryPolicy{MaximumAttempts: 2}
+		}}
+		require.NoError(t, call.play(t, newGuard(t, s, o), nothing))
+		require.Equal(t, 1, call.runs)
+		require.Equal(t, store.Taken, only(t, s).Origin)
+	})
+}
