@@ -38,6 +38,7 @@ type call struct {
 	match      string
 	input      string
 
+	evidence  evidence    // of what the body did
 	report    Event       // what became of the call
 	leaseLost atomic.Bool // it was told
 

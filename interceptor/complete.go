@@ -27,12 +27,13 @@ type ticket struct {
 	Where  converter.ActivitySerializationContext `json:"where"`
 	Origin store.Origin                           `json:"origin"`
 	Bid    store.Bid                              `json:"bid"`
+	Begun  bool                                   `json:"begun,omitempty"`
 }
 
 // token returns what Claim.Token promises.
 func (c *call) token(bid store.Bid, origin store.Origin) string {
 	// Strings, numbers and times: it cannot fail.
-	text, _ := json.Marshal(ticket{Task: c.info.TaskToken, Where: c.codec.where, Origin: origin, Bid: bid})
+	text, _ := json.Marshal(ticket{Task: c.info.TaskToken, Where: c.codec.where, Origin: origin, Bid: bid, Begun: c.evidence.begun.Load()})
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
@@ -187,6 +188,7 @@ func (c *call) end(t ticket, result any, failure error) (ending, error) {
 	var outcome store.Outcome
 	var verdict once.FailurePolicy
 	if failure != nil {
+		c.evidence.begun.Store(t.Begun)
 		verdict = c.verdict(failure, t.Origin, false)
 	}
 	switch {
