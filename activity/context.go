@@ -31,6 +31,8 @@ type Claim struct {
 	// has what the record has, the key say. Who has it can say what came of the
 	// effect. Nil where NewContext was not given one.
 	Token func() string
+	// Begin is what [Begin] calls. Nil where nobody wants to know.
+	Begin func()
 }
 
 type claimKey struct{}
@@ -69,9 +71,23 @@ func Key(ctx context.Context) string {
 		info.WorkflowExecution.RunID, info.ActivityRunID, info.ActivityID, info.ActivityType.Name))
 }
 
+// Begin says that from here on the effect may happen: whatever error the activity
+// returns after it, in this attempt, puts the effect in doubt, unless NotDone or
+// Classify says otherwise. Before it nothing changes: an error there says that
+// nothing happened, if it is not one that is recognised as ambiguous. Called right
+// before the effect, it makes an activity safe whatever its client returns. In
+// activities that are not guarded it does nothing, and so it does outside of them.
+// Guard.Complete knows of a Begin that came before the call of Claim.Token.
+func Begin(ctx context.Context) {
+	if c, ok := FromContext(ctx); ok && c.Begin != nil {
+		c.Begin()
+	}
+}
+
 // NotDone says that err left no effect behind: the key is released, whatever
 // the policy and however ambiguous err looks. The workflow gets err itself. In
-// an activity that is not guarded, err is wrapped. NotDone(nil) is nil.
+// an activity that is not guarded, err is wrapped. NotDone(nil) is nil. Joined
+// with other errors it speaks for err alone, and they are judged as ever.
 func NotDone(err error) error {
 	if err == nil {
 		return nil
@@ -80,7 +96,8 @@ func NotDone(err error) error {
 }
 
 // MaybeDone says that the effect may have happened in spite of err: the key
-// goes in doubt, whatever the policy. MaybeDone(nil) is nil.
+// goes in doubt, whatever the policy and whatever err is joined with.
+// MaybeDone(nil) is nil.
 func MaybeDone(err error) error {
 	if err == nil {
 		return nil
@@ -91,6 +108,44 @@ func MaybeDone(err error) error {
 type verdictError struct {
 	err     error
 	verdict FailurePolicy
+}
+
+// said returns what NotDone and MaybeDone say about all that err wraps: Unlock,
+// Doubt, or nothing.
+func said(err error) FailurePolicy {
+	for err != nil {
+		switch e := err.(type) { //nolint:errorlint // the outermost mark of a branch decides
+		case *verdictError:
+			return e.verdict
+		case interface{ Unwrap() []error }:
+			return saidOfAll(e.Unwrap())
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		default:
+			return FailurePolicy{}
+		}
+	}
+	return FailurePolicy{}
+}
+
+func saidOfAll(branches []error) FailurePolicy {
+	all := len(branches) > 0
+	for _, err := range branches {
+		if err == nil {
+			continue
+		}
+		switch said(err) {
+		case Doubt:
+			return Doubt
+		case Unlock:
+		default:
+			all = false
+		}
+	}
+	if all {
+		return Unlock
+	}
+	return FailurePolicy{}
 }
 
 func (e *verdictError) Error() string { return e.err.Error() }

@@ -149,11 +149,16 @@ type classifier struct{ f func(error) FailurePolicy }
 var (
 	// Unlock takes a returned error to say that nothing happened: the key is
 	// free, and a retry runs the activity again. Errors that cannot say so put
-	// the effect in doubt: those after the attempt's context ended, timeouts,
-	// connections that broke, gRPC statuses that do not exclude execution.
+	// the effect in doubt: those after [Begin], those after the attempt's context
+	// ended, and those that are recognised: timeouts, connections that broke or
+	// were refused, answers that do not exclude execution. A connection of
+	// net/http is believed to have been refused if the request was made with the
+	// activity's context and no other was. Of a tree of errors, every branch must
+	// say so. docs/failures.md lists what is recognised; an error that is not is
+	// believed.
 	Unlock = FailurePolicy{kind: unlock}
 	// Lock keeps the failure: it becomes non-retryable, and duplicates get it
-	// too. Ambiguous errors put the effect in doubt, as under Unlock.
+	// too. What puts the effect in doubt under Unlock does so here.
 	Lock = FailurePolicy{kind: lock}
 	// Doubt takes every error to mean that the effect may have happened.
 	Doubt = FailurePolicy{kind: doubt}
@@ -166,10 +171,11 @@ func Classify(f func(error) FailurePolicy) FailurePolicy {
 }
 
 // Decide returns Unlock, Lock or Doubt for err, and whether that is the last
-// word: it is where NotDone, MaybeDone or Classify spoke.
+// word: it is where NotDone, MaybeDone or Classify spoke. Of a tree of errors,
+// NotDone must have spoken of every branch, MaybeDone of one.
 func (p FailurePolicy) Decide(err error) (verdict FailurePolicy, final bool) {
-	if v := (*verdictError)(nil); errors.As(err, &v) {
-		return v.verdict, true
+	if v := said(err); v != (FailurePolicy{}) {
+		return v, true
 	}
 	if p.kind != classify {
 		if p.kind == 0 {

@@ -32,8 +32,10 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 	}
 	bid.Began = true
 	c.report.Kind, c.report.Takeover, c.report.Record = Execute, r.Origin == store.Taken, shown(r)
-	bctx, l := c.keepAlive(once.NewContext(ctx, once.Claim{Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
-		Token: func() string { return c.token(bid, r.Origin) }}), bid, sent)
+	bctx, l := c.keepAlive(once.NewContext(c.evidence.watch(ctx), once.Claim{
+		Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
+		Token: func() string { return c.token(bid, r.Origin) }, Begin: func() { c.evidence.begun.Store(true) },
+	}), bid, sent)
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
@@ -100,7 +102,7 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 // says that err came after the attempt was over.
 func (c *call) verdict(err error, origin store.Origin, over bool) once.FailurePolicy {
 	verdict, final := c.policy.OnFailure.Decide(err)
-	if !final && (over || ambiguous(err) || errors.Is(err, sdkactivity.ErrResultPending)) {
+	if !final && (over || c.evidence.begun.Load() || c.evidence.leavesOpen(err)) {
 		return once.Doubt
 	}
 	if verdict == once.Lock && origin == store.Taken {

@@ -48,6 +48,7 @@ type call struct {
 	surrounded bool
 	returns    reflect.Type // the type of the body's result; nil: none, or not known
 
+	evidence  evidence    // of what the body did
 	enforced  bool        // the worker's stop waits for it
 	report    Event       // what became of the call
 	leaseLost atomic.Bool // it was told

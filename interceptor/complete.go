@@ -171,6 +171,7 @@ func (c *call) end(t ticket, result any, failure error) (ending, error) {
 	var outcome store.Outcome
 	var verdict once.FailurePolicy
 	if failure != nil {
+		c.evidence.begun.Store(t.Begun)
 		verdict = c.verdict(failure, t.Origin, false)
 	}
 	switch {

@@ -137,7 +137,7 @@ func (c *call) executeAnyway(ctx context.Context, bid store.Bid, r store.Record,
 	_, _ = c.execute(ctx, bid, r, sent, func(bctx context.Context) (any, error) {
 		ran = true
 		claim, _ := once.FromContext(bctx)
-		result, err = body(once.NewContext(ctx, claim))
+		result, err = body(once.NewContext(c.evidence.watch(ctx), claim))
 		returned = true
 		return result, err
 	})

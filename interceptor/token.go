@@ -22,6 +22,7 @@ type ticket struct {
 	Where  target
 	Origin store.Origin
 	Bid    store.Bid
+	Begun  bool // the body has called once.Begin
 }
 
 // fields are those of a ticket that a token has, besides the task.
@@ -32,7 +33,7 @@ func (t *ticket) fields() []any {
 		&w.ActivityType, &w.WorkflowType, &w.TaskQueue, &w.IsLocal, &h.Worker,
 		&b.Key, &i.Input, &i.Match, &i.Trace, &b.Owner, &t.Origin, &h.ActivityID,
 		&h.Attempt, &h.Occurrence, &b.Fence, &b.Lease, &b.TTL, &b.Deadline, (*nanoseconds)(&h.Scheduled), &b.Began, &b.Clean,
-		&w.Nexus.Endpoint, &w.Nexus.Service, &w.Nexus.Operation,
+		&t.Begun, &w.Nexus.Endpoint, &w.Nexus.Service, &w.Nexus.Operation,
 	}
 }
 
@@ -72,7 +73,7 @@ const maxTicket = 4 << 20
 // usual is what tickets have in common. With another text, tokens of programs
 // from before could not be read.
 var usual = []byte("taken\x01clean\x01worker@1\x01\x01v1/default/o:r:n/k:/h:v1/default/w:order-\x01\x0100--00" +
-	"\x01Workflow\x01first\x015\",1,0,1,60000000000,2592000000000000,59999999999,1772366400000000000,true,false,\"\x01\x01\"]")
+	"\x01Workflow\x01first\x015\",1,0,1,60000000000,2592000000000000,59999999999,1772366400000000000,true,false,false,\"\x01\x01\"]")
 
 // In a token, short stands between two strings. No JSON has it.
 var between, short = []byte(`","`), []byte{1}
@@ -81,7 +82,7 @@ var encoding = base64.RawURLEncoding.Strict()
 
 // token returns what Claim.Token promises.
 func (c *call) token(bid store.Bid, origin store.Origin) string {
-	return ticket{Task: c.info.TaskToken, Where: c.codec.where, Origin: origin, Bid: bid}.String()
+	return ticket{Task: c.info.TaskToken, Where: c.codec.where, Origin: origin, Bid: bid, Begun: c.evidence.begun.Load()}.String()
 }
 
 // String returns the token of t: its task and its fields, compressed, with a

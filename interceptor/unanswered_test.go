@@ -33,7 +33,7 @@ func TestRefusal_SaysWhatThePolicyDidNotComeTo(t *testing.T) {
 		"HoldFor, over":         {once.HoldFor(time.Second), refusal{record: old}, "The workflow goes on without an answer"},
 		"Hold, others follow":   {once.Hold, refusal{record: old, retryable: true}, "Waiting does not clear it"},
 		"Reconcile, they do":    {reconcile, refusal{record: early, retryable: true}, "If that does not clear it"},
-		"Reconcile, last count": {reconcile, refusal{record: early}, "was not asked: find out at the callee"},
+		"Reconcile, last count": {reconcile, refusal{record: early}, "was not asked: the last owner may act until "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,121 @@
+package interceptor
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// evidence is what is known of one run of a body besides the error that it
+// returns. The zero value knows nothing.
+//
+// An error speaks of the last try, and net/http is one of the clients that try
+// again by themselves. What it did under the body's context, its trace says.
+type evidence struct {
+	begun  atomic.Bool // once.Begin was called
+	traced atomic.Bool // the trace was asked for, as net/http does first of all
+	wanted atomic.Bool // net/http has asked for a connection
+	wrote  atomic.Bool // net/http has written something of a request
+
+	mu      sync.Mutex
+	refused []error // why net/http got no connection
+}
+
+// watch returns a context under which e sees what net/http does.
+func (e *evidence) watch(ctx context.Context) context.Context {
+	wrote := func() { e.wrote.Store(true) }
+	trace := &httptrace.ClientTrace{
+		GetConn:          func(string) { e.wanted.Store(true) },
+		DNSDone:          func(done httptrace.DNSDoneInfo) { e.refuse(done.Err) },
+		ConnectDone:      func(_, _ string, err error) { e.refuse(err) },
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { e.refuse(err) },
+		WroteHeaderField: func(string, []string) { wrote() },
+		WroteHeaders:     wrote,
+		Wait100Continue:  wrote,
+		WroteRequest:     func(httptrace.WroteRequestInfo) { wrote() },
+	}
+	return watched{httptrace.WithClientTrace(ctx, trace), trace, e}
+}
+
+// watched notes that its trace is asked for: a request that net/http refuses to
+// send reaches none of the hooks.
+type watched struct {
+	context.Context
+	trace    *httptrace.ClientTrace
+	evidence *evidence
+}
+
+func (w watched) Value(key any) any {
+	v := w.Context.Value(key)
+	if trace, ok := v.(*httptrace.ClientTrace); ok && trace == w.trace {
+		w.evidence.traced.Store(true)
+	}
+	return v
+}
+
+// maxRefused is how many failures to connect are remembered: the last ones, one
+// of which a body returns.
+const maxRefused = 100
+
+func (e *evidence) refuse(err error) {
+	if !distinct(err) {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.refused) == maxRefused {
+		e.refused = slices.Delete(e.refused, 0, 1)
+	}
+	e.refused = append(e.refused, err)
+}
+
+// distinct reports whether no other failure is equal to err, as io.EOF is to
+// every other io.EOF.
+func distinct(err error) bool {
+	if header := (tls.RecordHeaderError{}); errors.As(err, &header) {
+		return header.Conn != nil && reflect.ValueOf(err).Comparable()
+	}
+	t := reflect.TypeOf(err)
+	return t != nil && t.Kind() == reflect.Pointer && t != reflect.TypeOf(errors.New(""))
+}
+
+// neverConnected reports whether err is one of those with which net/http was
+// refused a connection, and it has written nothing on another one.
+func (e *evidence) neverConnected(err error) bool {
+	if e.wrote.Load() {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.refused, func(refused error) bool {
+		if err == http.ErrSchemeMismatch { //nolint:errorlint // net/http puts it in the place of this one
+			return errors.As(refused, &tls.RecordHeaderError{})
+		}
+		return refused == err //nolint:errorlint // another one may speak of another connection
+	})
+}
+
+// neverSent are the beginnings of what net/http says of a request that it does
+// not send.
+var neverSent = []string{
+	"unsupported protocol scheme", "http: no Host in request URL", "net/http: invalid method",
+	"net/http: invalid header field", "net/http: invalid trailer", "http: nil Request.Header",
+}
+
+// neverTried reports whether err is net/http's refusal to send a request, and it
+// was asked to send no other.
+func (e *evidence) neverTried(err error) bool {
+	return e.traced.Load() && !e.wanted.Load() && !e.wrote.Load() && begins(err, neverSent)
+}
+
+func begins(err error, with []string) bool {
+	text := err.Error()
+	return slices.ContainsFunc(with, func(s string) bool { return strings.HasPrefix(text, s) })
+}
