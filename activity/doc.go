@@ -4,7 +4,7 @@
 //	import once "github.com/atmostonce/atmostonce/activity"
 //
 // A worker's set-up marks activities ([Mark]). A running activity may ask for
-// its key ([Key], [FromContext]) and may say how a failure is to be understood
-// ([NotDone], [MaybeDone]). Workflow code may ask what an error means
-// ([MayHaveHappened], [Why], [Is]).
+// its key ([Key], [FromContext]) and may say where its effect begins ([Begin])
+// and how a failure is to be understood ([NotDone], [MaybeDone]). Workflow code
+// may ask what an error means ([MayHaveHappened], [Why], [Is]).
 package activity
