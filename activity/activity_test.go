@@ -107,6 +107,68 @@ func TestVerdicts_KeepTheError(t *testing.T) {
 	require.Equal(t, boom, once.Plain(boom))
 }
 
+func TestDecide_AsksEveryBranchOfATree(t *testing.T) {
+	t.Parallel()
+	err := errors.New("declined")
+	done, maybe := once.NotDone(err), once.MaybeDone(err)
+	for name, tc := range map[string]struct {
+		err   error
+		want  once.FailurePolicy
+		final bool
+	}{
+		"unmarked":                     {err, once.Lock, false},
+		"unmarked branches":            {errors.Join(err, err), once.Lock, false},
+		"not done":                     {fmt.Errorf("charge: %w", done), once.Unlock, true},
+		"all not done":                 {errors.Join(done, fmt.Errorf("%w, %w", done, done)), once.Unlock, true},
+		"one not done":                 {errors.Join(done, err), once.Lock, false},
+		"one not done, the last":       {errors.Join(err, done), once.Lock, false},
+		"one not done, deeper":         {fmt.Errorf("%w, %w", done, errors.Join(done, err)), once.Lock, false},
+		"maybe done":                   {fmt.Errorf("charge: %w", maybe), once.Doubt, true},
+		"one maybe done":               {errors.Join(err, done, maybe), once.Doubt, true},
+		"one maybe done, deeper":       {fmt.Errorf("%w, %w", done, errors.Join(err, maybe)), once.Doubt, true},
+		"the outermost mark":           {once.NotDone(errors.Join(err, maybe)), once.Unlock, true},
+		"the outermost mark, in doubt": {once.MaybeDone(done), once.Doubt, true},
+		"holes":                        {branches{nil, done}, once.Unlock, true},
+		"no branches":                  {branches{}, once.Lock, false},
+		"nothing but holes":            {branches{nil}, once.Lock, false},
+		"a wrapper of nothing":         {fmt.Errorf("charge: %w", error(nil)), once.Lock, false},
+	} {
+		verdict, final := once.Lock.Decide(tc.err)
+		require.Equal(t, tc.want, verdict, name)
+		require.Equal(t, tc.final, final, name)
+	}
+	var asked error
+	classify := once.Classify(func(err error) once.FailurePolicy { asked = err; return once.Unlock })
+	tree := errors.Join(done, err)
+	verdict, final := classify.Decide(tree)
+	require.Equal(t, once.Unlock, verdict)
+	require.True(t, final)
+	require.Equal(t, tree, asked, "the whole error")
+	verdict, _ = classify.Decide(errors.Join(err, maybe))
+	require.Equal(t, once.Doubt, verdict)
+}
+
+// branches is a tree as somebody may make it.
+type branches []error
+
+func (b branches) Error() string   { return "several" }
+func (b branches) Unwrap() []error { return b }
+
+func TestBegin_IsHeardWhereSomebodyListens(t *testing.T) {
+	t.Parallel()
+	begun := 0
+	once.Begin(context.Background())
+	once.Begin(once.NewContext(context.Background(), once.Claim{Key: "k"}))
+	once.Begin(once.NewContext(context.Background(), once.Claim{Begin: func() { begun++ }}))
+	require.Equal(t, 1, begun)
+
+	var s testsuite.WorkflowTestSuite
+	env := s.NewTestActivityEnvironment()
+	env.RegisterActivityWithOptions(func(ctx context.Context) error { once.Begin(ctx); return nil }, sdkactivity.RegisterOptions{Name: "body"})
+	_, err := env.ExecuteActivity("body")
+	require.NoError(t, err)
+}
+
 func TestKey_WorksInEveryActivityAndNeverOutside(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}

@@ -129,20 +129,18 @@ func said(err error) FailurePolicy {
 }
 
 func saidOfAll(branches []error) FailurePolicy {
-	all := len(branches) > 0
+	notDone, others := false, false
 	for _, err := range branches {
-		if err == nil {
-			continue
-		}
 		switch said(err) {
 		case Doubt:
 			return Doubt
 		case Unlock:
+			notDone = true
 		default:
-			all = false
+			others = others || err != nil
 		}
 	}
-	if all {
+	if notDone && !others {
 		return Unlock
 	}
 	return FailurePolicy{}

@@ -5,7 +5,7 @@
 //
 // A worker's set-up marks activities: functions, methods, names or whole structs
 // ([Mark]), and those that are deliberately not guarded ([Exempt]). A running
-// activity may ask for its key ([Key], [FromContext]) and may say how a failure is
-// to be understood ([NotDone], [MaybeDone]). Workflow code may ask what an error
-// means ([MayHaveHappened], [Why], [Is]).
+// activity may ask for its key ([Key], [FromContext]) and may say where its effect
+// begins ([Begin]) and how a failure is to be understood ([NotDone], [MaybeDone]).
+// Workflow code may ask what an error means ([MayHaveHappened], [Why], [Is]).
 package activity

@@ -160,6 +160,36 @@ func TestComplete_AfterAPanicOfTheClassifier(t *testing.T) {
 	require.Equal(t, store.Succeeded, only(t, s).State)
 }
 
+// What the activity began before it handed its token out may have happened.
+func TestComplete_KnowsThatTheEffectHadBegun(t *testing.T) {
+	t.Parallel()
+	declined := errors.New("declined")
+	for name, want := range map[string]struct {
+		begin   bool
+		failure error
+		state   store.State
+	}{
+		"begun":              {true, declined, store.InDoubt},
+		"begun and not done": {true, once.NotDone(declined), store.Tombstone},
+		"not begun":          {false, declined, store.Tombstone},
+	} {
+		s, c, token := memory(), &completions{}, ""
+		g := guarded(t, s, once.Policy{})
+		_, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+			if want.begin {
+				once.Begin(ctx)
+			}
+			claim, _ := once.FromContext(ctx)
+			token = claim.Token()
+			return receipt{}, sdkactivity.ErrResultPending
+		}, order(7))
+		require.ErrorIs(t, err, sdkactivity.ErrResultPending)
+		require.NoError(t, g.Complete(t.Context(), c, token, nil, want.failure))
+		require.Equal(t, want.state, only(t, s).State, name)
+		require.Equal(t, want.state == store.InDoubt, once.Is(c.told[0].Err, once.InDoubt), name)
+	}
+}
+
 func TestComplete_AfterTemporalStoppedWaiting(t *testing.T) {
 	t.Parallel()
 	s := memory()

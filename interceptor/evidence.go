@@ -106,7 +106,7 @@ func (e *evidence) neverConnected(err error) bool {
 // not send.
 var neverSent = []string{
 	"unsupported protocol scheme", "http: no Host in request URL", "net/http: invalid method",
-	"net/http: invalid header field", "net/http: invalid trailer", "http: nil Request.Header",
+	"net/http: invalid header field", "net/http: invalid trailer",
 }
 
 // neverTried reports whether err is net/http's refusal to send a request, and it

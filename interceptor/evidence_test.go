@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -36,6 +37,12 @@ var refusedRequests = map[string]failureOf{
 	"refused by all": func(t *testing.T, ctx context.Context) error {
 		c, at := newClient(t), nobody(t)
 		return errors.Join(post(ctx, c, "http://"+at), post(ctx, c, "http://"+at))
+	},
+	"refused, the last of many": func(t *testing.T, ctx context.Context) (err error) {
+		for range 101 {
+			err = post(ctx, newClient(t), "http://"+nobody(t))
+		}
+		return err
 	},
 	"refused by both addresses": func(t *testing.T, ctx context.Context) error {
 		_, port, _ := net.SplitHostPort(nobody(t))
@@ -96,6 +103,12 @@ var unsentRequests = map[string]failureOf{
 	"value": func(t *testing.T, ctx context.Context) error {
 		return post(ctx, newClient(t), "http://provider", "Name", "x\n")
 	},
+	"trailer": func(t *testing.T, ctx context.Context) error {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://provider", nil)
+		require.NoError(t, err)
+		r.Trailer = http.Header{"bad name": nil}
+		return send(newClient(t), r)
+	},
 	"method": func(t *testing.T, ctx context.Context) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://provider", nil)
 		require.NoError(t, err)
@@ -155,6 +168,31 @@ var openRequests = map[string]failureOf{
 	"bad certificate of the client, as TLS 1.3 finds out": func(t *testing.T, ctx context.Context) error {
 		s := tlsServer(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13})
 		return post(ctx, s.Client(), s.URL)
+	},
+	// These failures are equal to every other of their kind.
+	"a handshake that ends": func(t *testing.T, ctx context.Context) error {
+		err := post(ctx, newClient(t), "https://"+saying(t, ""))
+		require.ErrorIs(t, err, io.EOF)
+		return err
+	},
+	"a handshake that takes too long": func(t *testing.T, ctx context.Context) error {
+		c := newClient(t)
+		c.Transport.(*http.Transport).TLSHandshakeTimeout = time.Nanosecond
+		return post(ctx, c, tlsServer(t, nil).URL)
+	},
+	"without a Client": func(t *testing.T, ctx context.Context) error {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+saying(t, "220 mail\r\n\r\n"), nil)
+		require.NoError(t, err)
+		_, err = newClient(t).Transport.RoundTrip(r)
+		require.NotErrorAs(t, err, new(*url.Error))
+		return err
+	},
+	"one of too many": func(t *testing.T, ctx context.Context) error {
+		first := post(ctx, newClient(t), "http://"+nobody(t))
+		for range 100 {
+			_ = post(ctx, newClient(t), "http://"+nobody(t))
+		}
+		return first
 	},
 	"tries of its own": func(t *testing.T, ctx context.Context) error {
 		c := newClient(t)

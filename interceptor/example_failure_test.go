@@ -78,3 +78,18 @@ func TestBegin_DividesTheActivity(t *testing.T) {
 		})
 	}
 }
+
+// What a Reconcile function begins is not the activity's effect.
+func TestBegin_SaysNothingInAReconcileFunction(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := guarded(t, s, once.Policy{InDoubt: once.Reconcile(func(ctx context.Context, _ charge) (receipt, error) {
+		once.Begin(ctx)
+		return receipt{}, once.ErrNotDone
+	})})
+	inDoubt(t, s, g)
+	_, err := execute(t, g, (&payments{fail: errDeclined}).ChargeCard, order(7))
+	require.ErrorContains(t, err, errDeclined.Error())
+	require.False(t, once.MayHaveHappened(err))
+	require.Equal(t, store.Tombstone, only(t, s).State)
+}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/rpc"
 	"net/url"
 	"os"
 	"os/exec"
@@ -96,9 +97,9 @@ var inDoubtFailures = []kindOfFailure{
 	{"whatever has a `Timeout() bool` that is true", "no answer came in time", each(
 		os.ErrDeadlineExceeded, fmt.Errorf("charge: %w", timeout(true)), syscall.EAGAIN, context.DeadlineExceeded,
 	)},
-	{"a connection that broke: `io.EOF`, `io.ErrUnexpectedEOF`, `io.ErrClosedPipe`, `io.ErrShortWrite`, `net.ErrClosed`, and the system's " +
+	{"a connection that broke: `io.EOF`, `io.ErrUnexpectedEOF`, `io.ErrClosedPipe`, `io.ErrShortWrite`, `net.ErrClosed`, `rpc.ErrShutdown`, and the system's " +
 		"ECONNRESET, ECONNABORTED, EPIPE, ENETRESET, ENOTCONN, ESHUTDOWN, ETIMEDOUT", "what was sent has perhaps arrived", each(
-		io.EOF, fmt.Errorf("read: %w", io.ErrUnexpectedEOF), io.ErrClosedPipe, io.ErrShortWrite, net.ErrClosed, isClosed{},
+		io.EOF, fmt.Errorf("read: %w", io.ErrUnexpectedEOF), io.ErrClosedPipe, io.ErrShortWrite, net.ErrClosed, isClosed{}, rpc.ErrShutdown,
 		syscall.ECONNRESET, syscall.ECONNABORTED, os.NewSyscallError("write", syscall.EPIPE), syscall.ENETRESET, syscall.ENOTCONN,
 		syscall.ESHUTDOWN, &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)},
 		temporal.NewApplicationErrorWithCause("x", "X", syscall.ECONNRESET), temporal.NewNonRetryableApplicationError("x", "X", io.EOF),

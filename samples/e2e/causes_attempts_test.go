@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -30,6 +35,7 @@ var inAttempts = []cause{
 			return receipt{}, errors.Join(io.ErrUnexpectedEOF, err)
 		})
 	}},
+	{"a request that net/http repeats by itself, and then finds nobody", []string{byDefault, failing, asking}, repeated},
 	{"an error after the effect that looks like any other", []string{byDefault, doubting}, func(x *trial) {
 		x.fails(func(context.Context, charge) (receipt, error) {
 			_, err := x.ledger.charge()
@@ -55,6 +61,42 @@ func (x *trial) fails(act body) {
 	x.t.Helper()
 	x.serve(worker.Options{}, x.ledger.counted(act))
 	x.ends(x.start("run", "one", call{}))
+}
+
+// repeated has the provider charge and hang up, and be gone. The request has a
+// key, so that net/http sends it again, and returns why it could not.
+func repeated(x *trial) {
+	provider := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			_, _ = x.ledger.charge()
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	provider.Config.ErrorLog = log.New(io.Discard, "", 0)
+	x.t.Cleanup(provider.Close)
+	dials := 0
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dials++; dials > 1 {
+			network, address = "unix", filepath.Join(x.dir, "nobody")
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}}
+	x.t.Cleanup(transport.CloseIdleConnections)
+	send := func(ctx context.Context, method string) error {
+		r, err := http.NewRequestWithContext(ctx, method, provider.URL, http.NoBody)
+		if err != nil {
+			return err
+		}
+		r.Header.Set("Idempotency-Key", "order-1")
+		answer, err := (&http.Client{Transport: transport}).Do(r)
+		if err != nil {
+			return err
+		}
+		return answer.Body.Close()
+	}
+	require.NoError(x.t, send(x.t.Context(), http.MethodGet)) // the connection is kept alive
+	x.fails(func(ctx context.Context, _ charge) (receipt, error) { return receipt{}, send(ctx, http.MethodPost) })
+	require.Equal(x.t, 2, dials, "it was sent again")
 }
 
 // outlives lets the first body run on while something makes Temporal start

@@ -118,7 +118,7 @@ delays are shorter than the defaults, and the workers that run workflows have ` 
 How to read it: the activity writes a line to a file when its body starts, and one for its effect; these are counted. *receipt 2*
 is the result of the body that made the second effect. *no answer (InDoubt)*: the workflow waits, nothing runs, and an operator
 decides. By default a workflow ID has its effect once, whatever its runs; with ` + "`PerRun`" + ` each run has one, a reset excepted. An
-error that looks like any other is believed to say that nothing happened; a child without a name is another one after a reset.
+error that is not [recognised](failures.md) is believed to say that nothing happened; a child without a name is another one after a reset.
 
 | cause | policy | body starts | effects | what the workflow saw | record at the end |
 |---|---|---|---|---|---|
