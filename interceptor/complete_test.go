@@ -12,6 +12,7 @@ import (
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
@@ -115,6 +116,18 @@ func TestComplete_JudgesAFailureAsThePolicySays(t *testing.T) {
 				requireReason(t, err, once.InDoubt, true)
 			}
 		})
+	}
+}
+
+func TestComplete_FinalFailureEndsACallThatIsInDoubt(t *testing.T) {
+	t.Parallel()
+	final := temporal.NewNonRetryableApplicationError("declined", "Final", nil)
+	for policy, ends := range map[once.DoubtPolicy]bool{once.Rerun: true, once.Resume: true, once.Hold: false, once.Reconcile(findCharge): false} {
+		s, c := memory(), &completions{}
+		g := guarded(t, s, once.Policy{InDoubt: policy})
+		require.NoError(t, g.Complete(t.Context(), c, pending(t, g, order(7)), nil, once.MaybeDone(final)))
+		requireInDoubt(t, c.told[0].Err, ends)
+		require.Equal(t, store.InDoubt, only(t, s).State)
 	}
 }
 
