@@ -350,7 +350,8 @@ func (c *call) situation(r store.Record, nonce string) situation {
 		last: c.lastAttempt(), unsure: c.unsure(), stopping: c.stopping(),
 	}
 	s.late = c.late(s)
-	if end, stops := c.life.end(); stops {
+	// A local activity goes on until the SDK drops it.
+	if end, stops := c.life.end(); stops && !s.local {
 		s.timeLeft = min(s.timeLeft, time.Until(end))
 	}
 	return s

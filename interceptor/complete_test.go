@@ -12,6 +12,7 @@ import (
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
@@ -187,6 +188,18 @@ func TestComplete_KnowsThatTheEffectHadBegun(t *testing.T) {
 		require.NoError(t, g.Complete(t.Context(), c, token, nil, want.failure))
 		require.Equal(t, want.state, only(t, s).State, name)
 		require.Equal(t, want.state == store.InDoubt, once.Is(c.told[0].Err, once.InDoubt), name)
+	}
+}
+
+func TestComplete_FinalFailureEndsACallThatIsInDoubt(t *testing.T) {
+	t.Parallel()
+	final := temporal.NewNonRetryableApplicationError("declined", "Final", nil)
+	for policy, ends := range map[once.DoubtPolicy]bool{once.Rerun: true, once.Resume: true, once.Hold: false, once.Reconcile(findCharge): false} {
+		s, c := memory(), &completions{}
+		g := guarded(t, s, once.Policy{InDoubt: policy})
+		require.NoError(t, g.Complete(t.Context(), c, pending(t, g, order(7)), nil, once.MaybeDone(final)))
+		requireInDoubt(t, c.told[0].Err, ends)
+		require.Equal(t, store.InDoubt, only(t, s).State)
 	}
 }
 

@@ -123,3 +123,20 @@ func TestDecide_UnsureAttemptWaitsAndStaysRetryable(t *testing.T) {
 		cell{"without time for another attempt it is known to be the last", meets(fresh, unsure, scheduleLeft(0), timeLeft(0)), never(once.InDoubt)},
 	)
 }
+
+// What a stop leaves no time for is refused, except to a local activity, to which
+// each refusal is an attempt that failed.
+func TestSituation_EndsWithTheWorkersStop(t *testing.T) {
+	t.Parallel()
+	for local, most := range map[bool]time.Duration{false: time.Second, true: time.Minute} {
+		c := calledWith(sdkactivity.Info{IsLocalActivity: local}, byDefault)
+		c.life, c.deadline, c.span = newLife(), time.Now().Add(time.Minute), time.Minute
+		require.Greater(t, c.situation(store.Record{}, "").timeLeft, 30*time.Second)
+		c.life.beginStop(time.Now().Add(time.Second))
+		s := c.situation(store.Record{}, "")
+		require.LessOrEqual(t, s.timeLeft, most)
+		require.Equal(t, local, s.timeLeft > 30*time.Second)
+		require.True(t, s.stopping)
+		require.False(t, s.late, "the attempt itself has time")
+	}
+}
