@@ -48,7 +48,9 @@ func TestDefeated_RefusalSaysThatTheCalleeWasNotAsked(t *testing.T) {
 	require.NoError(t, err)
 	w := worker.New(s.dial(g), s.name, worker.Options{})
 	w.RegisterWorkflowWithOptions(hurried, workflow.RegisterOptions{Name: "hurried"})
-	register(w, func(context.Context, charge) (receipt, error) { return receipt{}, once.MaybeDone(errors.New("no answer")) })
+	register(w, func(context.Context, charge) (receipt, error) {
+		return receipt{}, once.MaybeDone(errors.New("no answer"))
+	})
 	require.NoError(t, w.Start())
 	t.Cleanup(w.Stop)
 	run, err := s.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: s.name, TaskQueue: s.name}, "hurried", 5*time.Second)
