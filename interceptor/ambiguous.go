@@ -104,7 +104,7 @@ func isOpen(err error) bool {
 	case interface{ Status() *status.Status }: // of Temporal's own client
 		return !neverExecuted(e.Status().Code())
 	}
-	return sqlOpen(err) || isCanceled(err) || isOpenType(err) || begins(err, openTexts)
+	return sqlOpen(err) || isCanceled(err) || isOpenType(err) || isOpenText(err)
 }
 
 // isOfConnection reports whether err says that a connection, or an answer in

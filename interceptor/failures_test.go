@@ -123,9 +123,9 @@ var inDoubtFailures = []kindOfFailure{
 	}},
 	{"an error of net/http (`*url.Error`), without evidence", "the request was perhaps sent", openRequests},
 	{"HTTP/2: a stream or connection that ended, GOAWAY", "the request was perhaps handled", map[string]failing{
-		"no answer": func(t *testing.T, ctx context.Context) error { return aborted(ctx, aborting(t, false)) },
+		"no answer": func(t *testing.T, ctx context.Context) error { return postTo(ctx, aborting(t, false)) },
 		"no whole answer": func(t *testing.T, ctx context.Context) error {
-			err := aborted(ctx, aborting(t, true))
+			err := postTo(ctx, aborting(t, true))
 			require.NotErrorAs(t, err, new(*url.Error), "nothing but the stream's error")
 			return err
 		},
@@ -219,8 +219,8 @@ var believedFailures = []kindOfFailure{
 		fmt.Errorf("charge: %v", io.ErrUnexpectedEOF), //nolint:errorlint // what is not recognised
 		errors.New("dial tcp 127.0.0.1:1: connect: connection refused"),
 	)},
-	{"an error of a client that has its own types and none of the methods and fields above", "for a message broker, say, or an answer that cannot be decoded", each(
-		errors.New("nats: timeout"), errors.New("invalid character '<' looking for beginning of value"),
+	{"an error of a client that has its own types and none of the methods and fields above", "for a message broker, say, an answer that cannot be decoded, or a status in a field of another name", each(
+		errors.New("nats: timeout"), errors.New("invalid connection string"), codeField{503}, errors.New("invalid character '<' looking for beginning of value"),
 	)},
 	{"a method of such a name with another signature", "it is another method", each(
 		codeOfText("unavailable"), codeOfNumber(14), otherSignatures{}, codeOfUnknownWord(1),
@@ -466,6 +466,10 @@ func (*nilStatus) Error() string     { return "refused" }
 func (e *nilStatus) StatusCode() int { return e.code }
 
 // Errors that have methods of these names by chance.
+
+type codeField struct{ Code int }
+
+func (codeField) Error() string { return "refused" }
 
 type codeOfText string
 
