@@ -60,7 +60,7 @@ func (b branch) leavesOpen(err error) bool {
 	if causes := unwrap(err); len(causes) > 0 {
 		return slices.ContainsFunc(causes, b.leavesOpen)
 	}
-	return b.unproven && !(b.http && b.neverTried(err))
+	return b.unproven && !b.neverTried(err)
 }
 
 // unwrap returns what err wraps.
