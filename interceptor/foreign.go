@@ -25,12 +25,13 @@ func sqlOpen(err error) bool {
 
 // openByAnswer reports whether an answer leaves open what became of the request.
 func (b branch) openByAnswer(err error) bool {
-	switch httpStatus(err) {
+	switch status := httpStatus(err); status {
 	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
-	}
-	if httpStatus(err) >= http.StatusInternalServerError {
-		return true
+	default: // with 2xx it was done, and something else failed
+		if status/100 == 2 || status >= http.StatusInternalServerError {
+			return true
+		}
 	}
 	switch says(err, "ErrorFault") { // whose fault it is, of the clients of AWS
 	case "server":
