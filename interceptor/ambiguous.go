@@ -60,7 +60,7 @@ func (b branch) leavesOpen(err error) bool {
 	if causes := unwrap(err); len(causes) > 0 {
 		return slices.ContainsFunc(causes, b.leavesOpen)
 	}
-	return b.unproven && !(b.http && b.neverTried(err))
+	return b.unproven && !b.neverTried(err)
 }
 
 // unwrap returns what err wraps.
@@ -104,7 +104,7 @@ func isOpen(err error) bool {
 	case interface{ Status() *status.Status }: // of Temporal's own client
 		return !neverExecuted(e.Status().Code())
 	}
-	return sqlOpen(err) || isCanceled(err) || isOpenType(err) || begins(err, openTexts)
+	return sqlOpen(err) || isCanceled(err) || isOpenType(err) || isOpenText(err)
 }
 
 // isOfConnection reports whether err says that a connection, or an answer in

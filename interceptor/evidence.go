@@ -112,10 +112,7 @@ var neverSent = []string{
 // neverTried reports whether err is net/http's refusal to send a request, and it
 // was asked to send no other.
 func (e *evidence) neverTried(err error) bool {
-	return e.traced.Load() && !e.wanted.Load() && !e.wrote.Load() && begins(err, neverSent)
-}
-
-func begins(err error, with []string) bool {
 	text := err.Error()
-	return slices.ContainsFunc(with, func(s string) bool { return strings.HasPrefix(text, s) })
+	known := slices.ContainsFunc(neverSent, func(s string) bool { return strings.HasPrefix(text, s) })
+	return known && e.traced.Load() && !e.wanted.Load() && !e.wrote.Load()
 }

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -147,6 +148,14 @@ var openRequests = map[string]failureOf{
 	},
 	"refused after another request": func(t *testing.T, ctx context.Context) error {
 		require.NoError(t, post(ctx, newClient(t), serverWith(t, http.StatusOK, "")))
+		return post(ctx, newClient(t), "http://"+nobody(t))
+	},
+	"refused after another request, of HTTP/2": func(t *testing.T, ctx context.Context) error {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { assert.Equal(t, 2, r.ProtoMajor) }))
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		require.NoError(t, postTo(ctx, s))
 		return post(ctx, newClient(t), "http://"+nobody(t))
 	},
 	"led on to where it is refused": func(t *testing.T, ctx context.Context) error {
@@ -326,7 +335,7 @@ func aborting(t *testing.T, middle bool) *httptest.Server {
 	return s
 }
 
-func aborted(ctx context.Context, s *httptest.Server) error { return post(ctx, s.Client(), s.URL) }
+func postTo(ctx context.Context, s *httptest.Server) error { return post(ctx, s.Client(), s.URL) }
 
 // repeating is a client with a kept-alive connection to a server that hangs up
 // once it has done what it is asked for, and is gone for good. net/http sends a

@@ -123,9 +123,9 @@ var inDoubtFailures = []kindOfFailure{
 	}},
 	{"an error of net/http (`*url.Error`), without evidence", "the request was perhaps sent", openRequests},
 	{"HTTP/2: a stream or connection that ended, GOAWAY", "the request was perhaps handled", map[string]failureOf{
-		"no answer": func(t *testing.T, ctx context.Context) error { return aborted(ctx, aborting(t, false)) },
+		"no answer": func(t *testing.T, ctx context.Context) error { return postTo(ctx, aborting(t, false)) },
 		"no whole answer": func(t *testing.T, ctx context.Context) error {
-			err := aborted(ctx, aborting(t, true))
+			err := postTo(ctx, aborting(t, true))
 			require.NotErrorAs(t, err, new(*url.Error), "nothing but the stream's error")
 			return err
 		},
@@ -134,9 +134,9 @@ var inDoubtFailures = []kindOfFailure{
 		"golang.org/x/net, going away": returns(&http2.GoAwayError{ErrCode: http2.ErrCodeEnhanceYourCalm}),
 		"without a type":               returns(errors.New("http2: client connection lost")),
 	}},
-	{"HTTP status 408, 409, 425, 429 or 5xx: by a method `StatusCode() int` or `HTTPStatusCode() int`, a field of that name, or `Response *http.Response`",
+	{"HTTP status 2xx, 408, 409, 425, 429 or 5xx: by a method `StatusCode() int` or `HTTPStatusCode() int`, a field of that name, or `Response *http.Response`",
 		"the answer does not exclude it", each(
-			statusMethod(408), statusMethod(409), statusMethod(425), fmt.Errorf("charge: %w", statusMethod(429)), statusMethod(500), statusMethod(599),
+			statusMethod(202), &responseField{&http.Response{StatusCode: 200}}, statusMethod(408), statusMethod(409), statusMethod(425), fmt.Errorf("charge: %w", statusMethod(429)), statusMethod(500), statusMethod(599),
 			awsStatus{503, errDeclined}, &statusField{StatusCode: 502}, statusFieldToo{HTTPStatusCode: 409},
 			&responseField{&http.Response{StatusCode: 500}}, &statusPromoted{&http.Response{StatusCode: 500}}, errors.Join(statusMethod(400), statusMethod(500)),
 		)},
@@ -199,7 +199,7 @@ var provenFailures = []kindOfFailure{
 		"all of a tree": returns(errors.Join(status.Error(codes.NotFound, "x"), connectError{5})),
 	}},
 	{"any other HTTP status, SQLSTATE or exit code; a child that was not started", "the callee has answered, and said no", map[string]failureOf{
-		"method": returns(statusMethod(402)), "field": returns(&statusField{StatusCode: 404}), "field too": returns(statusFieldToo{HTTPStatusCode: 400}),
+		"method": returns(statusMethod(402)), "moved": returns(statusMethod(302)), "none": returns(statusMethod(0)), "field": returns(&statusField{StatusCode: 404}), "field too": returns(statusFieldToo{HTTPStatusCode: 400}),
 		"response": returns(&responseField{&http.Response{StatusCode: 422}}), "no response": returns(&responseField{}), "aws": returns(awsStatus{400, apiError(0)}),
 		"client's fault": returns(apiError(2)), "sent": returns(notCanceled{}), "unique": returns(sqlError("23505")), "serialization": returns(sqlError("40001")),
 		"exit":      func(t *testing.T, ctx context.Context) error { return sh(ctx, "exit 3") },
@@ -219,8 +219,8 @@ var believedFailures = []kindOfFailure{
 		fmt.Errorf("charge: %v", io.ErrUnexpectedEOF), //nolint:errorlint // what is not recognised
 		errors.New("dial tcp 127.0.0.1:1: connect: connection refused"),
 	)},
-	{"an error of a client that has its own types and none of the methods and fields above", "for a message broker, say, or an answer that cannot be decoded", each(
-		errors.New("nats: timeout"), errors.New("invalid character '<' looking for beginning of value"),
+	{"an error of a client that has its own types and none of the methods and fields above", "for a message broker, say, an answer that cannot be decoded, or a status in a field of another name", each(
+		errors.New("nats: timeout"), errors.New("invalid connection string"), codeField{503}, errors.New("invalid character '<' looking for beginning of value"),
 	)},
 	{"a method of such a name with another signature", "it is another method", each(
 		codeOfText("unavailable"), codeOfNumber(14), otherSignatures{}, codeOfUnknownWord(1),
@@ -349,150 +349,3 @@ func invokeAt(ctx context.Context, address string) error {
 	defer func() { _ = c.Close() }()
 	return c.Invoke(ctx, "/payments/charge", &emptypb.Empty{}, &emptypb.Empty{})
 }
-
-// Errors as drivers and clients have them.
-
-type timeout bool
-
-func (timeout) Error() string   { return "too late" }
-func (e timeout) Timeout() bool { return bool(e) }
-
-type isLate struct{}
-
-func (isLate) Error() string        { return "the callee was slow" }
-func (isLate) Is(target error) bool { return target == context.DeadlineExceeded }
-
-type isClosed struct{}
-
-func (isClosed) Error() string        { return "the session is gone" }
-func (isClosed) Is(target error) bool { return target == net.ErrClosed }
-
-type statusMethod int
-
-func (e statusMethod) Error() string   { return http.StatusText(int(e)) }
-func (e statusMethod) StatusCode() int { return int(e) }
-
-type awsStatus struct {
-	code int
-	err  error
-}
-
-func (e awsStatus) Error() string       { return e.err.Error() }
-func (e awsStatus) Unwrap() error       { return e.err }
-func (e awsStatus) HTTPStatusCode() int { return e.code }
-
-type statusField struct{ StatusCode int }
-
-func (*statusField) Error() string { return "refused" }
-
-type statusFieldToo struct{ HTTPStatusCode int }
-
-func (statusFieldToo) Error() string { return "refused" }
-
-type responseField struct{ Response *http.Response }
-
-func (*responseField) Error() string { return "refused" }
-
-type statusPromoted struct{ *http.Response }
-
-func (*statusPromoted) Error() string { return "refused" }
-
-// caused is a status that wraps more.
-type caused struct{ status, cause error }
-
-func (e *caused) Error() string              { return e.status.Error() }
-func (e *caused) Unwrap() error              { return e.cause }
-func (e *caused) GRPCStatus() *status.Status { return status.Convert(e.status) }
-
-type connectCode uint32
-
-func (c connectCode) String() string { return strings.ToLower(codes.Code(c).String()) }
-
-type connectError struct{ code connectCode }
-
-func (e connectError) Error() string     { return e.code.String() }
-func (e connectError) Code() connectCode { return e.code }
-
-type twirpCode string
-
-type twirpError twirpCode
-
-func (e twirpError) Error() string   { return string(e) }
-func (e twirpError) Code() twirpCode { return twirpCode(e) }
-
-type faultOf int
-
-func (f faultOf) String() string { return []string{"unknown", "server", "client"}[f] }
-
-type apiError int
-
-func (e apiError) Error() string       { return "api error" }
-func (e apiError) ErrorFault() faultOf { return faultOf(e) }
-
-type sendError struct{ err error }
-
-func (e sendError) Error() string         { return e.err.Error() }
-func (e sendError) Unwrap() error         { return e.err }
-func (e sendError) ConnectionError() bool { return true }
-
-type canceledError struct{}
-
-func (canceledError) Error() string       { return "canceled" }
-func (canceledError) CanceledError() bool { return true }
-
-type notCanceled struct{}
-
-func (notCanceled) Error() string         { return "refused" }
-func (notCanceled) CanceledError() bool   { return false }
-func (notCanceled) ConnectionError() bool { return false }
-
-// DeserializationError has a name that is not our choice.
-type DeserializationError struct {
-	Err      error
-	Snapshot []byte
-}
-
-func (e *DeserializationError) Error() string { return e.Err.Error() }
-func (e *DeserializationError) Unwrap() error { return e.Err }
-
-type sqlError string
-
-func (e sqlError) Error() string    { return string(e) }
-func (e sqlError) SQLState() string { return string(e) }
-
-type nilStatus struct{ code int }
-
-func (*nilStatus) Error() string     { return "refused" }
-func (e *nilStatus) StatusCode() int { return e.code }
-
-// Errors that have methods of these names by chance.
-
-type codeOfText string
-
-func (e codeOfText) Error() string { return string(e) }
-func (e codeOfText) Code() string  { return string(e) }
-
-type codeOfNumber uint32
-
-func (e codeOfNumber) Error() string { return "refused" }
-func (e codeOfNumber) Code() uint32  { return uint32(e) }
-
-type otherSignatures struct{}
-
-func (otherSignatures) Error() string                { return "refused" }
-func (otherSignatures) Code(int) twirpCode           { return "unavailable" }
-func (otherSignatures) StatusCode() (int, error)     { return 500, nil }
-func (otherSignatures) HTTPStatusCode() string       { return "500" }
-func (otherSignatures) SQLState() []byte             { return []byte("08006") }
-func (otherSignatures) Timeout(context.Context) bool { return true }
-func (otherSignatures) ErrorFault() string           { return "server" }
-func (otherSignatures) ConnectionError() error       { return nil }
-
-type colour uint32
-
-func (colour) String() string { return "red" }
-
-type codeOfUnknownWord uint32
-
-func (e codeOfUnknownWord) Error() string { return "refused" }
-func (e codeOfUnknownWord) Code() colour  { return colour(e) }

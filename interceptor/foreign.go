@@ -25,12 +25,13 @@ func sqlOpen(err error) bool {
 
 // openByAnswer reports whether an answer leaves open what became of the request.
 func (b branch) openByAnswer(err error) bool {
-	switch httpStatus(err) {
+	switch status := httpStatus(err); status {
 	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
-	}
-	if httpStatus(err) >= http.StatusInternalServerError {
-		return true
+	default: // with 2xx it was done, and something else failed
+		if status/100 == 2 || status >= http.StatusInternalServerError {
+			return true
+		}
 	}
 	switch says(err, "ErrorFault") { // whose fault it is, of the clients of AWS
 	case "server":
@@ -125,11 +126,13 @@ func isOpenType(err error) bool {
 	return false
 }
 
-// openTexts are the beginnings of errors of connections that have neither a type
-// nor a name: of HTTP/2, of a Transport that is used without a Client, of
-// net/rpc and of the MySQL driver.
-var openTexts = []string{
-	"http2: ", "net/http: HTTP/1.x transport connection broken", "connection is shut down", "invalid connection",
+// isOpenText recognises errors of connections that have neither a type nor a
+// name: of HTTP/2, of a Transport that is used without a Client, of net/rpc and of
+// the MySQL driver.
+func isOpenText(err error) bool {
+	text := err.Error()
+	return text == "invalid connection" || text == "connection is shut down" ||
+		strings.HasPrefix(text, "http2: ") || strings.HasPrefix(text, "net/http: HTTP/1.x transport connection broken")
 }
 
 // killed reports whether a child did not end by itself. Of its own child, a

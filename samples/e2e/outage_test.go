@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 	"syscall"
 	"testing"
 	"time"
@@ -124,16 +125,41 @@ func TestConnectionReset_AfterTheEffectIsInDoubtOnTheLastAttempt(t *testing.T) {
 	}
 }
 
-func TestConnectionRefused_IsKnownNotToHaveHappened(t *testing.T) {
+// What net/http was refused, the guard has seen. Of another client it cannot know
+// how often that one had tried.
+func TestConnectionRefused_IsKnownNotToHaveHappenedOfNetHTTP(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, client.Options{})
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	s.work(once.Policy{}, chargeBy(l.Addr().String(), nil))
-	v := s.verdict(s.start("refused", "one", call{Attempts: 1}))
-	require.Contains(t, v.Failure, "connection refused")
-	require.False(t, v.MayHaveHappened)
-	s.record(store.Tombstone)
-	s.count(0, charged)
+	address := l.Addr().String()
+	for name, refused := range map[string]struct {
+		body  body
+		maybe bool
+		state store.State
+	}{
+		"net/http": {func(ctx context.Context, _ charge) (receipt, error) {
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address, http.NoBody)
+			if err != nil {
+				return receipt{}, err
+			}
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
+				return receipt{}, err
+			}
+			return receipt{}, answer.Body.Close()
+		}, false, store.Tombstone},
+		"another client": {chargeBy(address, nil), true, store.InDoubt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, client.Options{})
+			s.work(once.Policy{}, refused.body)
+			v := s.verdict(s.start("refused", "one", call{Attempts: 1}))
+			require.Contains(t, v.Failure, "connection refused")
+			require.Equal(t, refused.maybe, v.MayHaveHappened)
+			s.record(refused.state)
+			s.count(0, charged)
+		})
+	}
 }
