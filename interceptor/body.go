@@ -77,20 +77,20 @@ func (c *call) conclude(ctx, bctx context.Context, bid store.Bid, r store.Record
 			break
 		}
 		// An earlier run is still in doubt, whatever this one did.
-		return c.doubtful(bid, now, err)
+		return c.doubtful(ctx, bid, now, err)
 	case once.Lock:
 		var o store.Outcome
 		o, err = c.codec.encodeFailure(err)
 		now = c.settle(ctx, bid, l, o)
 	default:
 		now = c.settle(ctx, bid, l, c.codec.doubt(err))
-		return c.doubtful(bid, now, err)
+		return c.doubtful(ctx, bid, now, err)
 	}
 	switch now.State {
 	case store.Succeeded: // an earlier run's, as it turned out
 		return c.ran(c.replay(ctx, now))
 	case store.InDoubt:
-		return c.doubtful(bid, now, err)
+		return c.doubtful(ctx, bid, now, err)
 	case store.Running, store.Pending: // a successor's: its end decides
 		return c.ran(c.fail(refusal{reason: once.InFlight, record: now, retryable: true, delay: minRetry, cause: err}))
 	}
@@ -112,9 +112,9 @@ func (c *call) verdict(err error, origin store.Origin, over bool) once.FailurePo
 }
 
 // doubtful answers for a body after which the effect is in doubt.
-func (c *call) doubtful(bid store.Bid, now store.Record, cause error) (any, error) {
+func (c *call) doubtful(ctx context.Context, bid store.Bid, now store.Record, cause error) (any, error) {
 	if now.State == store.Succeeded {
-		return c.ran(c.replay(c.codec.ctx, now))
+		return c.ran(c.replay(ctx, now))
 	}
 	switch now.State {
 	case store.InDoubt:

@@ -3,6 +3,7 @@ package interceptor_test
 import (
 	"context"
 	"errors"
+	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/store"
 )
 
 // rogue is an observer that does something where it should only look.
@@ -338,5 +340,58 @@ func TestObserver_OfWhatIsLateIsNotWaitedForLong(t *testing.T) {
 		})
 		require.Equal(t, 2*time.Second+100*time.Millisecond, took)
 		close(forever)
+	})
+}
+
+type valueKey struct{}
+
+// valued gives the call a value, and collects what notices see of it.
+type valued struct{ seen *[]any }
+
+func (v valued) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+	switch e.Kind {
+	case interceptor.Claim:
+		ctx = context.WithValue(ctx, valueKey{}, "of the call")
+	case interceptor.Notice:
+		if e.Notice == interceptor.OtherRun {
+			*v.seen = append(*v.seen, ctx.Value(valueKey{}))
+		}
+	}
+	return ctx, func(interceptor.Event) {}
+}
+
+// A run ends in doubt, and an earlier one's success has come meanwhile: the notices
+// of its replay have the values of the call, as all others.
+func TestObserver_ItsValuesReachTheNoticesOfALateReplay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, known, s := t.Context(), memory(), memory()
+		_, err := execute(t, guarded(t, known, once.Policy{}), (&payments{}).ChargeCard, order(7))
+		require.NoError(t, err)
+		first := store.Bid{Key: only(t, known).Key, Owner: "first", Lease: time.Second, TTL: time.Hour, Info: only(t, known).Info}
+		first.Info.Holder.RunID = "an earlier run"
+		r, err := s.Acquire(ctx, first)
+		require.NoError(t, err)
+		first.Fence = r.Fence
+		<-time.After(2 * time.Second)
+
+		var seen []any
+		o := options(once.Mark(once.Policy{InDoubt: once.Rerun}, "ChargeCard"))
+		o.Observers = []interceptor.Observer{valued{&seen}}
+		g := newGuard(t, s, o)
+		body := func(context.Context, charge) (receipt, error) {
+			r := only(t, s)
+			_, err := s.Resolve(ctx, r.Key, r, store.Resolution{ID: "a", To: store.Tombstone, By: store.ByOperator, Why: "test", TTL: time.Hour, Force: true})
+			require.NoError(t, err)
+			_, err = s.Settle(ctx, first, only(t, known).Outcome)
+			require.ErrorIs(t, err, store.ErrConflict)
+			return receipt{}, io.ErrUnexpectedEOF
+		}
+		_, err = execute(t, g, body, order(7))
+		requireReason(t, err, once.InDoubt, true)
+		<-time.After(time.Minute)
+		_, err = execute(t, g, body, order(7))
+		require.NoError(t, err)
+		require.Equal(t, []any{"of the call"}, seen)
 	})
 }
