@@ -126,11 +126,12 @@ func isOpenType(err error) bool {
 }
 
 // openTexts are the beginnings of errors of connections that have neither a type
-// nor a name: of HTTP/2, of a Transport that is used without a Client, of
-// net/rpc and of the MySQL driver.
-var openTexts = []string{
-	"http2: ", "net/http: HTTP/1.x transport connection broken", "connection is shut down", "invalid connection",
-}
+// nor a name: of HTTP/2, and of a Transport that is used without a Client.
+var openTexts = []string{"http2: ", "net/http: HTTP/1.x transport connection broken"}
+
+// openSentences are such errors of net/rpc and of the MySQL driver, whole: others
+// begin alike, of a connection string say.
+var openSentences = []string{"connection is shut down", "invalid connection"}
 
 // killed reports whether a child did not end by itself. Of its own child, a
 // shell reports that as 128 and the signal.
