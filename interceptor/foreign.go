@@ -129,9 +129,12 @@ func isOpenType(err error) bool {
 // nor a name: of HTTP/2, and of a Transport that is used without a Client.
 var openTexts = []string{"http2: ", "net/http: HTTP/1.x transport connection broken"}
 
-// openSentences are such errors of net/rpc and of the MySQL driver, whole: others
-// begin alike, of a connection string say.
-var openSentences = []string{"connection is shut down", "invalid connection"}
+// openSentences are such errors of net/http, in the middle of an answer, of net/rpc
+// and of the MySQL driver, whole: others begin alike, of a connection string say.
+var openSentences = []string{
+	"http: unexpected EOF reading trailer", "malformed chunked encoding", "invalid byte in chunk length",
+	"connection is shut down", "invalid connection",
+}
 
 // killed reports whether a child did not end by itself. Of its own child, a
 // shell reports that as 128 and the signal.
