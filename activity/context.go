@@ -116,7 +116,7 @@ type verdictError struct {
 func said(err error) FailurePolicy {
 	for err != nil {
 		var first error
-		if e, ok := err.(interface{ As(any) bool }); ok { //nolint:errorlint // one step at a time
+		if e, ok := err.(interface{ As(any) bool }); ok {
 			// Some lists show each of their errors in this way alone. One that gives
 			// itself is not one of those.
 			if !e.As(&first) || reflect.TypeOf(first) == reflect.TypeOf(err) {

@@ -68,7 +68,7 @@ func (b branch) leavesOpen(err error) bool {
 // method alone; an error that gives itself is not one of those.
 func unwrap(err error) []error {
 	var causes []error
-	if e, ok := err.(interface{ As(any) bool }); ok { //nolint:errorlint // one step at a time
+	if e, ok := err.(interface{ As(any) bool }); ok {
 		var cause error
 		if e.As(&cause) && reflect.TypeOf(cause) != reflect.TypeOf(err) {
 			causes = append(causes, cause)
