@@ -2,6 +2,7 @@ package activity
 
 import (
 	"context"
+	"reflect"
 
 	sdkactivity "go.temporal.io/sdk/activity"
 
@@ -114,15 +115,25 @@ type verdictError struct {
 // Doubt, or nothing.
 func said(err error) FailurePolicy {
 	for err != nil {
+		var first error
+		if e, ok := err.(interface{ As(any) bool }); ok {
+			// Some lists show each of their errors in this way alone. One that gives
+			// itself is not one of those.
+			if !e.As(&first) || reflect.TypeOf(first) == reflect.TypeOf(err) {
+				first = nil
+			}
+		}
 		switch e := err.(type) { //nolint:errorlint // the outermost mark of a branch decides
 		case *verdictError:
 			return e.verdict
 		case interface{ Unwrap() []error }:
 			return saidOfAll(e.Unwrap())
 		case interface{ Unwrap() error }:
-			err = e.Unwrap()
+			if err = e.Unwrap(); first != nil {
+				return saidOfAll([]error{first, err})
+			}
 		default:
-			return FailurePolicy{}
+			err = first
 		}
 	}
 	return FailurePolicy{}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os/exec"
+	"reflect"
 	"slices"
 	"syscall"
 
@@ -63,16 +64,23 @@ func (b branch) leavesOpen(err error) bool {
 	return b.unproven && !b.neverTried(err)
 }
 
-// unwrap returns what err wraps.
+// unwrap returns what err wraps. Some lists of errors show each of theirs by an As
+// method alone; an error that gives itself is not one of those.
 func unwrap(err error) []error {
 	var causes []error
+	if e, ok := err.(interface{ As(any) bool }); ok {
+		var cause error
+		if e.As(&cause) && reflect.TypeOf(cause) != reflect.TypeOf(err) {
+			causes = append(causes, cause)
+		}
+	}
 	switch e := err.(type) { //nolint:errorlint // one step at a time
 	case interface{ Unwrap() []error }:
-		causes = e.Unwrap()
+		causes = append(causes, e.Unwrap()...)
 	case interface{ Unwrap() error }:
-		causes = []error{e.Unwrap()}
+		causes = append(causes, e.Unwrap())
 	}
-	return slices.DeleteFunc(slices.Clone(causes), func(err error) bool { return err == nil })
+	return slices.DeleteFunc(causes, func(err error) bool { return err == nil })
 }
 
 // openErrors are those after which nobody knows: of a call that was given up, or

@@ -2,6 +2,7 @@ package interceptor
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -105,6 +106,10 @@ func (b *bodyContext) Value(key any) any {
 	}
 	return v
 }
+
+// String implements fmt.Stringer, as contexts do: what is printed without it is read
+// while it is written.
+func (b *bodyContext) String() string { return fmt.Sprint(b.Context) }
 
 // instant is a moment on both clocks. The monotonic one may stand still while
 // the machine sleeps, and the wall clock may be set back.

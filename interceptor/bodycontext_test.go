@@ -2,6 +2,8 @@ package interceptor
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -176,6 +178,16 @@ func TestBodyContext_WhatIsDerivedHangsOnItDirectly(t *testing.T) {
 	for _, child := range derived {
 		require.ErrorIs(t, context.Cause(child), errLeaseOver)
 	}
+}
+
+// Mocks print what they are called with, while the claim is renewed.
+func TestBodyContext_IsPrintedAsOtherContextsAre(t *testing.T) {
+	t.Parallel()
+	ctx := claimed(t.Context())
+	var renewals sync.WaitGroup
+	renewals.Go(func() { ctx.seenAlive(time.Now()) })
+	require.Equal(t, fmt.Sprint(ctx.Context), fmt.Sprint(ctx))
+	renewals.Wait()
 }
 
 func TestBodyContext_ALookAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts allocations

@@ -171,6 +171,15 @@ var openRequests = map[string]failureOf{
 	"no whole answer": func(t *testing.T, ctx context.Context) error {
 		return post(ctx, newClient(t), "http://"+saying(t, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"))
 	},
+	"no end of the answer": func(t *testing.T, ctx context.Context) error {
+		return post(ctx, newClient(t), "http://"+saying(t, chunked+"1\r\nx\r\n0\r\n"))
+	},
+	"a broken answer": func(t *testing.T, ctx context.Context) error {
+		return post(ctx, newClient(t), "http://"+saying(t, chunked+"1\r\nxyz\r\n"))
+	},
+	"an answer that breaks off into another": func(t *testing.T, ctx context.Context) error {
+		return post(ctx, newClient(t), "http://"+saying(t, chunked+"1\r\nx\r\nHTTP/1.1 502\r\n"))
+	},
 	"no HTTP": func(t *testing.T, ctx context.Context) error {
 		return post(ctx, newClient(t), "http://"+saying(t, "220 mail\r\n\r\n"))
 	},
@@ -229,6 +238,9 @@ var openRequests = map[string]failureOf{
 		return post(ctx, c, "http://provider")
 	},
 }
+
+// chunked begins an answer of unknown length.
+const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 // post sends what has an effect. The header is a name and a value.
 func post(ctx context.Context, c *http.Client, to string, header ...string) error {

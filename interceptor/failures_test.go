@@ -175,6 +175,8 @@ var inDoubtFailures = []kindOfFailure{
 	{"a tree (`errors.Join`, several `%w`) of which any branch is one of these", "one of the things that failed may have had the effect", each(
 		errors.Join(errDeclined, io.ErrUnexpectedEOF), fmt.Errorf("%w, then %w", status.Error(codes.InvalidArgument, "x"), syscall.ECONNRESET),
 		errors.Join(once.NotDone(errDeclined), io.EOF), fmt.Errorf("all: %w", errors.Join(errDeclined, errors.Join(errDeclined, statusMethod(500)))),
+		listed{statusMethod(500)}, fmt.Errorf("all: %w", listed{errDeclined, status.Error(codes.Unavailable, "x"), errDeclined}),
+		listed{errDeclined, sqlError("08006")}, listed{once.NotDone(io.EOF), io.EOF}, listed{once.NotDone(errDeclined), once.MaybeDone(errDeclined)},
 	)},
 }
 
@@ -182,6 +184,7 @@ var provenFailures = []kindOfFailure{
 	{"`once.NotDone(err)`; of a tree, each branch", "you said so, whatever `err` is", each(
 		once.NotDone(syscall.ECONNRESET), fmt.Errorf("charge: %w", once.NotDone(io.EOF)), errors.Join(once.NotDone(io.EOF), once.NotDone(statusMethod(500))),
 		errors.Join(once.NotDone(errors.Join(io.EOF, once.MaybeDone(io.EOF))), errDeclined),
+		listed{once.NotDone(io.EOF)}, listed{once.NotDone(io.EOF), once.NotDone(statusMethod(500))}, itself{once.NotDone(io.EOF)},
 	)},
 	{"a connection that net/http did not get: refused, no such host, no TLS", "the request was made with the activity's context, so a trace in it saw this very failure, " +
 		"and saw no request of this attempt written", refusedRequests},
@@ -214,6 +217,8 @@ var believedFailures = []kindOfFailure{
 	{"`errors.New`, Temporal's `ApplicationError`, your own types, without any of the above", "", each(
 		errDeclined, temporal.NewApplicationError("declined", "Declined"), &json.SyntaxError{}, &net.ParseError{Type: "IP address", Text: "x"},
 		timeout(false), errors.Join(errDeclined, errDeclined), errors.Join(errDeclined, once.NotDone(io.EOF)),
+		listed{errDeclined, statusMethod(404)}, itself{errDeclined},
+		errors.New("invalid connection string: no host"), errors.New("connection is shut down on Sundays"),
 	)},
 	{"an error of which only the text is left, as `%v` and `err.Error()` make it", "`%w` keeps it", each(
 		fmt.Errorf("charge: %v", io.ErrUnexpectedEOF), //nolint:errorlint // what is not recognised

@@ -127,12 +127,17 @@ func isOpenType(err error) bool {
 }
 
 // isOpenText recognises errors of connections that have neither a type nor a
-// name: of HTTP/2, of a Transport that is used without a Client, of net/rpc and of
-// the MySQL driver.
+// name: of HTTP/2, of a Transport that is used without a Client, of net/http in the
+// middle of an answer, of net/rpc and of the MySQL driver. The last ones count whole:
+// others begin alike, of a connection string say.
 func isOpenText(err error) bool {
-	text := err.Error()
-	return text == "invalid connection" || text == "connection is shut down" ||
-		strings.HasPrefix(text, "http2: ") || strings.HasPrefix(text, "net/http: HTTP/1.x transport connection broken")
+	switch text := err.Error(); text {
+	case "http: unexpected EOF reading trailer", "malformed chunked encoding", "invalid byte in chunk length",
+		"connection is shut down", "invalid connection":
+		return true
+	default:
+		return strings.HasPrefix(text, "http2: ") || strings.HasPrefix(text, "net/http: HTTP/1.x transport connection broken")
+	}
 }
 
 // killed reports whether a child did not end by itself. Of its own child, a

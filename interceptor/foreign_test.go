@@ -2,6 +2,8 @@ package interceptor_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -160,3 +162,31 @@ type codeOfUnknownWord uint32
 
 func (e codeOfUnknownWord) Error() string { return "refused" }
 func (e codeOfUnknownWord) Code() colour  { return colour(e) }
+
+// listed is a list that shows its first error by As and Is alone, and the others as
+// what it wraps.
+type listed []error
+
+func (e listed) Error() string        { return fmt.Sprint([]error(e)) }
+func (e listed) As(target any) bool   { return errors.As(e[0], target) }
+func (e listed) Is(target error) bool { return errors.Is(e[0], target) }
+
+func (e listed) Unwrap() error {
+	if len(e) == 1 {
+		return nil
+	}
+	return e[1:]
+}
+
+// itself gives itself to whoever asks for any error.
+type itself struct{ error }
+
+func (e itself) Unwrap() error { return e.error }
+
+func (e itself) As(target any) bool {
+	t, ok := target.(*error)
+	if ok {
+		*t = e
+	}
+	return ok
+}

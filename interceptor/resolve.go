@@ -60,7 +60,8 @@ func (f Finding) Forced() Finding {
 // call run, is refused with ErrTooEarly until it is over by the store's clock: until
 // SettleDelay has passed since Record.Doubted and, unless the owner itself declared
 // the doubt, until Record.Deadline; for a pending record, until SettleDelay after
-// Record.Deadline. Finding.Forced decides in spite of that.
+// Record.Deadline; for one that an operator has settled meanwhile, until both have
+// passed. Finding.Forced decides in spite of that.
 //
 // Unlike Store.Resolve it encodes the result as the guard's client does, and
 // remembers it as long as the activity's policy says, or Options.Defaults if this
@@ -112,7 +113,8 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, why stri
 // tooEarly refuses a finding that lets another call run while r's last owner may
 // still act. The time in r is of when it was read, so it asks the store for it.
 func (g *Guard) tooEarly(ctx context.Context, r store.Record, f Finding) (store.Record, error) {
-	if f.to != store.Tombstone || f.force || r.State != store.InDoubt && r.State != store.Pending {
+	open := r.State == store.InDoubt || r.State == store.Pending || r.By == store.ByOperator
+	if f.to != store.Tombstone || f.force || !open {
 		return r, nil
 	}
 	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
@@ -130,15 +132,18 @@ func (g *Guard) tooEarly(ctx context.Context, r store.Record, f Finding) (store.
 	return now, nil
 }
 
-// mayActUntil is until when the last owner of a record in doubt or pending may
-// have its effect, by the store's clock. A doubt that the owner itself declared
-// says that its body is over.
+// mayActUntil is until when the last owner of a record in doubt or pending, or of
+// one that an operator has settled, may have its effect, by the store's clock. A
+// doubt that the owner itself declared says that its body is over.
 func mayActUntil(r store.Record, settleDelay time.Duration) time.Time {
-	if r.State == store.Pending {
-		return r.Deadline.Add(settleDelay)
-	}
 	until := r.Doubted.Add(settleDelay)
-	if r.Marked && r.Deadline.After(until) {
+	switch r.State {
+	case store.Pending:
+		return r.Deadline.Add(settleDelay)
+	case store.Succeeded, store.Failed:
+		until = r.Settled.Add(settleDelay)
+	}
+	if (r.Marked || r.State != store.InDoubt) && r.Deadline.After(until) {
 		return r.Deadline
 	}
 	return until

@@ -186,6 +186,35 @@ func TestResolve_OnlyNotDoneWaits(t *testing.T) {
 	}
 }
 
+// What an operator decides does not stop the owner: another finding on top of it
+// is no way around the wait.
+func TestResolve_NotDoneWaitsAfterAnotherFinding(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]interceptor.Finding{
+		"Done": interceptor.Done(receipt{}), "Failed": interceptor.Failed(errors.New("no")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, g, r := markedInDoubt(t)
+				r, err := g.Resolve(t.Context(), r, f, "too fast")
+				require.NoError(t, err)
+				requireTooEarly(t, g, r, r.Deadline)
+			})
+		})
+		t.Run(name+", late", func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, g, r := markedInDoubt(t)
+				later(time.Until(r.Deadline.Add(-time.Second)))
+				r, err := g.Resolve(t.Context(), r, f, "too fast")
+				require.NoError(t, err)
+				requireTooEarly(t, g, r, r.Settled.Add(30*time.Second))
+			})
+		})
+	}
+}
+
 func TestResolve_TooEarlyOrMoved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
