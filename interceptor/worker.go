@@ -333,6 +333,7 @@ type guardedBy struct{ guard *Guard }
 
 // ExecuteActivity implements the SDK's ActivityInboundInterceptor.
 func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
+	i.beat.over = ctx.Done()
 	body := func(ctx context.Context) (any, error) { return i.Next.ExecuteActivity(ctx, in) }
 	key := guardedBy{i.worker.guard}
 	if ctx.Value(key) != nil {
