@@ -145,7 +145,7 @@ func (w *workerGuard) unregistered() error {
 	defer g.mu.Unlock()
 	var errs []error
 	for _, m := range g.marks {
-		found := m.Exempt
+		found := m.Exempt || g.overruled(m)
 		for _, other := range g.workers {
 			found = found || other.types.serves(m)
 		}
@@ -154,6 +154,13 @@ func (w *workerGuard) unregistered() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// overruled reports whether another mark goes before that of a struct's method.
+func (g *Guard) overruled(m mark) bool {
+	return m.rank == ofStruct && slices.ContainsFunc(g.marks, func(other mark) bool {
+		return other.rank == ofOne && (other.function.id == m.function.id || other.Func == nil && other.Name == m.Name)
+	})
 }
 
 // instead says what is registered in place of a marked activity.
