@@ -245,7 +245,7 @@ func (c *call) retention() time.Duration {
 		return once.Forever
 	}
 	floor := c.scheduleLeft()
-	if floor < 0 {
+	if floor < 0 || c.info.IsLocalActivity { // which begins anew, with all its time, when its worker is gone
 		floor = c.info.StartToCloseTimeout + maxRetry + c.guard.options.HoldRetry + c.guard.options.SettleDelay + retentionSlack
 		if p := c.retries(); p != nil {
 			floor += p.MaximumInterval

@@ -9,6 +9,9 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 )
 
+// manyAttempts are as good as unlimited ones, and can be counted in time.
+const manyAttempts = 1e8
+
 // holdEnough is how long Hold must be able to hold: people who decide need time.
 const holdEnough = 24 * time.Hour
 
@@ -40,7 +43,7 @@ func (c *call) defeatsHold() error {
 	case !limited:
 		return nil
 	}
-	if n := c.attempts(); n > 1 && (n-1)*c.guard.options.HoldRetry < want {
+	if n := c.attempts(); n > 1 && c.guard.options.HoldRetry < want/(n-1) { // a product may be too large
 		return fmt.Errorf("MaximumAttempts %d: InDoubt %v holds for %v only, (MaximumAttempts-1) × HoldRetry; leave MaximumAttempts unlimited, or take Fail or Reconcile",
 			n, p, (n-1)*c.guard.options.HoldRetry)
 	}
@@ -67,7 +70,7 @@ func (c *call) defeatsTakeover() error {
 	if t := c.info.ScheduleToCloseTimeout; t > 0 && t <= o.SettleDelay+2*granule {
 		return fmt.Errorf("ScheduleToCloseTimeout %v: InDoubt %v %s, for the settle delay of %v does not fit; raise it by far, or lower SettleDelay", t, p, never, o.SettleDelay)
 	}
-	n, lease, span := c.attempts(), o.Lease, c.info.StartToCloseTimeout
+	n, lease, span := min(c.attempts(), manyAttempts), o.Lease, c.info.StartToCloseTimeout
 	if n < 2 || span <= 0 || c.info.IsLocalActivity {
 		return nil
 	}

@@ -24,6 +24,8 @@ func TestDefeats_NameWhatKeepsAPolicyFromBeingCarriedOut(t *testing.T) {
 		"Hold, unlimited":                        {once.Policy{InDoubt: once.Hold}, sdkactivity.Info{RetryPolicy: attempts(0)}, nil},
 		"Hold, five attempts":                    {once.Policy{InDoubt: once.Hold}, sdkactivity.Info{RetryPolicy: attempts(5)}, []string{"MaximumAttempts 5: InDoubt Hold holds for 2m0s only"}},
 		"Hold, attempts for a day":               {once.Policy{InDoubt: once.Hold}, sdkactivity.Info{RetryPolicy: attempts(2881)}, nil},
+		"Hold, attempts past counting":           {once.Policy{InDoubt: once.Hold}, sdkactivity.Info{RetryPolicy: attempts(1e9)}, nil},
+		"Rerun, attempts past counting":          {once.Policy{InDoubt: once.Rerun}, sdkactivity.Info{RetryPolicy: attempts(1e9), StartToCloseTimeout: time.Minute}, nil},
 		"Hold, one attempt":                      {once.Policy{InDoubt: once.Hold}, sdkactivity.Info{RetryPolicy: attempts(1)}, nil}, // OneAttempt
 		"Hold, five attempts, local":             {once.Policy{InDoubt: once.Hold}, sdkactivity.Info{RetryPolicy: attempts(5), IsLocalActivity: true}, []string{"MaximumAttempts 5"}},
 		"Hold, over at once":                     {once.Policy{InDoubt: once.Hold}, sdkactivity.Info{RetryPolicy: attempts(0), ScheduleToCloseTimeout: 50 * time.Second}, []string{"ScheduleToCloseTimeout 50s: InDoubt Hold cannot hold"}},

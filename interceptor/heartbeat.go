@@ -19,6 +19,7 @@ type heartbeat struct {
 	details []any // of the body's last heartbeat in this attempt
 	seen    bool
 
+	over     <-chan struct{} // closed when the attempt has ended
 	stopping <-chan struct{} // closed when the worker begins to stop
 	stopOnce sync.Once
 	stop     chan struct{}
@@ -42,7 +43,7 @@ func (h *heartbeat) GetWorkerStopChannel(ctx context.Context) <-chan struct{} {
 			select {
 			case <-h.stopping:
 			case <-h.Next.GetWorkerStopChannel(ctx):
-			case <-ctx.Done():
+			case <-h.over:
 				return // nobody listens any more
 			}
 			close(h.stop)

@@ -129,3 +129,17 @@ func TestMark_WithoutAPlugin(t *testing.T) {
 		require.EqualValues(t, 1, c.calls.Load())
 	})
 }
+
+// A method that has a mark of its own, or is exempt, is not missed for its struct's.
+func TestStart_AsksForNoMethodThatAnotherMarkTakesFromItsStruct(t *testing.T) {
+	t.Parallel()
+	start := func(more ...once.Marked) error {
+		g := newGuard(t, memory(), options(once.Mark(once.Policy{}, &payments{}), more))
+		return startError(t, g, func(r worker.Registry) { r.RegisterActivity((&payments{}).ChargeCard) })
+	}
+	require.ErrorContains(t, start(), `activity "Refund" is marked`)
+	requireUnreachable(t, start(once.Exempt((*payments).Refund)...))
+	requireUnreachable(t, start(once.Exempt("Refund")...))
+	require.ErrorContains(t, start(once.Exempt("ChargeCard")...), `activity "Refund" is marked`)
+	require.ErrorContains(t, start(once.Mark(once.Policy{}, "Refund")...), `activity "Refund" is marked`, "it is missed itself")
+}

@@ -146,7 +146,8 @@ func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions
 	l, timeout := w.life.Load(), w.options.WorkerStopTimeout
 	until := time.Now().Add(cmp.Or(timeout, defaultStopTimeout))
 	l.beginStop(until)
-	if timeout == 0 { // the SDK would cancel the bodies at once
+	until, _ = l.end() // the guard may be listed twice: it waits once
+	if timeout == 0 {  // the SDK would cancel the bodies at once
 		l.finish(until)
 	}
 	next(ctx, o)

@@ -38,13 +38,14 @@ func TestRetries_AreThoseOfTheServerElseOfTheWorkflow(t *testing.T) {
 		last, unsure bool
 		interval     time.Duration // at least so much is kept besides the slack
 	}{
-		"of the server":                     {sdkactivity.Info{RetryPolicy: byServer}, byWorkflow, false, false, 10 * time.Hour},
-		"of the server, last":               {sdkactivity.Info{RetryPolicy: byServer, Attempt: 3}, byWorkflow, true, false, 10 * time.Hour},
-		"eager":                             {sdkactivity.Info{}, byWorkflow, true, false, 51 * time.Hour},
-		"eager, the workflow says nothing":  {sdkactivity.Info{}, byDefault, false, false, 100 * time.Second},
-		"nobody knows":                      {sdkactivity.Info{}, callHeader{}, false, true, 30*24*time.Hour - slack + time.Minute},
-		"of a local activity in a test":     {local, callHeader{}, false, false, 30*24*time.Hour - slack + time.Minute},
-		"within ScheduleToClose, as it was": {sdkactivity.Info{ScheduleToCloseTimeout: time.Hour, RetryPolicy: byServer}, callHeader{}, false, false, -1},
+		"of the server":                          {sdkactivity.Info{RetryPolicy: byServer}, byWorkflow, false, false, 10 * time.Hour},
+		"of the server, last":                    {sdkactivity.Info{RetryPolicy: byServer, Attempt: 3}, byWorkflow, true, false, 10 * time.Hour},
+		"eager":                                  {sdkactivity.Info{}, byWorkflow, true, false, 51 * time.Hour},
+		"eager, the workflow says nothing":       {sdkactivity.Info{}, byDefault, false, false, 100 * time.Second},
+		"nobody knows":                           {sdkactivity.Info{}, callHeader{}, false, true, 30*24*time.Hour - slack + time.Minute},
+		"of a local activity in a test":          {local, callHeader{}, false, false, 30*24*time.Hour - slack + time.Minute},
+		"of a local activity, which begins anew": {sdkactivity.Info{IsLocalActivity: true, ScheduleToCloseTimeout: time.Second, RetryPolicy: byServer}, callHeader{}, false, false, 10 * time.Hour},
+		"within ScheduleToClose, as it was":      {sdkactivity.Info{ScheduleToCloseTimeout: time.Hour, RetryPolicy: byServer}, callHeader{}, false, false, -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -105,6 +105,47 @@ func TestStop_WaitsTenSecondsAtMost(t *testing.T) {
 	})
 }
 
+// A guard that is a plugin of the client and of the worker is asked twice.
+func TestStop_WaitsOnceWhereTheGuardIsListedTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		canceled := make(chan struct{})
+		w, answered := stopping(t, memory(), options(once.Mark(once.Policy{}, "ChargeCard")), worker.Options{}, func(context.Context) error {
+			<-canceled
+			return nil
+		})
+		began := time.Now()
+		var before time.Duration
+		w.guard.StopWorker(t.Context(), worker.PluginStopWorkerOptions{WorkerInstanceKey: w.key},
+			func(context.Context, worker.PluginStopWorkerOptions) {
+				w.stop(func() {
+					before = time.Since(began)
+					close(canceled)
+				})
+			})
+		require.Equal(t, 10*time.Second, before)
+		require.NoError(t, answered())
+	})
+}
+
+func TestStop_IsShownToABodyThatAskedWithAContextThatHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, answered := stopping(t, memory(), options(once.Mark(once.Policy{}, "ChargeCard")), worker.Options{}, func(ctx context.Context) error {
+			short, cancel := context.WithCancel(ctx)
+			sdkactivity.GetWorkerStopChannel(short)
+			cancel()
+			later(time.Second) // what followed it is gone
+			<-sdkactivity.GetWorkerStopChannel(ctx)
+			return nil
+		})
+		later(2 * time.Second)
+		before, _ := w.stop(func() {})
+		require.Zero(t, before)
+		require.NoError(t, answered())
+	})
+}
+
 func TestStop_LeavesAStopTimeoutThatIsSetToTheSDK(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

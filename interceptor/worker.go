@@ -145,7 +145,7 @@ func (w *workerGuard) unregistered() error {
 	defer g.mu.Unlock()
 	var errs []error
 	for _, m := range g.marks {
-		found := m.Exempt
+		found := m.Exempt || g.overruled(m)
 		for _, other := range g.workers {
 			found = found || other.types.serves(m)
 		}
@@ -154,6 +154,13 @@ func (w *workerGuard) unregistered() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// overruled reports whether another mark goes before that of a struct's method.
+func (g *Guard) overruled(m mark) bool {
+	return m.rank == ofStruct && slices.ContainsFunc(g.marks, func(other mark) bool {
+		return other.rank == ofOne && (other.function.id == m.function.id || other.Func == nil && other.Name == m.Name)
+	})
 }
 
 // instead says what is registered in place of a marked activity.
@@ -333,6 +340,7 @@ type guardedBy struct{ guard *Guard }
 
 // ExecuteActivity implements the SDK's ActivityInboundInterceptor.
 func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
+	i.beat.over = ctx.Done()
 	body := func(ctx context.Context) (any, error) { return i.Next.ExecuteActivity(ctx, in) }
 	key := guardedBy{i.worker.guard}
 	if ctx.Value(key) != nil {
