@@ -131,6 +131,33 @@ func TestAnyConverter_IsGuarded(t *testing.T) {
 	}
 }
 
+// A guard without a client encodes by Options.DataConverter what one with a client
+// only seals by it.
+func TestAnyConverter_ResolvedByAProcessWithoutAClient(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	o := interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard"), DataConverter: saltedConverter()}
+	run := func() (got receipt, err error) {
+		env := clientPlugin(t, s, o, nil)
+		env.RegisterActivityWithOptions(func(context.Context, charge) (receipt, error) {
+			return receipt{}, once.MaybeDone(errors.New("it broke"))
+		}, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+		v, err := env.ExecuteActivity("ChargeCard", order(7))
+		if err == nil {
+			err = v.Get(&got)
+		}
+		return got, err
+	}
+	_, err := run()
+	requireReason(t, err, once.InDoubt, true)
+	_, err = newGuard(t, s, o).Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "found"}), "seen at the provider")
+	require.NoError(t, err)
+	require.Contains(t, string(only(t, s).Outcome.Data), "binary/salted", "it rests sealed")
+	got, err := run()
+	require.NoError(t, err)
+	require.Equal(t, receipt{ID: "found"}, got)
+}
+
 func TestAnyConverter_DynamicActivities(t *testing.T) {
 	t.Parallel()
 	installations := map[string]func(*testing.T, store.Store, converter.DataConverter) *testsuite.TestActivityEnvironment{
