@@ -158,6 +158,22 @@ func TestAnyConverter_ResolvedByAProcessWithoutAClient(t *testing.T) {
 	require.Equal(t, receipt{ID: "found"}, got)
 }
 
+// An activity may take payloads as its argument; they are no input of the SDK's
+// then.
+func TestAnyConverter_PayloadsAsAnArgument(t *testing.T) {
+	t.Parallel()
+	s, ran := memory(), 0
+	for _, kind := range []string{"a", "b", "b"} {
+		env := clientPlugin(t, s, interceptor.Options{Activities: once.Mark(once.Policy{}, "Forward")}, saltedConverter())
+		env.RegisterActivityWithOptions(func(context.Context, *commonpb.Payloads) error { ran++; return nil }, sdkactivity.RegisterOptions{Name: "Forward"})
+		_, err := env.ExecuteActivity("Forward", &commonpb.Payloads{Payloads: []*commonpb.Payload{{
+			Metadata: map[string][]byte{converter.MetadataEncoding: []byte("binary/plain"), "kind": []byte(kind)}, Data: []byte{1},
+		}}})
+		require.NoError(t, err)
+	}
+	require.Equal(t, 2, ran)
+}
+
 func TestAnyConverter_DynamicActivities(t *testing.T) {
 	t.Parallel()
 	installations := map[string]func(*testing.T, store.Store, converter.DataConverter) *testsuite.TestActivityEnvironment{

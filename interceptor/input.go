@@ -45,8 +45,10 @@ func (c codec) plain(wire *commonpb.Payloads, args []any) ([]*commonpb.Payload, 
 	var dynamic converter.EncodedValues
 	if len(args) == 1 {
 		switch arg := args[0].(type) {
-		case *commonpb.Payloads: // of a local activity in the SDK's test environment
-			wire = arg
+		case *commonpb.Payloads:
+			if c.where.IsLocal { // the SDK's test environment encodes the arguments of those
+				wire = arg
+			}
 		case converter.EncodedValues:
 			dynamic = arg
 		}

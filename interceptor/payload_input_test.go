@@ -275,7 +275,8 @@ func TestInput_OfADynamicActivityWithoutTheWire(t *testing.T) {
 		require.NoError(t, err)
 	}
 	records := 0
-	for range s.List(t.Context(), store.Query{}) {
+	for _, err := range s.List(t.Context(), store.Query{}) {
+		require.NoError(t, err)
 		records++
 	}
 	require.Equal(t, 2, records)
