@@ -131,6 +131,49 @@ func TestAnyConverter_IsGuarded(t *testing.T) {
 	}
 }
 
+// A guard without a client encodes by Options.DataConverter what one with a client
+// only seals by it.
+func TestAnyConverter_ResolvedByAProcessWithoutAClient(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	o := interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard"), DataConverter: saltedConverter()}
+	run := func() (got receipt, err error) {
+		env := clientPlugin(t, s, o, nil)
+		env.RegisterActivityWithOptions(func(context.Context, charge) (receipt, error) {
+			return receipt{}, once.MaybeDone(errors.New("it broke"))
+		}, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+		v, err := env.ExecuteActivity("ChargeCard", order(7))
+		if err == nil {
+			err = v.Get(&got)
+		}
+		return got, err
+	}
+	_, err := run()
+	requireReason(t, err, once.InDoubt, true)
+	_, err = newGuard(t, s, o).Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "found"}), "seen at the provider")
+	require.NoError(t, err)
+	require.Contains(t, string(only(t, s).Outcome.Data), "binary/salted", "it rests sealed")
+	got, err := run()
+	require.NoError(t, err)
+	require.Equal(t, receipt{ID: "found"}, got)
+}
+
+// An activity may take payloads as its argument; they are no input of the SDK's
+// then.
+func TestAnyConverter_PayloadsAsAnArgument(t *testing.T) {
+	t.Parallel()
+	s, ran := memory(), 0
+	for _, kind := range []string{"a", "b", "b"} {
+		env := clientPlugin(t, s, interceptor.Options{Activities: once.Mark(once.Policy{}, "Forward")}, saltedConverter())
+		env.RegisterActivityWithOptions(func(context.Context, *commonpb.Payloads) error { ran++; return nil }, sdkactivity.RegisterOptions{Name: "Forward"})
+		_, err := env.ExecuteActivity("Forward", &commonpb.Payloads{Payloads: []*commonpb.Payload{{
+			Metadata: map[string][]byte{converter.MetadataEncoding: []byte("binary/plain"), "kind": []byte(kind)}, Data: []byte{1},
+		}}})
+		require.NoError(t, err)
+	}
+	require.Equal(t, 2, ran)
+}
+
 func TestAnyConverter_DynamicActivities(t *testing.T) {
 	t.Parallel()
 	installations := map[string]func(*testing.T, store.Store, converter.DataConverter) *testsuite.TestActivityEnvironment{

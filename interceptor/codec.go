@@ -187,32 +187,32 @@ func (c codec) seal(o store.Outcome) store.Outcome {
 	return o
 }
 
-// open undoes seal. It returns the outcome's data, and the target that it is
-// encoded for.
-func (c codec) open(o store.Outcome) (data []byte, where target, err error) {
+// open undoes seal. It returns the outcome's data, the target that it is encoded
+// for, and whether it was sealed.
+func (c codec) open(o store.Outcome) (data []byte, where target, sealed bool, err error) {
 	where = c.where
 	if o.Context != "" {
 		where = target{}
 		if err := json.Unmarshal([]byte(o.Context), &where); err != nil {
-			return nil, where, fmt.Errorf("serialization context: %w", err)
+			return nil, where, false, fmt.Errorf("serialization context: %w", err)
 		}
 	}
 	if !where.Sealed {
-		return o.Data, where, nil
+		return o.Data, where, false, nil
 	}
 	where.Sealed = false
 	if len(o.Data) == 0 {
-		return nil, where, nil
+		return nil, where, true, nil
 	}
 	if c.rest == nil {
-		return nil, where, errSealed
+		return nil, where, true, errSealed
 	}
 	p := &commonpb.Payload{}
 	if err := proto.Unmarshal(o.Data, p); err != nil {
-		return nil, where, err
+		return nil, where, true, err
 	}
 	err = c.in(c.rest, where.ActivitySerializationContext).FromPayload(p, &data)
-	return data, where, err
+	return data, where, true, err
 }
 
 var errSealed = errors.New("it is sealed: this guard needs the interceptor.Options.DataConverter of the one that recorded it")
@@ -248,7 +248,7 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 	if o.Missing != "" {
 		return nil, nil, errNotKept
 	}
-	data, where, err := c.open(o)
+	data, where, sealed, err := c.open(o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("outcome: %w", err)
 	}
@@ -272,10 +272,15 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 	if err := proto.Unmarshal(data, payloads); err != nil {
 		return nil, nil, fmt.Errorf("result: %w", err)
 	}
-	if where == c.where {
+	from := c.dataIn(where)
+	if c.rest != nil && !sealed {
+		// Another process may have recorded it, which has no client and so encodes by
+		// Options.DataConverter.
+		from = c.in(c.rest, where.serialization())
+	} else if where == c.where {
 		return payloads, nil, nil
 	}
-	moved, err := c.transcode(payloads, where)
+	moved, err := c.transcode(payloads, from)
 	if err != nil {
 		return nil, nil, fmt.Errorf("result: %w", err)
 	}
@@ -308,14 +313,14 @@ func (c codec) decoded(result any, t reflect.Type) (value any) {
 	return value
 }
 
-// transcode re-encodes what was encoded for another workflow, whose ID an
-// encryption may be bound to. A converter that does not pass raw values on is
+// transcode re-encodes what was encoded by another converter: for another workflow,
+// say, whose ID an encryption may be bound to. A converter that does not pass raw values on is
 // taken to encode alike for all.
-func (c codec) transcode(p *commonpb.Payloads, from target) (*commonpb.Payloads, error) {
+func (c codec) transcode(p *commonpb.Payloads, from converter.DataConverter) (*commonpb.Payloads, error) {
 	if passes, err := c.passesRaw(c.dataIn(c.where)); err != nil || !passes {
 		return p, err
 	}
-	raws, err := rawValues(c.dataIn(from), p)
+	raws, err := rawValues(from, p)
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +335,7 @@ func (c codec) transcode(p *commonpb.Payloads, from target) (*commonpb.Payloads,
 func (c codec) transcodeFailure(f *failurepb.Failure, from target) error {
 	for ; f != nil; f = f.GetCause() {
 		if p := f.GetEncodedAttributes(); p != nil {
-			moved, err := c.transcode(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}}, from)
+			moved, err := c.transcode(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}}, c.dataIn(from))
 			if err != nil {
 				return err
 			}
@@ -343,7 +348,7 @@ func (c codec) transcodeFailure(f *failurepb.Failure, from target) error {
 			if details == nil {
 				continue
 			}
-			moved, err := c.transcode(details, from)
+			moved, err := c.transcode(details, c.dataIn(from))
 			if err != nil {
 				return err
 			}

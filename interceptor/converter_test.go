@@ -249,7 +249,7 @@ func TestTarget_IsTheNexusCaller(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []converter.SerializationContext{nexus}, asked)
 	other := conv.codec(t.Context(), infoOf("order-8"))
-	_, moved, err := other.open(o)
+	_, moved, _, err := other.open(o)
 	require.NoError(t, err)
 	require.Equal(t, nexus, moved.Nexus, "the record keeps it")
 

@@ -43,20 +43,23 @@ func messageType(name string) protoreflect.MessageDescriptor {
 // decodes.
 const maxNesting = 10_000
 
-// field is one field of a message on the wire: its number and all its bytes.
+// field is one field of a message on the wire: its number, all its bytes, and of a
+// map's entry the key.
 type field struct {
 	number protowire.Number
 	bytes  []byte
+	key    []byte
 }
 
 // canonicalMessage returns a message with its fields in the order of their
 // numbers, and the entries of its maps in the order of their keys; ok is false if
-// data is no message, or of no known type.
+// data is no message, or of no known type, or if the order decides what it means.
 func canonicalMessage(t protoreflect.MessageDescriptor, data []byte, depth int) (canonical []byte, ok bool) {
 	if t == nil || depth > maxNesting {
 		return nil, false
 	}
 	var fields []field
+	chosen := map[protoreflect.OneofDescriptor]protowire.Number{}
 	for len(data) > 0 {
 		number, kind, tag := protowire.ConsumeTag(data)
 		if tag < 0 {
@@ -68,24 +71,34 @@ func canonicalMessage(t protoreflect.MessageDescriptor, data []byte, depth int) 
 		}
 		whole := data[:tag+length]
 		data = data[tag+length:]
-		if d := t.Fields().ByNumber(number); kind == protowire.BytesType && d != nil && d.Message() != nil {
+		d := t.Fields().ByNumber(number)
+		if d != nil && d.ContainingOneof() != nil {
+			if other, again := chosen[d.ContainingOneof()]; again && other != number {
+				return nil, false // the last one counts
+			}
+			chosen[d.ContainingOneof()] = number
+		}
+		var key []byte
+		if kind == protowire.BytesType && d != nil && d.Message() != nil {
 			content, _ := protowire.ConsumeBytes(whole[tag:])
 			inner, ok := canonicalMessage(d.Message(), content, depth+1)
 			if !ok {
 				return nil, false
 			}
 			whole = protowire.AppendBytes(protowire.AppendTag(nil, number, kind), inner)
+			if d.IsMap() {
+				if key, ok = mapKey(inner); !ok {
+					return nil, false
+				}
+			}
 		}
-		fields = append(fields, field{number, whole})
+		fields = append(fields, field{number, whole, key})
 	}
 	slices.SortStableFunc(fields, func(a, b field) int {
 		if a.number != b.number {
 			return int(a.number) - int(b.number)
 		}
-		if d := t.Fields().ByNumber(a.number); d != nil && d.IsMap() {
-			return bytes.Compare(mapKey(a), mapKey(b))
-		}
-		return 0
+		return bytes.Compare(a.key, b.key) // of two entries with one key the last counts
 	})
 	for _, f := range fields {
 		canonical = append(canonical, f.bytes...)
@@ -96,19 +109,37 @@ func canonicalMessage(t protoreflect.MessageDescriptor, data []byte, depth int) 
 	return canonical, true
 }
 
-// mapKey returns the key of a map's entry, whose fields are in order: the key is
-// the first one, or is left out where it is the zero value.
-func mapKey(entry field) []byte {
-	_, kind, tag := protowire.ConsumeTag(entry.bytes)
-	if kind != protowire.BytesType {
-		return nil // no entry, but the decoder skips it
-	}
-	content, _ := protowire.ConsumeBytes(entry.bytes[tag:])
-	number, kind, tag := protowire.ConsumeTag(content)
+// mapKey returns the key of a map's entry, whose fields are in order; nil is the
+// zero value, which may be left out. Equal keys have equal bytes. ok is false if
+// the key is there twice.
+func mapKey(entry []byte) (key []byte, ok bool) {
+	number, kind, tag := protowire.ConsumeTag(entry)
 	if tag < 0 || number != 1 {
-		return nil
+		return nil, true
 	}
-	return content[:tag+protowire.ConsumeFieldValue(number, kind, content[tag:])]
+	length := protowire.ConsumeFieldValue(number, kind, entry[tag:])
+	if next, _, n := protowire.ConsumeTag(entry[tag+length:]); n > 0 && next == 1 {
+		return nil, false
+	}
+	key = protowire.AppendTag(nil, number, kind)
+	switch value := entry[tag:]; kind {
+	case protowire.VarintType:
+		v, _ := protowire.ConsumeVarint(value)
+		return nonzero(v != 0, protowire.AppendVarint(key, v)), true
+	case protowire.BytesType:
+		v, _ := protowire.ConsumeBytes(value)
+		return nonzero(len(v) > 0, protowire.AppendBytes(key, v)), true
+	default:
+		v := value[:length]
+		return nonzero(len(bytes.Trim(v, "\x00")) > 0, append(key, v...)), true
+	}
+}
+
+func nonzero(is bool, key []byte) []byte {
+	if is {
+		return key
+	}
+	return nil
 }
 
 // canonicalAny does so with the message inside of an Any, whose fields are in

@@ -3,6 +3,7 @@ package interceptor
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -121,6 +122,39 @@ func TestProtobuf_WhatCannotBeReadCountsByteByByte(t *testing.T) {
 		"another encoding": {Metadata: map[string][]byte{converter.MetadataEncoding: []byte("binary/plain")}, Data: []byte{16, 1, 8, 1}},
 	} {
 		require.Equal(t, p.Data, canonicalData(p), name)
+	}
+}
+
+// Two members of a oneof, or two entries with one key: the last one counts, so their
+// order is kept.
+func TestProtobuf_WhereTheLastOneCountsTheOrderDoes(t *testing.T) {
+	t.Parallel()
+	text := func(number protowire.Number, s string) []byte {
+		return protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), s)
+	}
+	number := protowire.AppendFixed64(protowire.AppendTag(nil, 2, protowire.Fixed64Type), 1)
+	entry := func(value string, keys ...string) []byte {
+		var content []byte
+		for _, k := range keys {
+			content = append(content, text(1, k)...)
+		}
+		return text(1, string(content)+string(text(2, string(text(3, value)))))
+	}
+	for name, c := range map[string]struct {
+		message proto.Message
+		a, b    []byte
+	}{
+		"a oneof":                   {&structpb.Value{}, number, text(3, "x")},
+		"a key that is implied":     {&structpb.Struct{}, entry("x", ""), entry("y")},
+		"a key that is there twice": {&structpb.Struct{}, entry("x", "b", "k"), entry("y", "a", "k")},
+	} {
+		ab, ba := slices.Concat(c.a, c.b), slices.Concat(c.b, c.a)
+		first, second := proto.Clone(c.message), proto.Clone(c.message)
+		require.NoError(t, proto.Unmarshal(ab, first), name)
+		require.NoError(t, proto.Unmarshal(ba, second), name)
+		require.False(t, proto.Equal(first, second), name)
+		of := string(c.message.ProtoReflect().Descriptor().FullName())
+		require.NotEqual(t, digestOne(protobuf(of, ab)), digestOne(protobuf(of, ba)), name)
 	}
 }
 
