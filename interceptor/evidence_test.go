@@ -95,6 +95,11 @@ var unsentRequests = map[string]failing{
 	"no scheme": func(t *testing.T, ctx context.Context) error { return post(ctx, newClient(t), "provider/charge") },
 	"scheme":    func(t *testing.T, ctx context.Context) error { return post(ctx, newClient(t), "htp://provider") },
 	"host":      func(t *testing.T, ctx context.Context) error { return post(ctx, newClient(t), "http:///charge") },
+	"scheme, after a connection that was refused": func(t *testing.T, ctx context.Context) error {
+		c := newClient(t)
+		require.Error(t, post(ctx, c, "http://"+nobody(t)))
+		return post(ctx, c, "htp://provider")
+	},
 	"scheme, under a trace of its own": func(t *testing.T, ctx context.Context) error {
 		return post(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{}), newClient(t), "htp://provider")
 	},
