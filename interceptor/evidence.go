@@ -59,7 +59,7 @@ func (w watched) Value(key any) any {
 
 // maxRefused is how many failures to connect are remembered: the last ones, one
 // of which a body returns.
-const maxRefused = 100
+const maxRefused = 20
 
 func (e *evidence) refuse(err error) {
 	if !distinct(err) {

@@ -40,7 +40,7 @@ var refusedRequests = map[string]failing{
 		return errors.Join(post(ctx, c, "http://"+at), post(ctx, c, "http://"+at))
 	},
 	"refused, the last of many": func(t *testing.T, ctx context.Context) (err error) {
-		for range 101 {
+		for range 21 {
 			err = post(ctx, newClient(t), "http://"+nobody(t))
 		}
 		return err
@@ -203,7 +203,7 @@ var openRequests = map[string]failing{
 	},
 	"one of too many": func(t *testing.T, ctx context.Context) error {
 		first := post(ctx, newClient(t), "http://"+nobody(t))
-		for range 100 {
+		for range 20 {
 			_ = post(ctx, newClient(t), "http://"+nobody(t))
 		}
 		return first
