@@ -21,7 +21,6 @@ import (
 type evidence struct {
 	begun  atomic.Bool // once.Begin was called
 	traced atomic.Bool // the trace was asked for, as net/http does first of all
-	wanted atomic.Bool // net/http has asked for a connection
 	wrote  atomic.Bool // net/http has written something of a request
 
 	mu      sync.Mutex
@@ -30,16 +29,14 @@ type evidence struct {
 
 // watch returns a context under which e sees what net/http does.
 func (e *evidence) watch(ctx context.Context) context.Context {
-	wrote := func() { e.wrote.Store(true) }
 	trace := &httptrace.ClientTrace{
-		GetConn:          func(string) { e.wanted.Store(true) },
 		DNSDone:          func(done httptrace.DNSDoneInfo) { e.refuse(done.Err) },
 		ConnectDone:      func(_, _ string, err error) { e.refuse(err) },
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { e.refuse(err) },
-		WroteHeaderField: func(string, []string) { wrote() },
-		WroteHeaders:     wrote,
-		Wait100Continue:  wrote,
-		WroteRequest:     func(httptrace.WroteRequestInfo) { wrote() },
+		// Before the headers leave the process, and after it: another Transport may
+		// know one of the two.
+		WroteHeaderField: func(string, []string) { e.wrote.Store(true) },
+		WroteHeaders:     func() { e.wrote.Store(true) },
 	}
 	return watched{httptrace.WithClientTrace(ctx, trace), trace, e}
 }
@@ -62,7 +59,7 @@ func (w watched) Value(key any) any {
 
 // maxRefused is how many failures to connect are remembered: the last ones, one
 // of which a body returns.
-const maxRefused = 100
+const maxRefused = 20
 
 func (e *evidence) refuse(err error) {
 	if !distinct(err) {
@@ -110,9 +107,9 @@ var neverSent = []string{
 }
 
 // neverTried reports whether err is net/http's refusal to send a request, and it
-// was asked to send no other.
+// has written no other one.
 func (e *evidence) neverTried(err error) bool {
 	text := err.Error()
 	known := slices.ContainsFunc(neverSent, func(s string) bool { return strings.HasPrefix(text, s) })
-	return known && e.traced.Load() && !e.wanted.Load() && !e.wrote.Load()
+	return known && e.traced.Load() && !e.wrote.Load()
 }

@@ -40,7 +40,7 @@ var refusedRequests = map[string]failureOf{
 		return errors.Join(post(ctx, c, "http://"+at), post(ctx, c, "http://"+at))
 	},
 	"refused, the last of many": func(t *testing.T, ctx context.Context) (err error) {
-		for range 101 {
+		for range 21 {
 			err = post(ctx, newClient(t), "http://"+nobody(t))
 		}
 		return err
@@ -95,6 +95,11 @@ var unsentRequests = map[string]failureOf{
 	"no scheme": func(t *testing.T, ctx context.Context) error { return post(ctx, newClient(t), "provider/charge") },
 	"scheme":    func(t *testing.T, ctx context.Context) error { return post(ctx, newClient(t), "htp://provider") },
 	"host":      func(t *testing.T, ctx context.Context) error { return post(ctx, newClient(t), "http:///charge") },
+	"scheme, after a connection that was refused": func(t *testing.T, ctx context.Context) error {
+		c := newClient(t)
+		require.Error(t, post(ctx, c, "http://"+nobody(t)))
+		return post(ctx, c, "htp://provider")
+	},
 	"scheme, under a trace of its own": func(t *testing.T, ctx context.Context) error {
 		return post(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{}), newClient(t), "htp://provider")
 	},
@@ -207,7 +212,7 @@ var openRequests = map[string]failureOf{
 	},
 	"one of too many": func(t *testing.T, ctx context.Context) error {
 		first := post(ctx, newClient(t), "http://"+nobody(t))
-		for range 100 {
+		for range 20 {
 			_ = post(ctx, newClient(t), "http://"+nobody(t))
 		}
 		return first

@@ -189,7 +189,7 @@ var provenFailures = []kindOfFailure{
 	{"a connection that net/http did not get: refused, no such host, no TLS", "the request was made with the activity's context, so a trace in it saw this very failure, " +
 		"and saw no request of this attempt written", refusedRequests},
 	{"a request that net/http refuses to send: `unsupported protocol scheme`, `no Host in request URL`, `invalid method`, `invalid header field`, `invalid trailer`",
-		"likewise: the trace saw that it was asked, and never wanted a connection", unsentRequests},
+		"likewise: the trace was asked for, and saw no request of this attempt written", unsentRequests},
 	{"a URL that cannot be parsed", "it is never sent", each(
 		&url.Error{Op: "parse", URL: ":", Err: errors.New("missing protocol scheme")},
 	)},

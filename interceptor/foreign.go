@@ -109,7 +109,7 @@ func isCanceled(err error) bool {
 
 // isOpenType recognises HTTP/2 streams and connections that ended, of net/http
 // and of the package that it is made from, and answers of AWS that were not
-// understood.
+// understood. What GOAWAY ends is recognised by its text.
 func isOpenType(err error) bool {
 	t := reflect.TypeOf(err)
 	if t.Kind() == reflect.Pointer {
@@ -117,7 +117,7 @@ func isOpenType(err error) bool {
 	}
 	from, name := t.PkgPath(), strings.TrimPrefix(t.Name(), "http2")
 	switch name {
-	case "StreamError", "ConnectionError", "GoAwayError":
+	case "StreamError", "ConnectionError":
 		return strings.HasPrefix(from, "net/http") || strings.HasSuffix(from, "golang.org/x/net/http2")
 	case "DeserializationError":
 		snapshot := reflect.Indirect(reflect.ValueOf(err)).FieldByName("Snapshot")
