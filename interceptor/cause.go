@@ -28,7 +28,11 @@ func (c codec) doubt(err error) (o store.Outcome) {
 		if err != nil {
 			break
 		}
-		if kept := c.seal(store.Outcome{State: store.InDoubt, Data: data}); kept.Missing == "" && len(kept.Data) <= maxCause {
+		kept := c.seal(store.Outcome{State: store.InDoubt, Data: data})
+		if kept.Missing != "" { // the write must not wait for a codec that is away
+			break
+		}
+		if len(kept.Data) <= maxCause {
 			return kept
 		}
 	}

@@ -167,6 +167,11 @@ func TestSeal_RestsUnderTheOptionsConverterToo(t *testing.T) {
 	require.Contains(t, answer.(*commonpb.Payloads).String(), "plaintext", "as the client encodes it")
 	failed, _ := first.encodeFailure(errors.New("plaintext"))
 	require.NotContains(t, string(failed.Data), "plaintext")
+	calls := 100
+	broken := newConverters(nil, nil)
+	broken.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: &calls})
+	require.Equal(t, store.Outcome{State: store.InDoubt}, broken.codec(t.Context(), infoOf("order-7")).doubt(errors.New("plaintext")))
+	require.Equal(t, 99, calls, "a codec that is away is asked once")
 	doubt := first.doubt(errors.New("plaintext"))
 	require.NotEmpty(t, doubt.Data)
 	require.NotContains(t, string(doubt.Data), "plaintext")

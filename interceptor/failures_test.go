@@ -134,10 +134,10 @@ var inDoubtFailures = []kindOfFailure{
 		"golang.org/x/net, going away": returns(&http2.GoAwayError{ErrCode: http2.ErrCodeEnhanceYourCalm}),
 		"without a type":               returns(errors.New("http2: client connection lost")),
 	}},
-	{"HTTP status 2xx, 408, 409, 425, 429 or 5xx: by a method `StatusCode() int` or `HTTPStatusCode() int`, a field of that name, or `Response *http.Response`",
+	{"HTTP status 2xx, 408, 409, 425, 429 or 5xx: by a method `StatusCode() int` or `HTTPStatusCode() int`, a field of that name, `Response *http.Response`, or `Code int` beside `Header http.Header`",
 		"the answer does not exclude it", each(
 			statusMethod(202), &responseField{&http.Response{StatusCode: 200}}, statusMethod(408), statusMethod(409), statusMethod(425), fmt.Errorf("charge: %w", statusMethod(429)), statusMethod(500), statusMethod(599),
-			awsStatus{503, errDeclined}, &statusField{StatusCode: 502}, statusFieldToo{HTTPStatusCode: 409},
+			awsStatus{503, errDeclined}, &statusField{StatusCode: 502}, statusFieldToo{HTTPStatusCode: 409}, &statusAndHeader{Code: 503},
 			&responseField{&http.Response{StatusCode: 500}}, &statusPromoted{&http.Response{StatusCode: 500}}, errors.Join(statusMethod(400), statusMethod(500)),
 		)},
 	{"gRPC status, unless InvalidArgument, NotFound, AlreadyExists, PermissionDenied, Unauthenticated, FailedPrecondition, OutOfRange or Unimplemented; " +
@@ -202,7 +202,7 @@ var provenFailures = []kindOfFailure{
 		"all of a tree": returns(errors.Join(status.Error(codes.NotFound, "x"), connectError{5})),
 	}},
 	{"any other HTTP status, SQLSTATE or exit code; a child that was not started", "the callee has answered, and said no", map[string]failureOf{
-		"method": returns(statusMethod(402)), "moved": returns(statusMethod(302)), "none": returns(statusMethod(0)), "field": returns(&statusField{StatusCode: 404}), "field too": returns(statusFieldToo{HTTPStatusCode: 400}),
+		"method": returns(statusMethod(402)), "moved": returns(statusMethod(302)), "none": returns(statusMethod(0)), "field": returns(&statusField{StatusCode: 404}), "field too": returns(statusFieldToo{HTTPStatusCode: 400}), "with header": returns(&statusAndHeader{Code: 404}), "code alone": returns(&codeAlone{Code: 503}),
 		"response": returns(&responseField{&http.Response{StatusCode: 422}}), "no response": returns(&responseField{}), "aws": returns(awsStatus{400, apiError(0)}),
 		"client's fault": returns(apiError(2)), "sent": returns(notCanceled{}), "unique": returns(sqlError("23505")), "serialization": returns(sqlError("40001")),
 		"exit":      func(t *testing.T, ctx context.Context) error { return sh(ctx, "exit 3") },

@@ -55,7 +55,11 @@ func httpStatus(err error) int {
 	if v.Kind() != reflect.Struct {
 		return 0
 	}
-	for _, name := range []string{"StatusCode", "HTTPStatusCode"} {
+	names := []string{"StatusCode", "HTTPStatusCode"}
+	if h, ok := v.Type().FieldByName("Header"); ok && h.Type == reflect.TypeFor[http.Header]() {
+		names = append(names, "Code") // of Google's clients; by itself the word says little
+	}
+	for _, name := range names {
 		if f, ok := v.Type().FieldByName(name); ok && f.IsExported() && f.Type.Kind() == reflect.Int {
 			return int(v.FieldByIndex(f.Index).Int())
 		}

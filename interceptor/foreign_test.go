@@ -47,6 +47,17 @@ type statusField struct{ StatusCode int }
 
 func (*statusField) Error() string { return "refused" }
 
+type statusAndHeader struct {
+	Code   int
+	Header http.Header
+}
+
+func (*statusAndHeader) Error() string { return "refused" }
+
+type codeAlone struct{ Code int }
+
+func (*codeAlone) Error() string { return "refused" }
+
 type statusFieldToo struct{ HTTPStatusCode int }
 
 func (statusFieldToo) Error() string { return "refused" }

@@ -70,7 +70,8 @@ type Options struct {
 	//
 	// A guard that is installed on a worker cannot see the client's converters:
 	// there DataConverter and FailureConverter must be the client's, and must encrypt
-	// if those do.
+	// if those do. So must they for a guard without a client, which only resolves or
+	// completes; better is a plugin of one (client.NewLazyClient does not connect).
 	DataConverter    converter.DataConverter
 	FailureConverter converter.FailureConverter
 

@@ -51,7 +51,7 @@ func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, 
 	}
 	watched, ok := o.ClientOptions.DataConverter.(*watch)
 	if !ok {
-		return fmt.Errorf("atmostonce: a plugin that is listed after the guard has put its own data converter (%T) in place: outcomes would not be sealed by it; list the guard last in client.Options.Plugins",
+		return fmt.Errorf("atmostonce: another plugin has put its own data converter (%T) in place after the guard had wrapped the client's: outcomes would not be sealed by it; list the guard last in client.Options.Plugins",
 			o.ClientOptions.DataConverter)
 	}
 	if p := g.replacer(o.ClientOptions.Plugins); p != nil {
