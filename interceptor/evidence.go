@@ -29,7 +29,35 @@ type evidence struct {
 
 // watch returns a context under which e sees what net/http does.
 func (e *evidence) watch(ctx context.Context) context.Context {
-	trace := &httptrace.ClientTrace{
+	return &watched{Context: ctx, evidence: e}
+}
+
+// watched is a context whose trace is made when it is asked for, as net/http does
+// at the beginning of each request: most bodies do not. That it was asked for counts
+// too: a request that net/http refuses to send reaches none of the hooks.
+type watched struct {
+	context.Context
+	evidence *evidence
+
+	once   sync.Once
+	traced atomic.Pointer[context.Context]
+}
+
+// Value implements context.Context.
+func (w *watched) Value(key any) any {
+	if key == traceKey {
+		w.once.Do(w.trace)
+	}
+	if traced := w.traced.Load(); traced != nil {
+		return (*traced).Value(key)
+	}
+	return w.Context.Value(key)
+}
+
+func (w *watched) trace() {
+	e := w.evidence
+	e.traced.Store(true)
+	traced := httptrace.WithClientTrace(w.Context, &httptrace.ClientTrace{
 		DNSDone:          func(done httptrace.DNSDoneInfo) { e.refuse(done.Err) },
 		ConnectDone:      func(_, _ string, err error) { e.refuse(err) },
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { e.refuse(err) },
@@ -37,24 +65,27 @@ func (e *evidence) watch(ctx context.Context) context.Context {
 		// know one of the two.
 		WroteHeaderField: func(string, []string) { e.wrote.Store(true) },
 		WroteHeaders:     func() { e.wrote.Store(true) },
-	}
-	return watched{httptrace.WithClientTrace(ctx, trace), trace, e}
+	})
+	w.traced.Store(&traced)
 }
 
-// watched notes that its trace is asked for: a request that net/http refuses to
-// send reaches none of the hooks.
-type watched struct {
+// traceKey is the key of the trace in a context. It is not exported, but whoever is
+// asked for it sees it.
+var traceKey = func() any {
+	var l listener
+	httptrace.ContextClientTrace(&l)
+	return l.key
+}()
+
+type listener struct {
 	context.Context
-	trace    *httptrace.ClientTrace
-	evidence *evidence
+	key any
 }
 
-func (w watched) Value(key any) any {
-	v := w.Context.Value(key)
-	if trace, ok := v.(*httptrace.ClientTrace); ok && trace == w.trace {
-		w.evidence.traced.Store(true)
-	}
-	return v
+// Value implements context.Context.
+func (l *listener) Value(key any) any {
+	l.key = key
+	return nil
 }
 
 // maxRefused is how many failures to connect are remembered: the last ones, one
