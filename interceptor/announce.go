@@ -1,9 +1,7 @@
 package interceptor
 
 import (
-	"cmp"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -18,24 +16,24 @@ func (g *Guard) learnLogger(logger log.Logger) {
 	g.logger = logger
 }
 
+// clientLogger returns the client's logger; nil where the guard is no plugin of it.
 func (g *Guard) clientLogger() log.Logger {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return cmp.Or(g.logger, log.NewStructuredLogger(slog.Default()))
+	return g.logger
 }
 
-// announce logs, when the worker starts for the first time, which of its activities
-// are guarded and how. Mode and the logger are others' code.
-func (w *workerGuard) announce() {
-	if !w.types.any() {
+// announce logs, once for a worker, which of its activities are guarded and how:
+// when it starts, or where the client's logger is not known, at the first guarded
+// call. Mode and the logger are others' code.
+func (w *workerGuard) announce(logger log.Logger) {
+	if logger == nil || w.options == nil || !w.types.any() || !w.announced.CompareAndSwap(false, true) {
 		return
 	}
-	w.announced.Do(func() {
-		quietly(func() {
-			guarded, others := w.coverage()
-			w.guard.clientLogger().Info("atmostonce: worker starts", "TaskQueue", w.queue, "Store", w.guard.storeKind,
-				"Guarded", brief(guarded), "NotGuarded", brief(others))
-		})
+	quietly(func() {
+		guarded, others := w.coverage()
+		logger.Info("atmostonce: worker starts", "TaskQueue", w.queue, "Store", w.guard.storeKind,
+			"Guarded", brief(guarded), "NotGuarded", brief(others))
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
@@ -83,4 +84,28 @@ func TestStart_SaysItBriefly(t *testing.T) {
 	require.Less(t, len(guarded), 2100)
 	require.Regexp(t, ` and \d+ more$`, guarded)
 	require.Contains(t, guarded, "x (Observe, PerWorkflow")
+}
+
+// A guard that is a plugin of the worker does not know the client's logger before
+// an activity has it.
+func TestStart_SaysItAtTheFirstCallOfAWorkerPlugin(t *testing.T) {
+	t.Parallel()
+	logger := &lines{}
+	var s testsuite.WorkflowTestSuite
+	s.SetLogger(logger)
+	env := s.NewTestActivityEnvironment()
+	env.SetWorkerOptions(worker.Options{Plugins: []worker.Plugin{newGuard(t, memory(), options(once.Mark(once.Policy{}, "ChargeCard")))}})
+	env.RegisterActivityWithOptions((&payments{}).ChargeCard, sdkactivity.RegisterOptions{Name: "ChargeCard"})
+	require.Empty(t, logger.ours())
+	for range 2 {
+		_, err := env.ExecuteActivity("ChargeCard", order(7))
+		require.NoError(t, err)
+	}
+	said := 0
+	for _, line := range logger.ours() {
+		if line[1] == "atmostonce: worker starts" {
+			said++
+		}
+	}
+	require.Equal(t, 1, said)
 }

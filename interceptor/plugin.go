@@ -126,7 +126,7 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 		return err
 	}
 	w.prepare(ctx)
-	w.announce()
+	w.announce(g.clientLogger())
 	return next(ctx, o)
 }
 

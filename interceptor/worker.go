@@ -1,9 +1,11 @@
 package interceptor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 )
 
@@ -29,7 +32,7 @@ type workerGuard struct {
 	types   typeTable
 	life    atomic.Pointer[life]
 
-	announced sync.Once
+	announced atomic.Bool
 }
 
 // life is a worker's time from start to stop. The SDK's test environments start
@@ -112,7 +115,8 @@ func (w *workerGuard) check(ctx context.Context) error {
 	defer cancel()
 	switch err := g.checkStore(ctx); {
 	case tolerable(err), err != nil && w.isOff():
-		g.clientLogger().Warn("atmostonce: look at the store", "Error", err)
+		logger := cmp.Or(g.clientLogger(), log.Logger(log.NewStructuredLogger(slog.Default())))
+		logger.Warn("atmostonce: look at the store", "Error", err)
 		g.owed.Store(&err) // there is no activity yet whose metrics could tell
 	default:
 		errs = append(errs, err)
@@ -351,6 +355,9 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 		return body(ctx)
 	}
 	ctx = context.WithValue(ctx, key, true)
+	if !i.worker.announced.Load() {
+		i.worker.announce(sdkactivity.GetLogger(ctx))
+	}
 	c := newCall(ctx, i.worker, m, in.Args, &i.beat)
 	c.returns = i.verdict.code.result()
 	i.beat.stopping = c.life.stopping
