@@ -25,6 +25,7 @@ type converters struct {
 	// rest, if not nil, seals outcomes once more before they are stored: data is
 	// then not what encrypts.
 	rest converter.DataConverter
+	own  bool       // data is Options.DataConverter, since the guard has no client
 	raw  rawSupport // of data
 }
 
@@ -54,8 +55,9 @@ type target struct {
 	// Nexus is set for a standalone activity that a Nexus operation has started:
 	// what goes back to the operation's caller is encoded for it.
 	Nexus converter.NexusSerializationContext `json:",omitzero"`
-	// Sealed is set where the outcome is sealed by converters.rest.
-	Sealed bool `json:",omitempty"`
+	// Sealed is set where the outcome is sealed by converters.rest; Own where it is
+	// encoded by Options.DataConverter, by a guard without a client.
+	Sealed, Own bool `json:",omitempty"`
 }
 
 func (t target) serialization() converter.SerializationContext {
@@ -171,6 +173,7 @@ func toPayloads(dc converter.DataConverter, value any) (p *commonpb.Payloads, er
 // seal completes an outcome for the store.
 func (c codec) seal(o store.Outcome) store.Outcome {
 	where := c.where
+	where.Own = c.own
 	if c.rest != nil && len(o.Data) > 0 {
 		p, err := c.in(c.rest, where.ActivitySerializationContext).ToPayload(o.Data)
 		if err == nil {
@@ -188,8 +191,8 @@ func (c codec) seal(o store.Outcome) store.Outcome {
 }
 
 // open undoes seal. It returns the outcome's data, the target that it is encoded
-// for, and whether it was sealed.
-func (c codec) open(o store.Outcome) (data []byte, where target, sealed bool, err error) {
+// for, and whether the converter of that is rest.
+func (c codec) open(o store.Outcome) (data []byte, where target, byRest bool, err error) {
 	where = c.where
 	if o.Context != "" {
 		where = target{}
@@ -197,22 +200,21 @@ func (c codec) open(o store.Outcome) (data []byte, where target, sealed bool, er
 			return nil, where, false, fmt.Errorf("serialization context: %w", err)
 		}
 	}
-	if !where.Sealed {
-		return o.Data, where, false, nil
-	}
-	where.Sealed = false
-	if len(o.Data) == 0 {
-		return nil, where, true, nil
+	sealed := where.Sealed
+	byRest = where.Own && c.rest != nil
+	where.Sealed, where.Own = false, false
+	if !sealed || len(o.Data) == 0 {
+		return o.Data, where, byRest, nil
 	}
 	if c.rest == nil {
-		return nil, where, true, errSealed
+		return nil, where, byRest, errSealed
 	}
 	p := &commonpb.Payload{}
 	if err := proto.Unmarshal(o.Data, p); err != nil {
-		return nil, where, true, err
+		return nil, where, byRest, err
 	}
 	err = c.in(c.rest, where.ActivitySerializationContext).FromPayload(p, &data)
-	return data, where, true, err
+	return data, where, byRest, err
 }
 
 var errSealed = errors.New("it is sealed: this guard needs the interceptor.Options.DataConverter of the one that recorded it")
@@ -248,7 +250,7 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 	if o.Missing != "" {
 		return nil, nil, errNotKept
 	}
-	data, where, sealed, err := c.open(o)
+	data, where, byRest, err := c.open(o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("outcome: %w", err)
 	}
@@ -273,11 +275,10 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 		return nil, nil, fmt.Errorf("result: %w", err)
 	}
 	from := c.dataIn(where)
-	if c.rest != nil && !sealed {
-		// Another process may have recorded it, which has no client and so encodes by
-		// Options.DataConverter.
+	switch {
+	case byRest:
 		from = c.in(c.rest, where.serialization())
-	} else if where == c.where {
+	case where == c.where:
 		return payloads, nil, nil
 	}
 	moved, err := c.transcode(payloads, from)

@@ -174,6 +174,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 	g.store, g.storeKind = measured{s, g}, storeKind(s)
 	if o.DataConverter != nil {
 		g.own = newConverters(o.DataConverter, o.FailureConverter)
+		g.own.own = true
 	}
 	g.metrics.recordedBy(g.observers)
 	g.plain = newWorkerGuard(g)

@@ -93,7 +93,7 @@ func TestToken_KeepsEverything(t *testing.T) {
 	var full ticket
 	n := 0
 	fill(reflect.ValueOf(&full).Elem(), &n)
-	full.Where.Sealed = false // says how a record rests
+	full.Where.Sealed, full.Where.Own = false, false // they say how a record rests
 	full.derive()
 	unclaimed := ordinary("default", "order-7")
 	unclaimed.Bid, unclaimed.Origin = store.Bid{}, ""
