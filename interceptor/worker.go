@@ -115,7 +115,7 @@ func (w *workerGuard) check(ctx context.Context) error {
 	defer cancel()
 	switch err := g.checkStore(ctx); {
 	case tolerable(err), err != nil && w.isOff():
-		logger := cmp.Or(g.clientLogger(), log.Logger(log.NewStructuredLogger(slog.Default())))
+		logger := cmp.Or(g.clientLogger(), log.NewStructuredLogger(slog.Default()))
 		logger.Warn("atmostonce: look at the store", "Error", err)
 		g.owed.Store(&err) // there is no activity yet whose metrics could tell
 	default:
