@@ -36,13 +36,17 @@ test: ## run every test with the race detector; a skipped test is a failure
 	done
 
 .PHONY: sdk
-sdk: ## run the library's own tests with another version of Temporal's SDK (SDK=v1.51.0)
-	@tools/need redis-server gcc g++ promtool
-	@mkdir -p .cache/sdk && cp go.mod go.sum .cache/sdk
-	@go mod edit -require=go.temporal.io/sdk@$(SDK) .cache/sdk/go.mod
+sdk: ## run the library's and the end-to-end tests with another version of Temporal's SDK (SDK=v1.51.0)
+	@tools/need redis-server gcc g++ promtool $(if $(filter Linux,$(shell uname)),strace)
+	@cd samples && go run ./cmd/tools temporal-cli
 	@echo "testing with SDK $(SDK) and the race detector (the first time, compiling takes minutes)"
-	@go mod tidy -modfile=.cache/sdk/go.mod
-	@CGO_ENABLED=1 go test -modfile=.cache/sdk/go.mod -race -shuffle=on -timeout 15m -v ./... 2>&1 | awk -f tools/summary.awk
+	@for module in $(MODULES); do \
+		tests=./...; [ $$module = . ] || tests=./e2e; \
+		copy=$(CURDIR)/.cache/sdk/$$module; mkdir -p $$copy; cp $$module/go.mod $$module/go.sum $$copy; \
+		go mod edit -require=go.temporal.io/sdk@$(SDK) $$copy/go.mod; \
+		(cd $$module && go mod tidy -modfile=$$copy/go.mod && \
+			CGO_ENABLED=1 go test -modfile=$$copy/go.mod -race -shuffle=on -timeout 15m -v $$tests 2>&1) | awk -f tools/summary.awk || exit 1; \
+	done
 
 .PHONY: histories
 histories: ## check that 2,000 histories of concurrent calls to each store are linearizable
