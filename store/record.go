@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
@@ -177,21 +178,51 @@ type Resolution struct {
 // Query selects records. Zero fields select everything.
 type Query struct {
 	State      State
+	Namespace  string
 	Activity   string
 	WorkflowID string
 	// Digest begins the hexadecimal SHA-256 of the key, as errors, logs and spans
 	// show it.
-	Digest    string
-	OlderThan time.Duration // since the record was claimed
+	Digest     string
+	OlderThan  time.Duration // since the record was claimed
+	DoubtedFor time.Duration // since the record went in doubt; selects no other
+	// After is the last record of the page before: of records in its state, only
+	// those that come after it in the order of [Record.Since] are selected.
+	After Record
 }
 
 // Matches reports whether q selects r.
 func (q Query) Matches(r Record) bool {
 	return (q.State == "" || q.State == r.State) &&
+		(q.Namespace == "" || q.Namespace == r.Info.Holder.Namespace) &&
 		(q.Activity == "" || q.Activity == r.Info.Activity) &&
 		(q.WorkflowID == "" || q.WorkflowID == r.Info.Holder.WorkflowID) &&
 		(q.Digest == "" || strings.HasPrefix(digest(r.Key), q.Digest)) &&
-		(q.OlderThan == 0 || r.Now.Sub(r.Claimed) > q.OlderThan)
+		(q.OlderThan == 0 || r.Now.Sub(r.Claimed) > q.OlderThan) &&
+		(q.DoubtedFor == 0 || r.State == InDoubt && r.Now.Sub(r.Doubted) > q.DoubtedFor) &&
+		(q.After.State == Absent || q.After.State == r.State && q.After.compare(r) < 0)
+}
+
+// Since is when the record came into its state, by the store's clock.
+func (r Record) Since() time.Time {
+	switch r.State {
+	case Running:
+		return r.Claimed
+	case InDoubt:
+		return r.Doubted
+	default:
+		return r.Settled
+	}
+}
+
+// compare orders records: oldest first, and by key where they are equally old.
+func (r Record) compare(other Record) int {
+	return cmp.Or(r.Since().Compare(other.Since()), strings.Compare(r.Key, other.Key))
+}
+
+// open reports whether something may yet come of the record's act.
+func (s State) open() bool {
+	return s == Running || s == InDoubt || s == Pending
 }
 
 func digest(key string) string {

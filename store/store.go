@@ -80,9 +80,13 @@ type Store interface {
 	// Load returns the record of key; its State is Absent if there is none.
 	Load(ctx context.Context, key string) (Record, error)
 
-	// List yields the records that match, in no order. A record that changes
-	// meanwhile may be yielded in either shape, or twice. A record that cannot
-	// be read is yielded as an error, and the listing goes on.
+	// List yields the records that match. Those of one open state, if Query.State is
+	// Running, InDoubt or Pending, come oldest first by [Record.Since], and are
+	// found without a look at those that are settled; a caller that has enough
+	// stops, and goes on later with Query.After. Any other query looks at all
+	// records, and yields them in no order. A record that changes meanwhile may be
+	// yielded in either shape, or twice. A record that cannot be read is yielded as
+	// an error, and the listing goes on.
 	List(ctx context.Context, q Query) iter.Seq2[Record, error]
 }
 
