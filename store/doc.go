@@ -66,6 +66,33 @@
 //   - The client's MaxRetries may be anything: each call is recognized when it is
 //     repeated, and answered as it was the first time.
 //
+// # Rights and servers
+//
+// A user of the server, for the default RedisOptions.Prefix:
+//
+//	ACL SETUSER atmostonce on >PASSWORD resetchannels ~atmostonce:* -@all
+//	    +eval +evalsha +hdel +hget +hgetall +hmget +hset +persist +pexpireat
+//	    +pexpiretime +ping +time +zadd +zrange +zrem +zscore +info +scan
+//
+// [Redis.Check] asks for each command that calls need, on keys of the prefix, and
+// refuses a user that lacks one, with [ErrDenied]. A right that is taken away later
+// stops a call before it writes, also with ErrDenied. These are needed on top, or
+// can be left out:
+//
+//   - wait is needed where RedisOptions.Replicas is set; cluster|slots, cluster|shards
+//     and command by the client of a Cluster.
+//   - info shows whether the server evicts, and whether it was replaced. Without it,
+//     config|get shows the first; without both, Check answers [ErrUnverified].
+//   - scan is for List, not for calls; unlink is for Clear, in tests.
+//
+// Tested is Redis 7.0.15: as a single server, with replicas, with Sentinel and as a
+// Cluster, with package storetest and with servers that are killed. Refused by name
+// and version is what is older than 7.0 or cannot run the scripts: tested with
+// miniredis 2.40, and with the answers of Redis 5 and 6, KeyDB, Kvrocks and a server
+// without scripts. Not tested, and let in, are later versions of Redis, Valkey and
+// Redict; others that say they speak Redis 7 (Dragonfly, Garnet) are let in with
+// ErrUnverified if the scripts run.
+//
 // A server that lost records is noticed, not prevented. [Redis.Check] keeps a
 // counter on each master, and the guard asks it every sixth of a lease while
 // calls come in: a counter behind what a process remembers is [ErrForgot], another

@@ -218,7 +218,7 @@ func (s *Redis) run(ctx context.Context, v verb, c call, args []any) (Record, er
 	reply, err := v.script.Run(ctx, s.client, []string{name}, args...).Slice()
 	if err != nil {
 		s.reload(ctx, err)
-		return Record{}, s.fail(v.name, name, err)
+		return Record{}, s.fail(v.name, name, s.explain(ctx, name, err))
 	}
 	r, verdict, err := c.read(reply)
 	if err == nil && s.replicas > 0 && v.stands(r, c.bid, verdict) {
@@ -256,6 +256,8 @@ func (s *Redis) fail(doing, name string, err error) error {
 		return fmt.Errorf("store: redis: %s %s: %w: %w", doing, name, ErrCorrupt, err)
 	case errors.Is(err, ErrCorrupt):
 		return fmt.Errorf("store: redis: %s %s: %w", doing, name, err)
+	case forbidden(err) && !errors.Is(err, ErrDenied):
+		return fmt.Errorf("store: redis: %s: %w: %w", doing, ErrDenied, err)
 	case redis.HasErrorPrefix(err, "OOM"):
 		return fmt.Errorf("store: redis: %s: %w: %w", doing, ErrFull, err)
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"),

@@ -11,10 +11,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Check implements [Checker]: it refuses, with ErrUnsafe, a server that is older
-// than 7.0 or whose maxmemory-policy evicts records, even while maxmemory is
-// unlimited, since that can change at run time. It answers ErrUnverified where
-// the server does not let it look. On a Cluster it asks every master.
+// Check implements [Checker]: it refuses, with ErrUnsafe, a server that cannot run
+// the store's scripts, by its name and version, or whose maxmemory-policy evicts
+// records, even while maxmemory is unlimited, since that can change at run time;
+// and with ErrDenied a user that may not run one of the commands which the package's
+// documentation lists. It answers ErrUnverified where the server does not let it
+// look. On a Cluster it asks every master.
 func (s *Redis) Check(ctx context.Context) error {
 	nodes, err := s.nodes(ctx)
 	if err != nil {
@@ -29,7 +31,6 @@ func (s *Redis) Check(ctx context.Context) error {
 			return s.fail("check", "", err)
 		}
 	}
-	// Running its scripts finds out whether this user may.
 	if _, err := s.Load(ctx, "check"); err != nil {
 		return err
 	}
@@ -42,20 +43,35 @@ func (s *Redis) Check(ctx context.Context) error {
 	return nil
 }
 
-func (s *Redis) checkNode(ctx context.Context, node redis.Cmdable) error {
-	if err := node.Ping(ctx).Err(); err != nil {
+func (s *Redis) checkNode(ctx context.Context, node redis.UniversalClient) error {
+	if err := node.Ping(ctx).Err(); err != nil && !forbidden(err) {
 		return err
 	}
-	info, err := node.Info(ctx).Result()
-	if err != nil && !refused(err) {
+	who, err := identify(ctx, node)
+	if err != nil {
 		return err
 	}
-	if version := infoField(info, "redis_version"); version != "" {
-		major, _, _ := strings.Cut(version, ".")
-		if n, err := strconv.Atoi(major); err == nil && n < 7 {
-			return fmt.Errorf("%w: Redis %s cannot run the store's scripts: use 7.0 or newer", ErrUnsafe, version)
-		}
+	if err := who.check(); err != nil {
+		return err
 	}
+	unsure := s.checkRights(ctx, node)
+	if unable(unsure) {
+		return fmt.Errorf("%w: %w", who.tooOld(), unsure)
+	} else if unsure != nil && !errors.Is(unsure, ErrUnverified) {
+		return unsure
+	}
+	if !who.isKnown() {
+		unsure = errors.Join(unsure, fmt.Errorf("%w: the store has not been tested with %s", ErrUnverified, who))
+	}
+	err = s.checkMemory(ctx, node, who.info)
+	if err != nil && !errors.Is(err, ErrUnverified) {
+		return err
+	}
+	return errors.Join(unsure, err)
+}
+
+// checkMemory refuses a server that may evict records.
+func (s *Redis) checkMemory(ctx context.Context, node redis.UniversalClient, info string) error {
 	policy, limit := infoField(info, "maxmemory_policy"), infoField(info, "maxmemory")
 	if policy == "" {
 		conf, err := node.ConfigGet(ctx, "maxmemory*").Result()
@@ -80,7 +96,7 @@ func (s *Redis) checkNode(ctx context.Context, node redis.Cmdable) error {
 // refused reports whether the server answered that the command is not for this
 // user, or not there at all.
 func refused(err error) bool {
-	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown command")
+	return forbidden(err) || redis.HasErrorPrefix(err, "unknown command")
 }
 
 // infoField returns the value of one line of INFO.
@@ -94,13 +110,13 @@ func infoField(info, field string) string {
 }
 
 // nodes returns a client for each server that holds records.
-func (s *Redis) nodes(ctx context.Context) ([]redis.Cmdable, error) {
+func (s *Redis) nodes(ctx context.Context) ([]redis.UniversalClient, error) {
 	cluster, ok := s.client.(clustered)
 	if !ok {
-		return []redis.Cmdable{s.client}, nil
+		return []redis.UniversalClient{s.client}, nil
 	}
 	var mu sync.Mutex
-	var nodes []redis.Cmdable
+	var nodes []redis.UniversalClient
 	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
 		mu.Lock()
 		defer mu.Unlock()

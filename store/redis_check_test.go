@@ -63,26 +63,26 @@ func TestRedis_CheckNamesAWrongPassword(t *testing.T) {
 func TestRedis_CheckRefusesAnOldServer(t *testing.T) {
 	t.Parallel()
 	client := dialRedis(t, startRedis(t))
-	client.AddHook(ageHook{})
+	client.AddHook(infoHook{"redis_version:7.", "redis_version:6.2.14\r\nx:"})
 	err := newRedis(t, client).Check(t.Context())
 	require.ErrorIs(t, err, store.ErrUnsafe)
-	require.ErrorContains(t, err, "Redis 6.2.14 cannot run the store's scripts: use 7.0 or newer")
+	require.ErrorContains(t, err, "Redis 6.2.14 cannot run the store's scripts: use Redis 7.0 or newer")
 }
 
-// ageHook makes the server say that it is an old one.
-type ageHook struct{}
+// infoHook has the server say something else of itself.
+type infoHook struct{ old, new string }
 
-func (ageHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (infoHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (ageHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (infoHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
-func (ageHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h infoHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
-			info.SetVal(strings.ReplaceAll(info.Val(), "redis_version:7.", "redis_version:6.2.14\r\nx:"))
+			info.SetVal(strings.ReplaceAll(info.Val(), h.old, h.new))
 		}
 		return err
 	}

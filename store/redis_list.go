@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -56,7 +55,7 @@ func (s *Redis) Clear(ctx context.Context) error {
 // scan yields the names of the records in batches; some may come twice. It ends
 // with the first error.
 func (s *Redis) scan(ctx context.Context) iter.Seq2[[]string, error] {
-	pattern := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s.prefix) + "{*}"
+	pattern := glob(s.prefix) + "{*}"
 	return func(yield func([]string, error) bool) {
 		nodes, err := s.nodes(ctx)
 		if err != nil {

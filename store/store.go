@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"time"
@@ -137,4 +138,7 @@ var (
 	ErrUnverified = errors.New("store: set-up not verified")
 	// ErrUnsafe: the store, as it is set up, would lose records.
 	ErrUnsafe = errors.New("store: unsafe set-up")
+	// ErrDenied, which is an ErrUnsafe too: the server's user may not run a command,
+	// or not on the store's keys. Nothing was written.
+	ErrDenied = fmt.Errorf("%w: rights are missing", ErrUnsafe)
 )

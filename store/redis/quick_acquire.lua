@@ -6,6 +6,9 @@
 local ttl = tonumber(ARGV[5])
 
 if not state then
+  if ttl ~= 0 and redis.acl_check_cmd and not redis.acl_check_cmd('PEXPIREAT', KEYS[1], '0') then
+    return redis.error_reply('NOPERM pexpireat') -- before the record is there and cannot be given an end
+  end
   local ends = ARGV[6] == '0' and 0 or now + ARGV[6]
   local head = string.format('1 running first 1 %.0f %.0f %.0f %.0f 0 0 - ', now, now, now + ARGV[4], ends)
   redis.call('HSET', KEYS[1], 'head', head .. ARGV[2], 'id', ARGV[1], 'info', ARGV[7])

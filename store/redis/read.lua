@@ -19,7 +19,8 @@
 --            that the caller sent, and echo, outcome for data, context and
 --            missing.
 -- An error that begins with CORRUPT or VERSION: the record cannot be read, and
--- nothing was written.
+-- nothing was written. What is read here must also pass Record.check, and the
+-- parsers in redis_record.go: they come when the verb has written.
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -27,40 +28,95 @@ local fields = redis.call('HGETALL', KEYS[1])
 local h, history = {}, {}
 local state, origin, revision, held_fence, claimed, lease_end, deadline, doubted, settled, marked, forgotten, kept, held_by
 
+-- Above, a number is no longer exact.
+local max_number = 2 ^ 53 - 1
+
 if fields[1] then
-  for i = 1, #fields, 2 do
-    h[fields[i]] = fields[i + 1]
+  -- read_history returns the events, or nil if a script did not write them.
+  local function read_history(text)
+    if string.find(text, '[%z\1-\31]') then
+      return nil
+    end
+    -- Without what is in its strings, JSON of this form has few characters.
+    local bare, words = string.gsub(text, '\\.', '')
+    bare, words = string.gsub(bare, '"[^"]*"', '')
+    local _, events = string.gsub(bare, '{', '')
+    if events > 64 or string.find(bare, '[^%[%]{},:]') then
+      return nil
+    end
+    local ok, list = pcall(cjson.decode, text)
+    if not ok or type(list) ~= 'table' or not list[1] then
+      return nil
+    end
+    for _, e in ipairs(list) do
+      if type(e) ~= 'table' then
+        return nil
+      end
+      for word, value in pairs(e) do
+        if type(value) ~= 'string' or not string.find(word, '^[%l_]+$') then
+          return nil
+        end
+        words = words - 2
+      end
+      if (e.what or '') == '' or not string.find(e.at or '', '^%d+$') or #e.at > 16
+          or e.fence and (not string.find(e.fence, '^%d+$') or #e.fence > 16) then
+        return nil
+      end
+      events = events - 1
+    end
+    -- What is left over was there twice, or elsewhere.
+    return words == 0 and events == 0 and list or nil
+  end
+
+  -- unlike reports whether the head contradicts itself or the other fields.
+  local function unlike()
+    local has_lease, has_doubt, has_end = tonumber(lease_end) ~= 0, tonumber(doubted) ~= 0, tonumber(settled) ~= 0
+    if kept == '' and (h.kept_data or h.kept_context or h.kept_missing)
+        or kept ~= '' and state ~= 'running' and state ~= 'pending'
+        or marked ~= '' and state ~= 'in_doubt' then
+      return true
+    elseif state == 'succeeded' or state == 'failed' then
+      return has_lease or has_doubt or not has_end
+    elseif state == 'in_doubt' then
+      return has_lease or not has_doubt or has_end or h.missing or h.data == '' or h.context and not h.data
+    elseif h.data or h.context or h.missing then
+      return true
+    elseif state == 'running' then
+      return not has_lease or has_doubt or has_end or tonumber(lease_end) < tonumber(claimed)
+    end
+    return has_lease or has_doubt or not has_end or state ~= 'pending' and state ~= 'tombstone'
+  end
+
+  local bad = #fields > 64 and 'CORRUPT too many fields'
+  for i = 1, bad and 0 or #fields, 2 do
+    local field, value = fields[i], fields[i + 1]
+    if #value > 65536 and #value > (string.find(field, 'data$') and 16777216
+        or (field == 'info' or field == 'history') and 4194304 or 65536) then
+      bad = 'CORRUPT too long'
+    end
+    h[field] = value
   end
   local head = h.head or ''
-  state, origin, revision, held_fence, claimed, lease_end, deadline, doubted, settled, marked, forgotten, kept, held_by =
-    string.match(head, '^1 ([%l_]+) (%l+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) %-(m?)(f?)(k?) (.+)$')
-  local bad
-  if not state then
+  if not bad then
+    state, origin, revision, held_fence, claimed, lease_end, deadline, doubted, settled, marked, forgotten, kept, held_by =
+      string.match(head, '^1 ([%l_]+) (%l+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) %-(m?)(f?)(k?) (.+)$')
+  end
+  if bad then
+    -- It is not looked into.
+  elseif not state then
     bad = string.find(head, '^%d+ ') and string.sub(head, 1, 2) ~= '1 ' and 'VERSION unknown' or 'CORRUPT head'
-  elseif state ~= 'succeeded' and state ~= 'running' and state ~= 'failed' and state ~= 'in_doubt'
-      and state ~= 'pending' and state ~= 'tombstone'
-      or origin ~= 'first' and origin ~= 'taken' and origin ~= 'clean'
-      or state == 'running' and lease_end == '0'
-      -- Above, a number is no longer exact.
-      or tonumber(held_fence) > 2 ^ 53 - 1 or tonumber(revision) > 2 ^ 53 - 1 then
+  elseif origin ~= 'first' and origin ~= 'taken' and origin ~= 'clean'
+      or tonumber(held_fence) > max_number or tonumber(revision) > max_number or tonumber(lease_end) > max_number
+      or tonumber(held_fence) == 0 or tonumber(revision) == 0 or tonumber(claimed) == 0
+      or #claimed > 16 or #deadline > 16 or #doubted > 16 or #settled > 16 or #held_by > 512 or unlike() then
     bad = 'CORRUPT head'
   elseif h.id ~= ARGV[1] and (ARGV[1] ~= '' or not h.id) then
     bad = 'CORRUPT another key'
   elseif not h.info then
     bad = 'CORRUPT info'
   elseif h.history then
-    local ok, list = pcall(cjson.decode, h.history)
-    bad = (not ok or type(list) ~= 'table' or not list[1]) and 'CORRUPT history'
-    history = bad and {} or list
-    for _, e in ipairs(history) do
-      local words = type(e) == 'table' and e or {}
-      for _, word in pairs(words) do
-        bad = bad or type(word) ~= 'string' and 'CORRUPT history'
-      end
-      if bad or not words.what or not string.find((words.at or '') .. (words.fence or ''), '^%d+$') then
-        bad = 'CORRUPT history'
-      end
-    end
+    history = read_history(h.history)
+    bad = not history and 'CORRUPT history'
   end
   if bad then
     return redis.error_reply(bad)

@@ -126,10 +126,41 @@ end
 
 local outcome_fields = {data = true, context = true, missing = true}
 
-local function write()
+-- readable_info reports whether redis_record.go can read the info of the hash.
+local function readable_info()
+  local words = {}
+  for word in string.gmatch(h.info .. ' ', '(%S*) ') do
+    words[#words + 1] = word
+  end
+  local bare = string.gsub(h.info, '%%%x%x', '')
+  if #words < 13 or string.find(bare, '[%%%z\1-\31]') then
+    return false
+  end
+  for _, count in ipairs({words[12], words[15] or '0'}) do
+    if not string.find(count, '^%-?%d+$') or #count > 11 or math.abs(tonumber(count)) > 2147483647 then
+      return false
+    end
+  end
+  if words[11] == '' then
+    return true
+  end
+  local year, month, day, hour, minute, second, rest =
+    string.match(words[11], '^(%d%d%d%d)%-(%d%d)%-(%d%d)T(%d%d):(%d%d):(%d%d)(.*)Z$')
+  year, month, day = tonumber(year), tonumber(month), tonumber(day)
+  if not year or month < 1 or month > 12 or hour > '23' or minute > '59' or second > '59'
+      or rest ~= '' and (not string.find(rest, '^%.%d+$') or #rest > 10) then
+    return false
+  end
+  local leap = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
+  local days = month == 2 and (leap and 29 or 28) or 30 + (month + math.floor(month / 8)) % 2
+  return day >= 1 and day <= days
+end
+
+-- changes returns the commands that write the record, and makes fields the answer.
+local function changes()
   set('head', table.concat({'1', r.state, r.origin, r.revision, r.fence, r.claimed, r.lease_end, r.deadline,
     r.doubted, r.settled, '-' .. r.marked .. r.forgotten .. r.kept, r.owner}, ' '))
-  local sets, gone = {}, {}
+  local sets, gone = {'HSET', KEYS[1]}, {'HDEL', KEYS[1]}
   for field in pairs(dirty) do
     if h[field] then
       sets[#sets + 1] = field
@@ -137,10 +168,6 @@ local function write()
     else
       gone[#gone + 1] = field
     end
-  end
-  redis.call('HSET', KEYS[1], unpack(sets))
-  if gone[1] then
-    redis.call('HDEL', KEYS[1], unpack(gone))
   end
   fields = {}
   for field, value in pairs(h) do
@@ -152,21 +179,33 @@ local function write()
     fields[#fields + 1] = field
     fields[#fields + 1] = value
   end
+  return {sets, gone[3] and gone}
+end
+
+-- commit runs all commands, or none if this user may not run one of them.
+local function commit(commands)
+  for _, c in ipairs(#commands > 1 and redis.acl_check_cmd and commands or {}) do
+    if not redis.acl_check_cmd(c[1], KEYS[1], '0', '0') then
+      return redis.error_reply('NOPERM ' .. string.lower(c[1]))
+    end
+  end
+  for _, c in ipairs(commands) do
+    redis.call(unpack(c))
+  end
 end
 
 local function reply(verdict)
+  local commands = {}
   if r.revision ~= revision_read then
-    if not echo.info and not string.find(h.info, '^' .. string.rep('%S* ', 12)) then
+    if tonumber(r.revision) > max_number or tonumber(r.fence) > max_number then
+      return redis.error_reply('CORRUPT head')
+    elseif not echo.info and not readable_info() then
       return redis.error_reply('CORRUPT info')
     end
-    write()
+    commands = changes()
   end
   if expires ~= promised then
-    if expires == 0 then
-      redis.call('PERSIST', KEYS[1])
-    else
-      redis.call('PEXPIREAT', KEYS[1], decimal(expires))
-    end
+    commands[#commands + 1] = expires == 0 and {'PERSIST', KEYS[1]} or {'PEXPIREAT', KEYS[1], decimal(expires)}
   end
-  return {now, verdict, expires, fields}
+  return commit(commands) or {now, verdict, expires, fields}
 end

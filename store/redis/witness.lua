@@ -16,6 +16,11 @@ local now = string.format('%.0f', clock[1] * 1000000 + clock[2])
 local w = redis.call('HMGET', KEYS[1], 'beat', 'run', 'loss', 'at', 'by')
 local beat, run, loss, at, by = tonumber(w[1] or 0), w[2] or '', w[3] or '', w[4] or '0', w[5] or ''
 local told = tonumber(ARGV[2])
+-- A counter that cannot be read is a lost one.
+local unread = not string.find(w[1] or '0', '^%d+$') or beat >= 2 ^ 53 - 1
+if unread or not string.find(at, '^%d+$') or #at > 16 then
+  beat, at = unread and 0 or beat, '0'
+end
 
 -- Not every user may run INFO.
 local info = redis.pcall('INFO', 'server')
@@ -26,7 +31,7 @@ for i = 3, #ARGV do
   listed = listed or here == ARGV[i]
 end
 
-if beat < told then
+if unread or beat < told then
   beat, loss, at, by = told, 'forgot', now, ARGV[1]
 elseif not alive then
   loss, at, by = 'replaced', now, ARGV[1]
