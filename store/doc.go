@@ -79,8 +79,8 @@
 // stops a call before it writes, also with ErrDenied. These are needed on top, or
 // can be left out:
 //
-//   - wait is needed where RedisOptions.Replicas is set; cluster|slots, cluster|shards
-//     and command by the client of a Cluster.
+//   - wait is needed where RedisOptions.Replicas is set, cluster|slots by the client
+//     of a Cluster.
 //   - info shows whether the server evicts, and whether it was replaced. Without it,
 //     config|get shows the first; without both, Check answers [ErrUnverified].
 //   - scan is for List, not for calls; unlink is for Clear, in tests.

@@ -20,6 +20,7 @@ func TestRedis_Cluster(t *testing.T) { //nolint:tparallel // its steps share one
 	c := startCluster(t)
 	t.Run("contract", func(t *testing.T) { runContract(t, c.dial(t)) })
 	t.Run("list, clear and check ask every master", func(t *testing.T) { requireAllMasters(t, c) })
+	t.Run("each master grants the rights", func(t *testing.T) { requireRightsOnEachMaster(t, c) })
 	t.Run("replicas confirm", func(t *testing.T) { requireReplicasConfirm(t, c) })
 	t.Run("slots move", func(t *testing.T) { requireSlotsMove(t, c) })
 	t.Run("a witness moves", func(t *testing.T) { requireWitnessMoves(t, c) })
