@@ -72,7 +72,7 @@ func (f *File) read(at place, key string, now time.Time) (Record, error) {
 // readRecord returns what is at path; its State is Absent if nothing is. A
 // record that belongs elsewhere is corrupt.
 func readRecord(path string) (Record, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path, maxFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Record{}, nil
@@ -89,6 +89,19 @@ func readRecord(path string) (Record, error) {
 	return r, nil
 }
 
+// readFile returns what is in a file, unless that is more than limit bytes: then
+// the record is corrupt.
+func readFile(path string, limit int64) ([]byte, error) {
+	about, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if about.Size() > limit {
+		return nil, fmt.Errorf("%w: %d bytes (in %s)", ErrCorrupt, about.Size(), path)
+	}
+	return os.ReadFile(path)
+}
+
 func encodeRecord(r Record) ([]byte, error) {
 	form := fileRecord{Version: fileVersion, Record: r}
 	if !utf8.ValidString(r.Key) {
@@ -100,6 +113,9 @@ func encodeRecord(r Record) ([]byte, error) {
 
 func decodeRecord(data []byte) (Record, error) {
 	var form fileRecord
+	if err := checkShape(data); err != nil {
+		return Record{}, err
+	}
 	err := json.Unmarshal(data, &form)
 	switch {
 	case form.Version > fileVersion:
@@ -113,15 +129,7 @@ func decodeRecord(data []byte) (Record, error) {
 	if form.KeyBytes != nil {
 		r.Key = string(form.KeyBytes)
 	}
-	switch r.State {
-	case Running, InDoubt, Pending, Succeeded, Failed, Tombstone:
-	default:
-		return Record{}, fmt.Errorf("%w: unknown state %q", ErrCorrupt, r.State)
-	}
-	if r.Key == "" || r.Owner == "" || r.Fence == 0 || r.Revision == 0 {
-		return Record{}, fmt.Errorf("%w: no key, owner, fence or revision", ErrCorrupt)
-	}
-	return r, nil
+	return r, r.check()
 }
 
 // replace makes r the record on disk, or leaves the old one. If it fails after

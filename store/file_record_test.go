@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const wholeRecord = `{"version":1,"key":"k","state":"succeeded","owner":"a","fence":1,"revision":1,"origin":"first","info":{}}`
+const wholeRecord = `{"version":1,"key":"k","state":"succeeded","owner":"a","fence":1,"revision":1,"claimed":"2026-03-01T12:00:00Z","settled":"2026-03-01T12:00:01Z","origin":"first","info":{},"outcome":{"state":"succeeded"}}`
 
 var badRecords = map[string]struct {
 	content string
@@ -145,20 +145,35 @@ func TestFile_RecordForm(t *testing.T) {
 }
 
 func FuzzFile_Record(f *testing.F) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for _, r := range []Record{
-		{Key: "k", State: Running, Owner: "a", Fence: 1, Revision: 1},
-		{Key: "\xff", State: Succeeded, Owner: "a", Fence: 1, Revision: 2, Outcome: testSuccess, Kept: &testSuccess},
+		{Key: "k", State: Running, Owner: "a", Fence: 1, Revision: 1, Origin: First, Claimed: at, LeaseEnd: at},
+		{
+			Key: "\xff", State: Running, Owner: "a", Fence: 1, Revision: 2, Origin: Taken, Claimed: at, LeaseEnd: at, Kept: &testSuccess,
+			History: []Event{{What: EventTakenOver, At: at, From: InDoubt, Owner: "b", Fence: 1}},
+		},
+		{Key: "k", State: Succeeded, Owner: "a", Fence: 1, Revision: 2, Origin: First, Claimed: at, Settled: at, Outcome: testSuccess},
 	} {
+		require.NoError(f, r.check())
 		data, err := encodeRecord(r)
 		require.NoError(f, err)
 		f.Add(data)
 	}
+	for _, bad := range []string{
+		strings.Repeat(`{"history":[`, 1000), strings.Repeat(`[`, 1000), `{"history":[` + strings.Repeat(`{},`, 1000) + `{}]}`,
+		`{"outcome":{"data":"` + strings.Repeat("A", 1000), `{"a\\\"":"\\`, `"`, `"\`,
+	} {
+		f.Add([]byte(bad))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := decodeRecord(data)
+		var r Record
+		var err error
+		requireCheap(t, len(data), func() { r, err = decodeRecord(data) })
 		if err != nil {
 			require.True(t, errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion), "%v", err)
 			return
 		}
+		require.NoError(t, r.check())
 		again, err := encodeRecord(r)
 		require.NoError(t, err)
 		r2, err := decodeRecord(again)

@@ -98,7 +98,10 @@ func (c call) read(reply []any) (r Record, verdict, err error) {
 	if r.State == InDoubt && r.Outcome.Data != nil {
 		r.Outcome.State = InDoubt
 	}
-	return r, verdict, nil
+	if len(fields) > 0 {
+		err = r.check()
+	}
+	return r, verdict, err
 }
 
 // granted is the record of a key that had none before this bid.
@@ -134,7 +137,7 @@ func (c call) settled(reply []any) (Record, error) {
 	}
 	c.echo(&r, "info")
 	c.echo(&r, "outcome")
-	return r, nil
+	return r, r.check()
 }
 
 // set gives r one field of the hash. Fields of a later version are ignored.
@@ -204,6 +207,9 @@ func parseHead(r *Record, head string) (err error) {
 	return nil
 }
 
+// maxInfoWords leaves room for words of a later version.
+const maxInfoWords = 64
+
 // infoWords writes an Info as words that spaces separate and that contain none.
 // JSON takes six times as long, and is in every call.
 func infoWords(i Info) string {
@@ -231,7 +237,10 @@ func infoWords(i Info) string {
 }
 
 func parseInfo(value string) (i Info, err error) {
-	words := strings.Split(value, " ")
+	if len(value) > maxWords {
+		return Info{}, errors.New("too long")
+	}
+	words := strings.SplitN(value, " ", maxInfoWords)
 	if len(words) < 13 {
 		return Info{}, errors.New("too short")
 	}
@@ -272,6 +281,12 @@ func kept(r *Record) *Outcome {
 }
 
 func parseHistory(value string) ([]Event, error) {
+	if len(value) > maxWords {
+		return nil, errors.New("too long")
+	}
+	if err := checkShape([]byte(value)); err != nil {
+		return nil, err
+	}
 	var list []struct {
 		Event
 		At    int64  `json:"at,string"`

@@ -41,7 +41,7 @@ if fields[1] then
     local bare, words = string.gsub(text, '\\.', '')
     bare, words = string.gsub(bare, '"[^"]*"', '')
     local _, events = string.gsub(bare, '{', '')
-    if events > 64 or string.find(bare, '[^%[%]{},:]') then
+    if events > 64 or words > 2048 or string.find(bare, '[^%[%]{},:]') then
       return nil
     end
     local ok, list = pcall(cjson.decode, text)
@@ -58,8 +58,8 @@ if fields[1] then
         end
         words = words - 2
       end
-      if (e.what or '') == '' or not string.find(e.at or '', '^%d+$') or #e.at > 16
-          or e.fence and (not string.find(e.fence, '^%d+$') or #e.fence > 16) then
+      if (e.what or '') == '' or not string.find(e.at or '', '^[1-9]%d*$') or #e.at > 16
+          or e.fence and (not string.find(e.fence, '^[1-9]%d*$') or #e.fence > 16) then
         return nil
       end
       events = events - 1
