@@ -107,7 +107,7 @@ if fields[1] then
     bad = string.find(head, '^%d+ ') and string.sub(head, 1, 2) ~= '1 ' and 'VERSION unknown' or 'CORRUPT head'
   elseif origin ~= 'first' and origin ~= 'taken' and origin ~= 'clean'
       or tonumber(held_fence) > max_number or tonumber(revision) > max_number or tonumber(lease_end) > max_number
-      or tonumber(held_fence) == 0 or tonumber(revision) == 0 or tonumber(claimed) == 0
+      or string.byte(held_fence) == 48 or string.byte(revision) == 48 or string.byte(claimed) == 48 -- 0
       or #claimed > 16 or #deadline > 16 or #doubted > 16 or #settled > 16 or #held_by > 512 or unlike() then
     bad = 'CORRUPT head'
   elseif h.id ~= ARGV[1] and (ARGV[1] ~= '' or not h.id) then
