@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 )
 
 // This file is one record on disk: its name, its form, and how it is replaced.
@@ -23,14 +22,15 @@ const (
 	claimExt  = ".claim"
 	lockName  = "lock"
 
-	fileVersion = 1
+	// Version 1 had no checksum, and lost what is not UTF-8 in any string but the key.
+	fileVersion = 2
 )
 
 // fileRecord is the form of a record on disk. The version comes first, so that
 // it is known even if a newer form cannot be read to its end.
 type fileRecord struct {
 	Version  int    `json:"version"`
-	KeyBytes []byte `json:"key_bytes,omitempty"` // a key that is not UTF-8
+	KeyBytes []byte `json:"key_bytes,omitempty"` // of version 1: a key that is not UTF-8
 	Record
 }
 
@@ -81,7 +81,7 @@ func readRecord(path string) (Record, error) {
 	}
 	r, err := decodeRecord(data)
 	if err == nil && filepath.Base(locate("", r.Key).path) != filepath.Base(path) {
-		err = fmt.Errorf("%w: it is about another key, %q", ErrCorrupt, r.Key)
+		err = fmt.Errorf("%w: it is about another key, whose digest is %s", ErrCorrupt, digest(r.Key))
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("%w (in %s)", err, path)
@@ -90,33 +90,46 @@ func readRecord(path string) (Record, error) {
 }
 
 func encodeRecord(r Record) ([]byte, error) {
-	form := fileRecord{Version: fileVersion, Record: r}
-	if !utf8.ValidString(r.Key) {
-		form.KeyBytes = []byte(r.Key)
+	data, err := json.MarshalIndent(fileRecord{Version: fileVersion, Record: asText(r)}, "", "  ")
+	if err != nil {
+		return nil, err
 	}
-	data, err := json.MarshalIndent(form, "", "  ")
-	return append(data, '\n'), err
+	return withSum(data), nil
 }
 
 func decodeRecord(data []byte) (Record, error) {
+	summed, right := checkSum(data)
+	switch {
+	case len(data) == 0:
+		return Record{}, fmt.Errorf("%w: the file is empty", ErrCorrupt)
+	case summed && !right:
+		return Record{}, errSum
+	}
 	var form fileRecord
 	err := json.Unmarshal(data, &form)
 	switch {
 	case form.Version > fileVersion:
 		return Record{}, fmt.Errorf("%w: %d", ErrVersion, form.Version)
 	case err != nil:
-		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case form.Version != fileVersion:
+		return Record{}, badJSON(err)
+	case form.Version == fileVersion && !summed:
+		return Record{}, errSum
+	case form.Version < 1:
 		return Record{}, fmt.Errorf("%w: no version", ErrCorrupt)
 	}
 	r := form.Record
 	if form.KeyBytes != nil {
 		r.Key = string(form.KeyBytes)
 	}
+	if form.Version > 1 {
+		if err := fromText(&r); err != nil {
+			return Record{}, err
+		}
+	}
 	switch r.State {
 	case Running, InDoubt, Pending, Succeeded, Failed, Tombstone:
 	default:
-		return Record{}, fmt.Errorf("%w: unknown state %q", ErrCorrupt, r.State)
+		return Record{}, fmt.Errorf("%w: unknown state", ErrCorrupt)
 	}
 	if r.Key == "" || r.Owner == "" || r.Fence == 0 || r.Revision == 0 {
 		return Record{}, fmt.Errorf("%w: no key, owner, fence or revision", ErrCorrupt)
