@@ -58,7 +58,7 @@ func (f *File) shardDir(n int) string {
 
 // read returns the record of key as it is remembered now.
 func (f *File) read(at place, key string, now time.Time) (Record, error) {
-	r, err := readRecord(at.path)
+	r, err := f.readRecord(at.path)
 	if err != nil {
 		return Record{}, err
 	}
@@ -71,13 +71,10 @@ func (f *File) read(at place, key string, now time.Time) (Record, error) {
 
 // readRecord returns what is at path; its State is Absent if nothing is. A
 // record that belongs elsewhere is corrupt.
-func readRecord(path string) (Record, error) {
-	data, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Record{}, nil
-	case err != nil:
-		return Record{}, fmt.Errorf("store: %w", err)
+func (f *File) readRecord(path string) (Record, error) {
+	data, found, err := f.readFile(path)
+	if err != nil || !found {
+		return Record{}, err
 	}
 	r, err := decodeRecord(data)
 	if err == nil && filepath.Base(locate("", r.Key).path) != filepath.Base(path) {
@@ -141,11 +138,14 @@ func decodeRecord(data []byte) (Record, error) {
 // it has renamed, either may be there when the host comes up again.
 func (f *File) replace(at place, r Record) (renamed bool, err error) {
 	data, err := encodeRecord(r)
+	if err == nil && len(data) > maxRecordFile {
+		err = fmt.Errorf("a record of %d bytes", len(data))
+	}
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	temp := strings.TrimSuffix(at.path, recordExt) + tempExt
-	err = f.writeTemp(temp, data)
+	err = f.writeTemp(temp, data, at.path)
 	if err == nil {
 		err = os.Rename(temp, at.path)
 	}
@@ -154,7 +154,7 @@ func (f *File) replace(at place, r Record) (renamed bool, err error) {
 		if isFull(err) && !f.isUnsure(at.path) {
 			return false, fmt.Errorf("%w: %w", ErrFull, err)
 		}
-		return false, fmt.Errorf("store: %w", err)
+		return false, prefixed(err)
 	}
 	if err = f.step("rename"); err == nil {
 		err = syncDir(filepath.Dir(at.path))
@@ -169,13 +169,14 @@ func (f *File) replace(at place, r Record) (renamed bool, err error) {
 	return true, nil
 }
 
-// writeTemp writes data to a new file at path, durably. The caller has the lock
-// of the shard: a file that is there already is what a crash left.
-func (f *File) writeTemp(path string, data []byte) error {
+// writeTemp writes data to a new file at path, durably, which has the owner and mode
+// of the file at like. The caller has the lock of the shard: a file that is there
+// already is what a crash left.
+func (f *File) writeTemp(path string, data []byte, like string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		if err := os.Remove(path); err != nil {
-			return err
+			return fmt.Errorf("%w: %s is in the way of a file of the store: move it away: %w", ErrUnsafe, path, err)
 		}
 		file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	}
@@ -183,6 +184,9 @@ func (f *File) writeTemp(path string, data []byte) error {
 		return err
 	}
 	defer file.Close()
+	if err := f.give(file, like); err != nil {
+		return err
+	}
 	if err := f.step("create"); err != nil {
 		return err
 	}
@@ -237,14 +241,17 @@ func makeDir(dir string) error {
 		return err
 	}
 	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %s is a symbolic link to nothing", ErrInvalid, dir)
+	case err == nil && !info.IsDir():
+		return &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 	}
 	return err
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
 	if err != nil {
 		return err
 	}
