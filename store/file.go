@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -34,6 +36,7 @@ type FileOptions struct {
 type File struct {
 	dir    string
 	opened fs.FileInfo
+	owner  keeper // of the directory, and of everything in it
 	shards [shards]shard
 	step   func(point string) error // tests fail here, or end the process
 
@@ -41,6 +44,8 @@ type File struct {
 	closed bool
 	claims map[string]*flock.Flock // held by this handle, by path
 	unsure map[string]bool         // records whose last write may not be durable, by path
+
+	inspected atomic.Int32 // the shard whose records the next Check looks at first
 }
 
 // shard is this handle's side of one subdirectory.
@@ -70,11 +75,16 @@ var (
 // layer ends with it. A file system that is not known to be safe gets
 // ErrUnsafe; see [FileOptions.AnyFileSystem].
 func NewFile(dir string, o FileOptions) (*File, error) {
+	if err := checkPath(dir); err != nil {
+		return nil, err
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	if err := makeDir(dir); err != nil {
+	if err := makeDir(dir); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("store: cannot create the directory: %w", err)
 	}
 	if err := checkFileSystem(dir, o); err != nil {
@@ -86,13 +96,17 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 		claims: make(map[string]*flock.Flock),
 		unsure: make(map[string]bool),
 	}
-	if f.opened, err = os.Stat(dir); err != nil {
+	info, err := os.Stat(dir)
+	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
+	}
+	if err := f.adopt(info); err != nil {
+		return nil, err
 	}
 	for n := range f.shards {
 		f.shards[n].gate = make(chan struct{}, 1)
-		if err := os.Mkdir(f.shardDir(n), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("store: cannot write to the directory: %w", err)
+		if err := f.makeShard(n); err != nil {
+			return nil, err
 		}
 	}
 	if err := syncDir(dir); err != nil {
@@ -123,11 +137,18 @@ func (f *File) Close() error {
 // Check implements [Checker]: the directory is still the one that was opened,
 // and can be written. ErrUnsafe says that it is another.
 func (f *File) Check(ctx context.Context) error {
-	switch now, err := os.Stat(f.dir); {
+	now, err := os.Stat(f.dir)
+	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnsafe, err)
 	case !os.SameFile(f.opened, now):
 		return fmt.Errorf("%w: %s is no longer the directory that was opened; its records are elsewhere", ErrUnsafe, f.dir)
+	}
+	if err := f.mine(f.dir, now); err != nil {
+		return err
+	}
+	if err := f.inspect(); err != nil {
+		return err
 	}
 	unlock, err := f.lock(ctx, 0)
 	if err != nil {
@@ -136,7 +157,7 @@ func (f *File) Check(ctx context.Context) error {
 	defer unlock()
 	temp := filepath.Join(f.shardDir(0), "check"+tempExt)
 	defer os.Remove(temp)
-	if err := f.writeTemp(temp, []byte("{}\n")); err != nil {
+	if err := f.writeTemp(temp, []byte("{}\n"), ""); err != nil {
 		return fmt.Errorf("store: cannot write to the directory: %w", err)
 	}
 	return nil
@@ -150,7 +171,7 @@ func (f *File) Acquire(ctx context.Context, b Bid) (Record, error) {
 	r, err := f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
 		dead := false
 		if r.State == Running && r.Owner != b.Owner {
-			alive, err := ownerLives(locate(f.dir, b.Key).claim(r.Owner))
+			alive, err := f.ownerLives(locate(f.dir, b.Key).claim(r.Owner))
 			if err != nil {
 				return false, err
 			}
@@ -240,7 +261,7 @@ func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 				return
 			}
 			for _, path := range paths {
-				r, err := readRecord(path)
+				r, err := f.readRecord(path)
 				r.Now = clock()
 				if err == nil && (r.State == Absent || r.expired(r.Now) || !q.Matches(r)) {
 					continue
@@ -255,12 +276,11 @@ func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 
 // Clear forgets everything. It is for tests: effects may then happen again.
 func (f *File) Clear(ctx context.Context) error {
+	var errs []error
 	for n := range f.shards {
-		if err := f.clearShard(ctx, n); err != nil {
-			return err
-		}
+		errs = append(errs, f.clearShard(ctx, n))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // update runs one transition on the record of key, under the lock of its shard.

@@ -28,6 +28,12 @@ func TestFileChild(t *testing.T) {
 		return
 	}
 	arg, dir, _ := strings.Cut(rest, " ")
+	if role == "open" {
+		_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+		fmt.Println("child ready")                                           //nolint:forbidigo // to the parent
+		fmt.Println("child", strings.ReplaceAll(fmt.Sprint(err), "\n", " ")) //nolint:forbidigo // to the parent
+		return
+	}
 	f := newFile(t, dir)
 	fmt.Println("child ready") //nolint:forbidigo // to the parent
 	in := bufio.NewReader(os.Stdin)
@@ -70,7 +76,11 @@ type child struct {
 func startChild(t *testing.T, role, arg, dir string, by ...string) *child {
 	t.Helper()
 	line := slices.Concat(by, []string{os.Args[0], "-test.run=^TestFileChild$"})
-	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
+	return runChild(t, exec.CommandContext(t.Context(), line[0], line[1:]...), role, arg, dir)
+}
+
+func runChild(t *testing.T, cmd *exec.Cmd, role, arg, dir string) *child {
+	t.Helper()
 	cmd.Env = append(os.Environ(), childRole+"="+role+" "+arg+" "+dir)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()

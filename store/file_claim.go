@@ -26,18 +26,33 @@ func (f *File) lock(ctx context.Context, n int) (unlock func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	l := flock.New(filepath.Join(f.shardDir(n), lockName), flock.SetPermissions(0o600))
+	l := newLock(filepath.Join(f.shardDir(n), lockName), os.O_CREATE)
 	unlock = func() {
 		_ = l.Unlock()
 		<-gate
 	}
-	locked, err := l.TryLock()
-	if err != nil {
-		unlock()
-	} else if !locked {
-		err = await(ctx, l, unlock)
+	locked := false
+	if err = f.checkDir(f.shardDir(n)); err == nil {
+		err = f.provide(l.Path())
 	}
-	if err != nil {
+	if err == nil {
+		locked, err = f.tryLock(l)
+	}
+	switch {
+	case err != nil:
+		unlock()
+	case !locked:
+		if err = await(ctx, l, unlock); err != nil {
+			break
+		}
+		if err = f.checkLock(l); err != nil {
+			unlock()
+		}
+	}
+	switch {
+	case errors.Is(err, ErrUnsafe):
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("store: cannot lock: %w", err)
 	}
 	return unlock, nil
@@ -90,8 +105,11 @@ func (f *File) hold(path string) (grasped bool, err error) {
 	if held && sameFile(old, path) {
 		return false, nil
 	}
-	l := flock.New(path, flock.SetPermissions(0o600))
-	locked, err := l.TryLock()
+	if err := f.provide(path); err != nil {
+		return false, fmt.Errorf("store: cannot lock the claim: %w", err)
+	}
+	l := newLock(path, os.O_CREATE)
+	locked, err := f.tryLock(l)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("store: cannot lock the claim: %w", err)
@@ -111,7 +129,7 @@ func sameFile(l *flock.Flock, path string) bool {
 	if err != nil {
 		return false
 	}
-	seen, err := os.Stat(path)
+	seen, err := os.Lstat(path)
 	return err == nil && os.SameFile(locked, seen)
 }
 
@@ -130,9 +148,9 @@ func (f *File) drop(path string) {
 
 // ownerLives reports whether somebody holds the claim at path, and removes what
 // a dead owner left.
-func ownerLives(path string) (bool, error) {
-	l := flock.New(path, flock.SetFlag(os.O_RDONLY))
-	locked, err := l.TryLock()
+func (f *File) ownerLives(path string) (bool, error) {
+	l := newLock(path, 0)
+	locked, err := f.tryLock(l)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil

@@ -4,8 +4,13 @@ package store
 
 import (
 	"fmt"
+	"io/fs"
 	"runtime"
 )
+
+const openPlain, openDir = 0, 0
+
+func keeperOf(info fs.FileInfo) keeper { return keeper{mode: info.Mode().Perm()} }
 
 func fileSystem(string) (name string, safe bool, err error) {
 	return "", false, fmt.Errorf("%w: no file store on %s: its locks and durable writes are not known to hold", ErrUnsafe, runtime.GOOS)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 )
 
 // This file is one record on disk: its name, its form, and how it is replaced.
@@ -23,14 +22,15 @@ const (
 	claimExt  = ".claim"
 	lockName  = "lock"
 
-	fileVersion = 1
+	// Version 1 had no checksum, and lost what is not UTF-8 in any string but the key.
+	fileVersion = 2
 )
 
 // fileRecord is the form of a record on disk. The version comes first, so that
 // it is known even if a newer form cannot be read to its end.
 type fileRecord struct {
 	Version  int    `json:"version"`
-	KeyBytes []byte `json:"key_bytes,omitempty"` // a key that is not UTF-8
+	KeyBytes []byte `json:"key_bytes,omitempty"` // of version 1: a key that is not UTF-8
 	Record
 }
 
@@ -58,7 +58,7 @@ func (f *File) shardDir(n int) string {
 
 // read returns the record of key as it is remembered now.
 func (f *File) read(at place, key string, now time.Time) (Record, error) {
-	r, err := readRecord(at.path)
+	r, err := f.readRecord(at.path)
 	if err != nil {
 		return Record{}, err
 	}
@@ -71,17 +71,14 @@ func (f *File) read(at place, key string, now time.Time) (Record, error) {
 
 // readRecord returns what is at path; its State is Absent if nothing is. A
 // record that belongs elsewhere is corrupt.
-func readRecord(path string) (Record, error) {
-	data, err := readFile(path, maxFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Record{}, nil
-	case err != nil:
-		return Record{}, fmt.Errorf("store: %w", err)
+func (f *File) readRecord(path string) (Record, error) {
+	data, found, err := f.readFile(path)
+	if err != nil || !found {
+		return Record{}, err
 	}
 	r, err := decodeRecord(data)
 	if err == nil && filepath.Base(locate("", r.Key).path) != filepath.Base(path) {
-		err = fmt.Errorf("%w: it is about another key, %q", ErrCorrupt, r.Key)
+		err = fmt.Errorf("%w: it is about another key, whose digest is %s", ErrCorrupt, digest(r.Key))
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("%w (in %s)", err, path)
@@ -89,29 +86,31 @@ func readRecord(path string) (Record, error) {
 	return r, nil
 }
 
-// readFile returns what is in a file, unless that is more than limit bytes: then
-// the record is corrupt.
-func readFile(path string, limit int64) ([]byte, error) {
-	about, err := os.Stat(path)
+func encodeRecord(r Record) ([]byte, error) {
+	data, err := json.MarshalIndent(fileRecord{Version: fileVersion, Record: asText(r)}, "", "  ")
 	if err != nil {
 		return nil, err
 	}
-	if about.Size() > limit {
-		return nil, fmt.Errorf("%w: %d bytes (in %s)", ErrCorrupt, about.Size(), path)
-	}
-	return os.ReadFile(path)
-}
-
-func encodeRecord(r Record) ([]byte, error) {
-	form := fileRecord{Version: fileVersion, Record: r}
-	if !utf8.ValidString(r.Key) {
-		form.KeyBytes = []byte(r.Key)
-	}
-	data, err := json.MarshalIndent(form, "", "  ")
-	return append(data, '\n'), err
+	return withSum(data), nil
 }
 
 func decodeRecord(data []byte) (Record, error) {
+	r, err := decodeForm(data)
+	if err != nil {
+		return Record{}, err
+	}
+	return r, r.check()
+}
+
+// decodeForm undoes encodeRecord. What the record says may still contradict itself.
+func decodeForm(data []byte) (Record, error) {
+	summed, right := checkSum(data)
+	switch {
+	case len(data) == 0:
+		return Record{}, fmt.Errorf("%w: the file is empty", ErrCorrupt)
+	case summed && !right:
+		return Record{}, errSum
+	}
 	var form fileRecord
 	if err := checkShape(data); err != nil {
 		return Record{}, err
@@ -121,26 +120,34 @@ func decodeRecord(data []byte) (Record, error) {
 	case form.Version > fileVersion:
 		return Record{}, fmt.Errorf("%w: %d", ErrVersion, form.Version)
 	case err != nil:
-		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case form.Version != fileVersion:
+		return Record{}, badJSON(err)
+	case form.Version == fileVersion && !summed:
+		return Record{}, errSum
+	case form.Version < 1:
 		return Record{}, fmt.Errorf("%w: no version", ErrCorrupt)
 	}
 	r := form.Record
 	if form.KeyBytes != nil {
 		r.Key = string(form.KeyBytes)
 	}
-	return r, r.check()
+	if form.Version > 1 {
+		err = fromText(&r)
+	}
+	return r, err
 }
 
 // replace makes r the record on disk, or leaves the old one. If it fails after
 // it has renamed, either may be there when the host comes up again.
 func (f *File) replace(at place, r Record) (renamed bool, err error) {
 	data, err := encodeRecord(r)
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("a record of %d bytes", len(data))
+	}
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	temp := strings.TrimSuffix(at.path, recordExt) + tempExt
-	err = f.writeTemp(temp, data)
+	err = f.writeTemp(temp, data, at.path)
 	if err == nil {
 		err = os.Rename(temp, at.path)
 	}
@@ -149,7 +156,7 @@ func (f *File) replace(at place, r Record) (renamed bool, err error) {
 		if isFull(err) && !f.isUnsure(at.path) {
 			return false, fmt.Errorf("%w: %w", ErrFull, err)
 		}
-		return false, fmt.Errorf("store: %w", err)
+		return false, prefixed(err)
 	}
 	if err = f.step("rename"); err == nil {
 		err = syncDir(filepath.Dir(at.path))
@@ -164,13 +171,14 @@ func (f *File) replace(at place, r Record) (renamed bool, err error) {
 	return true, nil
 }
 
-// writeTemp writes data to a new file at path, durably. The caller has the lock
-// of the shard: a file that is there already is what a crash left.
-func (f *File) writeTemp(path string, data []byte) error {
+// writeTemp writes data to a new file at path, durably, which has the owner and mode
+// of the file at like. The caller has the lock of the shard: a file that is there
+// already is what a crash left.
+func (f *File) writeTemp(path string, data []byte, like string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		if err := os.Remove(path); err != nil {
-			return err
+			return fmt.Errorf("%w: %s is in the way of a file of the store: move it away: %w", ErrUnsafe, path, err)
 		}
 		file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	}
@@ -178,6 +186,9 @@ func (f *File) writeTemp(path string, data []byte) error {
 		return err
 	}
 	defer file.Close()
+	if err := f.give(file, like); err != nil {
+		return err
+	}
 	if err := f.step("create"); err != nil {
 		return err
 	}
@@ -232,14 +243,17 @@ func makeDir(dir string) error {
 		return err
 	}
 	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %s is a symbolic link to nothing", ErrInvalid, dir)
+	case err == nil && !info.IsDir():
+		return &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 	}
 	return err
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
 	if err != nil {
 		return err
 	}

@@ -31,8 +31,9 @@ var badRecords = map[string]struct {
 	"unknown state":     {strings.Replace(wholeRecord, "succeeded", "sleeping", 1), ErrCorrupt},
 	"another key":       {strings.Replace(wholeRecord, `"k"`, `"l"`, 1), ErrCorrupt},
 	"another type":      {strings.Replace(wholeRecord, `"fence":1`, `"fence":"1"`, 1), ErrCorrupt},
-	"newer":             {strings.Replace(wholeRecord, `"version":1`, `"version":2`, 1), ErrVersion},
-	"newer, other form": {`{"version":2,"key":["k"],"state":7}`, ErrVersion},
+	"without checksum":  {strings.Replace(wholeRecord, `"version":1`, `"version":2`, 1), ErrCorrupt},
+	"newer":             {strings.Replace(wholeRecord, `"version":1`, `"version":3`, 1), ErrVersion},
+	"newer, other form": {`{"version":3,"key":["k"],"state":7}`, ErrVersion},
 }
 
 func TestFile_BadRecordIsNeverAbsent(t *testing.T) {
@@ -87,7 +88,7 @@ func TestFile_BadRecordIsNeverAbsent(t *testing.T) {
 }
 
 const recordForm = `{
-  "version": 1,
+  "version": 2,
   "key": "v1/default/order-7/ChargeCard/1",
   "state": "succeeded",
   "owner": "n2",
@@ -119,7 +120,8 @@ const recordForm = `{
       "owner": "n1",
       "fence": 7
     }
-  ]
+  ],
+  "sum": "crc32c:b44134c9"
 }
 `
 

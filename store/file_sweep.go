@@ -65,7 +65,7 @@ func (f *File) sweep(n int, now time.Time) {
 			// Written under the lock only: its writer has died.
 			_ = os.Remove(path)
 		case claimExt:
-			_, _ = ownerLives(path)
+			_, _ = f.ownerLives(path)
 		}
 	}
 	slices.Sort(records)
@@ -77,7 +77,7 @@ func (f *File) sweep(n int, now time.Time) {
 	for i := range min(len(records), sweepLimit) {
 		s.swept = records[(from+i)%len(records)]
 		path := filepath.Join(f.shardDir(n), s.swept)
-		if r, err := readRecord(path); err == nil && r.State != Absent && r.expired(now) {
+		if r, err := f.readRecord(path); err == nil && r.State != Absent && r.expired(now) {
 			_ = os.Remove(path)
 		}
 	}
@@ -111,14 +111,22 @@ func (f *File) recordsOf(n int) ([]string, error) {
 }
 
 func (f *File) namesOf(n int) ([]string, error) {
-	dir, err := os.Open(f.shardDir(n))
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	dir := f.shardDir(n)
+	if err := f.checkDir(dir); err != nil {
+		return nil, prefixed(err)
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	names, err := namesIn(dir)
 	if err != nil {
 		err = fmt.Errorf("store: %w", err)
 	}
 	return names, err
+}
+
+func namesIn(dir string) ([]string, error) {
+	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
 }

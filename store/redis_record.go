@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // call is what a script's reply is read against: its echoes are the caller's own
@@ -92,7 +94,7 @@ func (c call) read(reply []any) (r Record, verdict, err error) {
 			return Record{}, nil, errReply
 		}
 		if err := c.set(&r, field, value); err != nil {
-			return Record{}, nil, fmt.Errorf("%w: field %s: %w", ErrCorrupt, field, err)
+			return Record{}, nil, fmt.Errorf("%w: field %s", ErrCorrupt, field) // err may quote it
 		}
 	}
 	if r.State == InDoubt && r.Outcome.Data != nil {
@@ -133,7 +135,7 @@ func (c call) settled(reply []any) (Record, error) {
 	}
 	r := Record{Key: c.bid.Key, Now: fromMicros(now), Expires: fromMillis(expires)}
 	if err := parseHead(&r, head); err != nil {
-		return Record{}, fmt.Errorf("%w: field head: %w", ErrCorrupt, err)
+		return Record{}, fmt.Errorf("%w: field head", ErrCorrupt) // err may quote it
 	}
 	c.echo(&r, "info")
 	c.echo(&r, "outcome")
@@ -280,6 +282,8 @@ func kept(r *Record) *Outcome {
 	return r.Kept
 }
 
+// parseHistory reads what cjson has written, which leaves bytes that are not UTF-8 as
+// they are. JSON of Go would replace them: it gets each byte as a character instead.
 func parseHistory(value string) ([]Event, error) {
 	if len(value) > maxWords {
 		return nil, errors.New("too long")
@@ -292,6 +296,10 @@ func parseHistory(value string) ([]Event, error) {
 		At    int64  `json:"at,string"`
 		Fence uint64 `json:"fence,string"`
 	}
+	text := utf8.ValidString(value)
+	if !text {
+		value = charPerByte(value)
+	}
 	if err := json.Unmarshal([]byte(value), &list); err != nil {
 		return nil, err
 	}
@@ -299,8 +307,27 @@ func parseHistory(value string) ([]Event, error) {
 	for i, e := range list {
 		events[i] = e.Event
 		events[i].At, events[i].Fence = fromMicros(e.At), e.Fence
+		if !text {
+			eachString(reflect.ValueOf(&events[i]).Elem(), bytePerChar)
+		}
 	}
 	return events, nil
+}
+
+func charPerByte(s string) string {
+	chars := make([]rune, len(s))
+	for i := range len(s) {
+		chars[i] = rune(s[i])
+	}
+	return string(chars)
+}
+
+func bytePerChar(s string) string {
+	var raw []byte
+	for _, char := range s {
+		raw = append(raw, byte(char))
+	}
+	return string(raw)
 }
 
 // fromMicros returns the zero time for 0: never.

@@ -86,7 +86,7 @@ func (d *twins) step() {
 		bid: store.Bid{
 			Key: d.key, Owner: owner, Lease: pick(r, leases), TTL: pick(r, ttls),
 			Deadline: pick(r, []time.Duration{0, time.Minute}), Began: r.IntN(2) == 0, Clean: r.IntN(2) == 0,
-			Info: store.Info{Activity: "Charge/" + owner, Input: pick(r, []string{"", "x"})},
+			Info: store.Info{Activity: "Charge/" + owner, Input: pick(r, []string{"", "x", "\xff"})},
 		},
 		outcome: store.Outcome{
 			State: pick(r, ends), Data: pick(r, datas),
@@ -95,7 +95,7 @@ func (d *twins) step() {
 		res: store.Resolution{
 			ID: pick(r, []string{"r1", "r2", "r3"}),
 			To: pick(r, []store.State{store.Succeeded, store.Failed, store.Tombstone}),
-			By: pick(r, []string{store.ByOperator, store.ByReconcile}), Why: pick(r, []string{"", `the "bank" said <é>`}),
+			By: pick(r, []string{store.ByOperator, store.ByReconcile}), Why: pick(r, []string{"", `the "bank" said <é>`, "\x00\xff\x7f"}),
 			TTL: pick(r, ttls), Force: r.IntN(2) == 0, Outcome: store.Outcome{Data: pick(r, datas), Context: "json"},
 		},
 	}

@@ -96,7 +96,7 @@ func (r Record) check() error {
 	case r.Key == "" || r.Owner == "" || r.Fence == 0 || r.Revision == 0:
 		return fmt.Errorf("%w: no key, owner, fence or revision", ErrCorrupt)
 	case r.Origin != First && r.Origin != Taken && r.Origin != Clean:
-		return fmt.Errorf("%w: unknown origin %q", ErrCorrupt, r.Origin)
+		return fmt.Errorf("%w: unknown origin", ErrCorrupt)
 	case len(r.Key) > maxText || len(r.Owner) > maxName || len(r.By) > maxText:
 		return fmt.Errorf("%w: key, owner or author too long", ErrCorrupt)
 	case len(r.History) > maxHistory:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -234,7 +235,7 @@ func TestMetrics_NameEveryVerbOfTheStore(t *testing.T) {
 
 func TestMetrics_NameTheKindOfTheStore(t *testing.T) {
 	t.Parallel()
-	files, err := store.NewFile(t.TempDir(), store.FileOptions{})
+	files, err := store.NewFile(filepath.Join(t.TempDir(), "store"), store.FileOptions{})
 	require.NoError(t, err)
 	for kind, s := range map[string]store.Store{"memory": store.NewMemory(store.MemoryOptions{}), "file": files} {
 		b := newBench(t, setup{store: s})

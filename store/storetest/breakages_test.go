@@ -74,6 +74,12 @@ var breakages = map[string]struct {
 			return m.Acquire(ctx, b)
 		}}
 	}},
+	"text that JSON has mended": {"bytes/text that is not UTF-8 comes back as it was", false, func() *broken {
+		return &broken{acquire: func(ctx context.Context, m *store.Memory, b store.Bid) (store.Record, error) {
+			b.Info.Match = strings.ToValidUTF8(b.Info.Match, "\ufffd")
+			return m.Acquire(ctx, b)
+		}}
+	}},
 	"a context that is ignored": {"calls/a cancelled call changes nothing", false, func() *broken {
 		return &broken{release: func(ctx context.Context, m *store.Memory, b store.Bid) (store.Record, error) {
 			return m.Release(context.WithoutCancel(ctx), b)

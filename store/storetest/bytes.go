@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -50,6 +51,39 @@ var bytesCases = []testCase{
 			k.that(r.Kept != nil && sameOutcome(*r.Kept, o), "kept %+v", r.Kept)
 			k.holds(k.ok(k.s.Release(k.ctx, b)), o)
 			k.holds(k.load(theKey), o)
+		},
+	},
+	{
+		"text that is not UTF-8 comes back as it was",
+		"A key, a nonce, an ID or what a duplicate must agree on is made of whatever a program was given. If a byte of it changes, the owner loses its claim, or every legitimate duplicate is refused for good.",
+		func(k *kit) {
+			for i, text := range rawTexts {
+				k.keepsText(fmt.Sprintf("/%d", i), text)
+			}
+		},
+	},
+	{
+		"a doubt's and a kept outcome's text comes back as it was",
+		"What an owner said about its doubt, or a superseded owner about its success, is replayed too.",
+		func(k *kit) {
+			for i, text := range rawTexts {
+				b := bid("a")
+				b.Key += fmt.Sprintf("/%d", i)
+				k.grant(k.s, &b)
+				doubt := store.Outcome{State: store.InDoubt, Data: []byte(text + "1"), Context: text}
+				r := k.ok(k.s.Settle(k.ctx, b, doubt))
+				k.holds(r, doubt)
+				k.holds(k.load(b.Key), doubt)
+				c := bid("c")
+				c.Key = b.Key
+				c.Fence = k.ok(k.s.Takeover(k.ctx, c, r)).Fence
+				late := store.Outcome{State: store.Succeeded, Data: []byte("1"), Context: text, Missing: text}
+				k.answer(store.ErrConflict)(k.s.Settle(k.ctx, b, late))
+				r = k.load(b.Key)
+				k.that(r.Kept != nil && sameOutcome(*r.Kept, late), "kept %+v of text %q", r.Kept, text)
+				k.ok(k.s.Release(k.ctx, c))
+				k.holds(k.load(b.Key), late)
+			}
 		},
 	},
 	{
@@ -139,6 +173,53 @@ var bytesCases = []testCase{
 			k.holds(k.load(theKey), succeeded("settled"))
 		},
 	},
+}
+
+// rawTexts are strings that JSON and C would change.
+var rawTexts = []string{
+	"\xff", "a\xc3\x28z", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80é", "\x00", "a\x00b", "\x7f\x1b\x01\r\n\t", "\ufffd",
+	"\"\\/<&>\u2028", `\u0000\xff`, "\ufeffa", string(binary(256)),
+}
+
+// keepsText holds the store to every text that it is given about one key.
+func (k *kit) keepsText(suffix, text string) {
+	k.Helper()
+	b := bid("a" + text)
+	b.Key += text + suffix
+	b.Info = store.Info{
+		Activity: text + "1", Input: text + "2", Match: text + "3", Trace: text + "4",
+		Holder: store.Holder{
+			Namespace: text + "5", WorkflowID: text + "6", RunID: text + "7", ActivityID: text + "8", ActivityRunID: text + "9",
+			Worker: text + "10", OriginalRunID: text + "11", Attempt: 1, Occurrence: 1,
+		},
+	}
+	k.grant(k.s, &b)
+	r := k.ok(k.open().Load(k.ctx, b.Key))
+	k.that(r.Key == b.Key && r.Owner == b.Owner, "the key %q of %q came back as %q of %q", b.Key, b.Owner, r.Key, r.Owner)
+	diff := differentInfo(b.Info, r.Info)
+	k.that(diff == "", "text %q: %s", text, diff)
+	r = k.ok(k.s.Acquire(k.ctx, b))
+	k.that(r.Owned(b.Owner), "the claim %q does not have its key any more", b.Owner)
+
+	o := store.Outcome{State: store.Failed, Data: []byte(text), Context: text + "1", Missing: text + "2"}
+	k.holds(k.ok(k.s.Settle(k.ctx, b, o)), o)
+	r = k.load(b.Key)
+	k.holds(r, o)
+	res := store.Resolution{ID: "r" + text, To: store.Tombstone, By: "by" + text, Why: "why" + text, TTL: longTTL}
+	r = k.ok(k.s.Resolve(k.ctx, b.Key, r, res))
+	k.that(r.By == res.By, "by %q came back as %q", res.By, r.By)
+	k.unchanged(r, k.ok(k.s.Resolve(k.ctx, b.Key, store.Record{}, res)))
+	k.unchanged(r, k.answer(store.ErrSuperseded)(k.s.Acquire(k.ctx, b)))
+
+	c := b
+	c.Owner, c.Fence = "c"+text, 0
+	k.grant(k.s, &c) // which writes the history again
+	k.ok(k.s.Release(k.ctx, c))
+	k.grant(k.s, &store.Bid{Key: b.Key, Owner: "d", Lease: longLease, TTL: longTTL, Info: b.Info})
+	r = k.load(b.Key)
+	e := k.event(r, store.EventResolved, b.Owner)
+	k.that(e.By == res.By && e.Why == res.Why && e.ID == res.ID, "the resolution %+v came back as %+v", res, e)
+	k.event(r, store.EventReleased, c.Owner)
 }
 
 // spoil overwrites what r points to.
