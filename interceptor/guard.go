@@ -115,7 +115,7 @@ type Guard struct {
 	observers []*observer
 	metrics   metrics
 	census    census
-	told      sync.Map // what was logged once for an activity type
+	repeats   repeats
 	marks     []mark
 	plain     *workerGuard // serves workers that list the Guard as an interceptor
 
