@@ -310,7 +310,7 @@ func (c *call) noticeLeaseLost(ctx context.Context, r store.Record, err error) {
 
 // tell counts a notice, logs it, and tells the observers.
 func (c *call) tell(ctx context.Context, e Event) {
-	e.Store = c.guard.storeKind
+	e.Store, e.Repeated = c.guard.storeKind, c.guard.repeats.isRepeat(e)
 	c.countNotice(ctx, e)
 	c.guard.warn(ctx, e)
 	for _, o := range c.guard.observers {

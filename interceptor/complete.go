@@ -199,7 +199,7 @@ func (c *call) end(t ticket, result any, failure error) (ending, error) {
 	case r.State == store.InDoubt:
 		_, e.err = c.doubtful(ctx, t.Bid, r, e.err)
 	case r.State != store.Tombstone && r.State != store.Failed: // an earlier run's end, which the next attempt replays
-		e.err = c.refuse(refusal{reason: once.InFlight, record: r, retryable: true, delay: minRetry, cause: e.err})
+		e.err = c.refuse(refusal{reason: once.InFlight, record: r, retryable: true, delay: minRetry, cause: e.err}, false)
 	}
 	return e, nil
 }

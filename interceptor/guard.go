@@ -75,6 +75,13 @@ type Options struct {
 	DataConverter    converter.DataConverter
 	FailureConverter converter.FailureConverter
 
+	// CountRecords is how often the guard counts the store's open records, for the
+	// metrics atmostonce.records and atmostonce.record.age: in the background, while
+	// one of its workers that have activities runs, which it must be a plugin of. It
+	// counts those of other guards that share the store, too. 0, the default, is
+	// never; else at least 1 s.
+	CountRecords time.Duration
+
 	// Summaries has the guard say in the summary of each call of a marked activity
 	// how it is guarded, where the call has no summary of its own: Temporal's web UI
 	// shows it in the workflow's history. The worker that runs the workflow must
@@ -107,7 +114,8 @@ type Guard struct {
 	options   Options
 	observers []*observer
 	metrics   metrics
-	told      sync.Map // what was logged once for an activity type
+	census    census
+	repeats   repeats
 	marks     []mark
 	plain     *workerGuard // serves workers that list the Guard as an interceptor
 
@@ -171,6 +179,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
 	}
 	g := &Guard{options: o, observers: newObservers(o.Observers), marks: marks, workers: map[string]*workerGuard{}, began: time.Now()}
+	g.census = census{guard: g, seen: map[population]bool{}}
 	g.store, g.storeKind = measured{s, g}, storeKind(s)
 	if o.DataConverter != nil {
 		g.own = newConverters(o.DataConverter, o.FailureConverter)
@@ -216,13 +225,14 @@ func (o Options) withDefaults() (Options, error) {
 		if *d == 0 {
 			*d = standard
 		}
-		if *d < least {
+		if *d < least && *d != standard {
 			errs = append(errs, fmt.Errorf("%s is %v; the least is %v", name, *d, least))
 		}
 	}
 	duration("Lease", &o.Lease, 30*time.Millisecond, 60*time.Second)
 	duration("SettleDelay", &o.SettleDelay, time.Millisecond, 30*time.Second)
 	duration("HoldRetry", &o.HoldRetry, time.Millisecond, 30*time.Second)
+	duration("CountRecords", &o.CountRecords, time.Second, 0)
 	if o.SettleDelay <= o.Lease/3 {
 		errs = append(errs, fmt.Errorf("SettleDelay is %v; it must be greater than %v, a third of Lease, so that a slow owner can renew first", o.SettleDelay, o.Lease/3))
 	}

@@ -39,17 +39,15 @@ func (g *Guard) warn(ctx context.Context, e Event) {
 }
 
 func (g *Guard) log(logger log.Logger, e Event) {
+	if e.Repeated {
+		return
+	}
 	what := e.Warning()
 	if e.Settling && (e.Kind == Execute || e.Kind == Fail) {
 		logger.Info("atmostonce: in doubt for now; nothing is decided before the settle delay is over", "KeyDigest", e.Digest)
 	}
 	if what == "" {
 		return
-	}
-	if what == OneAttempt || what == NoHeader || what == PolicyDefeated { // about the activity type, not about the call
-		if _, told := g.told.LoadOrStore(what+"/"+e.Activity, true); told {
-			return
-		}
 	}
 	fields := []any{"Notice", what, "KeyDigest", e.Digest, "Remedy", Remedy(what)}
 	if h := e.Record.Info.Holder; h.WorkflowID != "" {

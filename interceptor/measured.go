@@ -18,7 +18,7 @@ type measured struct {
 
 var (
 	storeKinds      = []string{"memory", "file", "redis", "other"}
-	storeOperations = []string{"acquire", "renew", "settle", "release", "takeover", "resolve", "load", "check"}
+	storeOperations = []string{"acquire", "renew", "settle", "release", "takeover", "resolve", "load", "list", "check"}
 	storeFailures   = []struct {
 		err       error
 		errorType string

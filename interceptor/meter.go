@@ -3,6 +3,7 @@ package interceptor
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
@@ -13,7 +14,7 @@ import (
 // meter writes measurements to the metrics handler of one client of Temporal.
 type meter struct {
 	handler client.MetricsHandler
-	series  sync.Map // Measurement without its value → client.MetricsCounter or client.MetricsTimer
+	series  sync.Map // Measurement without its value → client.MetricsCounter, MetricsTimer or MetricsGauge
 }
 
 // newMeter returns one that does nothing if nobody listens.
@@ -36,7 +37,7 @@ func (m *meter) record(x Measurement) {
 	put(to, x)
 }
 
-// open returns the counter or timer of a measurement's series. It has the labels
+// open returns the counter, timer or gauge of a measurement's series. It has the labels
 // of the SDK's own metrics: a Prometheus registry wants the same ones each time.
 func open(h client.MetricsHandler, x Measurement) any {
 	tags := map[string]string{
@@ -48,10 +49,16 @@ func open(h client.MetricsHandler, x Measurement) any {
 		tags[underscored(label.Name)] = cmp.Or(x.Values[i], none)
 	}
 	h = h.WithTags(tags)
-	if description.Buckets != nil {
-		return h.Timer(underscored(x.Metric))
+	switch name := underscored(x.Metric); {
+	case description.Kind == Histogram:
+		return h.Timer(name)
+	case description.Kind == Gauge && description.Unit == "s": // handlers add it to timers only
+		return h.Gauge(name + "_seconds")
+	case description.Kind == Gauge:
+		return h.Gauge(name)
+	default:
+		return h.Counter(name)
 	}
-	return h.Counter(underscored(x.Metric))
 }
 
 func put(to any, x Measurement) {
@@ -60,6 +67,8 @@ func put(to any, x Measurement) {
 		to.Inc(x.Count)
 	case client.MetricsTimer:
 		to.Record(x.Duration)
+	case client.MetricsGauge:
+		to.Update(x.Value)
 	}
 }
 
@@ -84,9 +93,10 @@ type metrics struct {
 	prepared sync.Map                           // preparation → true
 
 	mu        sync.Mutex
-	last      *meter // of the last client
-	namespace string // of the last client
-	several   bool   // other clients have another handler or namespace
+	last      *meter   // of the last client
+	namespace string   // of the last client
+	several   bool     // other clients have another handler or namespace
+	meters    []*meter // of all clients, each once
 }
 
 // recordedBy lets the first observer that wants the measurements have them.
@@ -102,8 +112,24 @@ func (s *metrics) recordedBy(observers []*observer) {
 func (s *metrics) learn(m *meter, namespace string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !slices.ContainsFunc(s.meters, func(other *meter) bool { return equal(other.handler, m.handler) }) {
+		s.meters = append(s.meters, m)
+	}
 	s.several = s.several || s.last != nil && (s.namespace != namespace || !equal(s.last.handler, m.handler))
 	s.last, s.namespace = m, namespace
+}
+
+// learnFrom learns the metrics handler from a call, where the guard is no plugin of
+// the client.
+func (s *metrics) learnFrom(ctx context.Context) {
+	if !sdkactivity.IsActivity(ctx) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.meters) == 0 {
+		s.meters = append(s.meters, newMeter(sdkactivity.GetMetricsHandler(ctx)))
+	}
 }
 
 // client returns the meter and namespace of the only client; nil if there are
@@ -128,6 +154,20 @@ func (s *metrics) of(ctx context.Context) *meter {
 	}
 	m, _ := s.client()
 	return m
+}
+
+// everywhere hands x, which is about no call, to whoever takes the measurements of
+// any client.
+func (s *metrics) everywhere(ctx context.Context, x Measurement) {
+	s.mu.Lock()
+	all := slices.Clone(s.meters)
+	s.mu.Unlock()
+	if s.recorder != nil {
+		all = []*meter{nil}
+	}
+	for _, m := range all {
+		s.measureAt(ctx, m, x)
+	}
 }
 
 // measure hands x to whoever takes the measurements.

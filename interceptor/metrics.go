@@ -11,11 +11,22 @@ import (
 type Metric struct {
 	// Name has dots between its parts; Temporal's metrics handler gets underscores.
 	Name        string
+	Kind        MetricKind
 	Unit        string // as UCUM has it: s for seconds, {call} for a count of calls
 	Description string
 	Labels      []Label   // of every series
-	Buckets     []float64 // upper bounds in seconds; nil: it is a counter
+	Buckets     []float64 // of a Histogram: upper bounds in seconds
 }
+
+// MetricKind says what a metric is.
+type MetricKind uint8
+
+// The kinds of Metric.
+const (
+	Counter   MetricKind = iota + 1 // see Measurement.Count
+	Histogram                       // see Measurement.Duration
+	Gauge                           // see Measurement.Value
+)
 
 // Label is one dimension of a metric.
 type Label struct {
@@ -28,6 +39,8 @@ const (
 	notices       = "atmostonce.notices"
 	waitDuration  = "atmostonce.wait.duration"
 	storeDuration = "atmostonce.store.operation.duration"
+	openRecords   = "atmostonce.records"
+	recordAge     = "atmostonce.record.age"
 )
 
 // Metrics returns all that a guard measures. No label has a key, an input, a
@@ -36,17 +49,20 @@ func Metrics() []Metric {
 	at := func(more ...Label) []Label {
 		return append([]Label{{Name: "namespace"}, {Name: "task_queue"}, {Name: "activity_type"}}, more...)
 	}
+	records := []Label{{Name: "namespace"}, {Name: "activity_type"}, {"atmostonce.state", []string{"running", "in_doubt", "pending"}}}
 	return []Metric{
-		{calls, "{call}", "Guarded activity attempts, each counted once, at its end.",
+		{calls, Counter, "{call}", "Guarded activity attempts, each counted once, at its end.",
 			at(Label{"atmostonce.outcome", []string{"executed", "duplicate", "failed", "skipped"}}, Label{"error.type", reasonLabels()}), nil},
-		{notices, "{notice}", "What the guard noticed beside its answers.",
+		{notices, Counter, "{notice}", "What the guard noticed beside its answers.",
 			at(Label{"atmostonce.notice", Notices()}, Label{"error.type", reasonLabels()}), nil},
-		{waitDuration, "s", "Time for which calls kept their slot until another call had ended.",
+		{waitDuration, Histogram, "s", "Time for which calls kept their slot until another call had ended.",
 			at(Label{"atmostonce.wait.result", waitResults()}),
 			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}},
-		{storeDuration, "s", "Duration of calls to the store, without those that their caller gave up.",
+		{storeDuration, Histogram, "s", "Duration of calls to the store, without those that their caller gave up.",
 			[]Label{{Name: "namespace"}, {"atmostonce.store.type", storeKinds}, {"atmostonce.store.operation", storeOperations}, {"error.type", storeErrorTypes()}},
 			[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}},
+		{openRecords, Gauge, "{record}", "Records in the store that are running, in doubt or pending, with Options.CountRecords.", records, nil},
+		{recordAge, Gauge, "s", "For how long the oldest of these records has been in its state; 0 if there is none.", records, nil},
 	}
 }
 
@@ -68,7 +84,8 @@ type Measurement struct {
 	// what compares a series with its past, such as an alert, misses the first
 	// value.
 	Count    int64
-	Duration time.Duration // for a metric with buckets
+	Duration time.Duration // of a histogram
+	Value    float64       // of a gauge; NaN: it is not known, and what was known is no longer so
 }
 
 // Recorder is implemented by observers that take the guard's metrics. Without one
@@ -112,10 +129,13 @@ func (s *metrics) prepare(ctx context.Context, m *meter, p place) {
 	if _, prepared := s.prepared.LoadOrStore(preparation{m, p}, true); prepared {
 		return
 	}
+	if m == nil {
+		s.learnFrom(ctx)
+	}
 	for _, v := range alerted() {
 		s.measureAt(ctx, m, Measurement{Metric: calls, Values: p.values(v[0], v[1])})
 	}
-	for _, notice := range []string{Conflict, LeaseLost, SettleFailed, StoreForgot, StoreLost, StoreReplaced, StoreUnsafe} {
+	for _, notice := range []string{Conflict, LeaseLost, OtherRun, SameRun, SettleFailed, StoreForgot, StoreLost, StoreReplaced, StoreUnsafe} {
 		s.measureAt(ctx, m, Measurement{Metric: notices, Values: p.values(notice, "")})
 	}
 }

@@ -79,6 +79,10 @@ type Event struct {
 	// Where it is not set, somebody has to decide, unless the last owner still
 	// writes down what came of it.
 	Settling bool
+	// Repeated is set where this process has reported the same before: of the key, the
+	// doubt or the activity type. It is counted, but logs can leave it out: they have
+	// it when it begins, after an hour, and then each day.
+	Repeated bool
 	// Err is the error that Temporal gets, or that the notice is about.
 	Err error
 	// Takeover is set where the body ran although an earlier run is in doubt.

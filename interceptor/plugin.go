@@ -127,7 +127,13 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 	}
 	w.prepare(ctx)
 	w.announce(g.clientLogger())
-	return next(ctx, o)
+	if err := next(ctx, o); err != nil {
+		return err
+	}
+	if w.types.any() && w.life.Load().counted.CompareAndSwap(false, true) {
+		g.census.begin()
+	}
+	return nil
 }
 
 // StopWorker implements worker.Plugin: it holds up the stop until the calls in
@@ -152,5 +158,8 @@ func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions
 	}
 	next(ctx, o)
 	l.drain(until)
+	if l.counted.CompareAndSwap(true, false) {
+		g.census.end()
+	}
 	w.life.CompareAndSwap(l, newLife())
 }

@@ -25,7 +25,10 @@ type refusal struct {
 // refuse makes the error that Temporal gets. Its message starts with the
 // verdict, says what that means for the effect and what comes next, and never
 // shows input. What the guard was told by others is the cause.
-func (c *call) refuse(r refusal) error {
+//
+// It is benign, which the SDK neither logs nor counts as a failure, if it says only
+// that Temporal is to come back: in flight, or as repeated says, as before.
+func (c *call) refuse(r refusal, repeated bool) error {
 	if r.reason == once.InDoubt && r.cause == nil {
 		r.cause = c.codec.cause(r.record.Outcome)
 	}
@@ -42,10 +45,19 @@ func (c *call) refuse(r refusal) error {
 	if r.retryable {
 		o.NextRetryDelay = r.delay
 	}
-	if r.reason == once.InFlight {
+	if r.reason == once.InFlight || repeated && r.retryable && !c.situation(r.record, "").mayBeLast(r.delay) {
 		o.Category = temporal.ApplicationErrorCategoryBenign
 	}
 	return temporal.NewApplicationErrorWithOptions(c.message(r), string(r.reason), o)
+}
+
+// isRepeated reports whether the refusal has been reported: one that goes on with
+// each retry, or that is about a doubt.
+func (c *call) isRepeated(r refusal) bool {
+	if r.reason == once.InFlight || !r.retryable && r.reason != once.InDoubt {
+		return false
+	}
+	return c.guard.repeats.isRepeatedRefusal(r.reason, r.settling, c.info.ActivityType.Name, c.digest, r.record)
 }
 
 func (c *call) message(r refusal) string {

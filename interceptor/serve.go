@@ -50,7 +50,8 @@ func (c *call) keyless(ctx context.Context, body func(context.Context) (any, err
 		c.observed(ctx, store.Record{}, decision{do: refuse, reason: r.reason}, err)
 		return unguarded()
 	}
-	e.Kind, e.Reason, e.Err = Fail, r.reason, c.refuse(r)
+	e.Kind, e.Reason, e.Repeated = Fail, r.reason, c.isRepeated(r)
+	e.Err = c.refuse(r, e.Repeated)
 	return nil, e.Err
 }
 
@@ -299,7 +300,8 @@ func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
 
 func (c *call) fail(r refusal) (any, error) {
 	c.report.Kind, c.report.Reason, c.report.Settling, c.report.Record = Fail, r.reason, r.settling, shown(r.record)
-	c.report.Err = c.refuse(r)
+	c.report.Repeated = c.isRepeated(r)
+	c.report.Err = c.refuse(r, c.report.Repeated)
 	return nil, c.report.Err
 }
 

@@ -39,6 +39,7 @@ type workerGuard struct {
 // and stop one worker many times.
 type life struct {
 	started  atomic.Bool
+	counted  atomic.Bool   // the census knows of it
 	stopping chan struct{} // closed when the worker begins to stop
 	stopOnce sync.Once
 	stopped  time.Time    // when it ends; to be read after stopping is closed

@@ -52,11 +52,15 @@ func metricsTable() string {
 	var names []string
 	for _, m := range interceptor.Metrics() {
 		prometheus := strings.ReplaceAll(m.Name, ".", "_")
-		unit := "counter, `" + m.Unit + "`"
-		if m.Buckets == nil {
-			prometheus += "_total"
-		} else {
+		if m.Unit == "s" {
 			prometheus += "_seconds"
+		}
+		unit := "gauge, `" + m.Unit + "`"
+		switch m.Kind {
+		case interceptor.Counter:
+			prometheus += "_total"
+			unit = "counter, `" + m.Unit + "`"
+		case interceptor.Histogram:
 			unit = "histogram, s, " + bounds(m.Buckets)
 		}
 		var labels []string

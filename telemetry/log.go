@@ -38,7 +38,7 @@ var logEvents = map[string]logEvent{
 func (o *OTel) log(ctx context.Context, e interceptor.Event) {
 	what := cmp.Or(e.Warning(), e.Notice)
 	event, weighty := logEvents[what]
-	if o.logger == nil || !weighty || !o.logger.Enabled(ctx, log.EnabledParameters{Severity: event.severity, EventName: event.name}) {
+	if o.logger == nil || !weighty || e.Repeated || !o.logger.Enabled(ctx, log.EnabledParameters{Severity: event.severity, EventName: event.name}) {
 		return
 	}
 	var r log.Record

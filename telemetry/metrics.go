@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"math"
 	"sync"
 
 	"go.opentelemetry.io/otel"
@@ -19,15 +20,23 @@ type meter struct {
 
 type instrument struct {
 	labels    []interceptor.Label
-	counter   metric.Int64Counter     // nil: it is a histogram
-	histogram metric.Float64Histogram // nil: it is a counter
+	counter   metric.Int64Counter     // nil: it is no counter
+	histogram metric.Float64Histogram // nil: it is no histogram
+	gauge     *gauge                  // nil: it is no gauge
+}
+
+// gauge has the values that are exported of one; what is not known any more is not.
+type gauge struct {
+	mu     sync.Mutex
+	values map[*series]float64
 }
 
 // series holds the options that say which one it is, ready to be passed.
 type series struct {
 	instrument
-	add    []metric.AddOption
-	record []metric.RecordOption
+	add     []metric.AddOption
+	record  []metric.RecordOption
+	observe []metric.ObserveOption
 }
 
 func newMeter(m metric.Meter) *meter {
@@ -44,13 +53,36 @@ func newMeter(m metric.Meter) *meter {
 
 func newInstrument(m metric.Meter, d interceptor.Metric) (i instrument, err error) {
 	i.labels = d.Labels
-	if d.Buckets == nil {
-		i.counter, err = m.Int64Counter(d.Name, metric.WithUnit(d.Unit), metric.WithDescription(d.Description))
-		return i, err
+	unit, description := metric.WithUnit(d.Unit), metric.WithDescription(d.Description)
+	switch d.Kind {
+	case interceptor.Counter:
+		i.counter, err = m.Int64Counter(d.Name, unit, description)
+	case interceptor.Histogram:
+		i.histogram, err = m.Float64Histogram(d.Name, unit, description, metric.WithExplicitBucketBoundaries(d.Buckets...))
+	case interceptor.Gauge:
+		i.gauge = &gauge{values: map[*series]float64{}}
+		_, err = m.Float64ObservableGauge(d.Name, unit, description, metric.WithFloat64Callback(i.gauge.observe))
 	}
-	i.histogram, err = m.Float64Histogram(d.Name, metric.WithUnit(d.Unit), metric.WithDescription(d.Description),
-		metric.WithExplicitBucketBoundaries(d.Buckets...))
 	return i, err
+}
+
+func (g *gauge) observe(_ context.Context, o metric.Float64Observer) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s, value := range g.values {
+		o.Observe(value, s.observe...)
+	}
+	return nil
+}
+
+func (g *gauge) set(s *series, value float64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if math.IsNaN(value) {
+		delete(g.values, s)
+		return
+	}
+	g.values[s] = value
 }
 
 func (m *meter) record(ctx context.Context, x interceptor.Measurement) {
@@ -62,6 +94,8 @@ func (m *meter) record(ctx context.Context, x interceptor.Measurement) {
 		i.counter.Add(ctx, x.Count, m.seriesOf(i, x).add...)
 	case i.histogram != nil && i.histogram.Enabled(ctx):
 		i.histogram.Record(ctx, x.Duration.Seconds(), m.seriesOf(i, x).record...)
+	case i.gauge != nil:
+		i.gauge.set(m.seriesOf(i, x), x.Value)
 	}
 }
 
@@ -77,6 +111,6 @@ func (m *meter) seriesOf(i instrument, x interceptor.Measurement) *series {
 		}
 	}
 	set := metric.WithAttributeSet(attribute.NewSet(attributes...))
-	s, _ := m.series.LoadOrStore(id, &series{i, []metric.AddOption{set}, []metric.RecordOption{set}})
+	s, _ := m.series.LoadOrStore(id, &series{i, []metric.AddOption{set}, []metric.RecordOption{set}, []metric.ObserveOption{set}})
 	return s.(*series) //nolint:forcetypeassert // nothing else is stored
 }

@@ -171,6 +171,10 @@ func (refusingMeter) Float64Histogram(string, ...metric.Float64HistogramOption) 
 	return nil, errSecret
 }
 
+func (refusingMeter) Float64ObservableGauge(string, ...metric.Float64ObservableGaugeOption) (metric.Float64ObservableGauge, error) {
+	return nil, errSecret
+}
+
 func TestSeries_OfAnInstrumentThatCannotBeMade(t *testing.T) {
 	var handled []error
 	before := otel.GetErrorHandler()
@@ -179,5 +183,5 @@ func TestSeries_OfAnInstrumentThatCannotBeMade(t *testing.T) {
 	g := newGuard(t, setup{store: store.NewMemory(store.MemoryOptions{}), policy: once.Policy{}},
 		telemetry.NewOTel(telemetry.Options{MeterProvider: refusing{}}))
 	require.NoError(t, (&bench{guard: g, temporal: newHandler(), lines: &lines{}}).call(done, charge{Order: "7"}))
-	require.Len(t, handled, 4)
+	require.Len(t, handled, 6)
 }

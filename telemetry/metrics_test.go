@@ -37,8 +37,10 @@ func TestMetrics_CountEachCallOnce(t *testing.T) {
 func TestMetrics_AreAsDescribed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, setup{policy: waiting}, true)
+		w := newWorld(t, setup{policy: waiting, change: counting}, true)
 		ending(succeeding)(w)
+		w.working(t, "worker")
+		defer w.stopped(t, "worker")
 		w.observe(path{}, surrounding)
 		w.beside.Wait()
 		kinds := map[string]string{}
@@ -51,6 +53,8 @@ func TestMetrics_AreAsDescribed(t *testing.T) {
 				kinds[m.Name] = "counter " + m.Unit
 			case metricdata.Histogram[float64]:
 				kinds[m.Name] = fmt.Sprintln("histogram", m.Unit, data.DataPoints[0].Bounds)
+			case metricdata.Gauge[float64]:
+				kinds[m.Name] = "gauge " + m.Unit
 			}
 		}
 		require.Equal(t, map[string]string{
@@ -58,6 +62,8 @@ func TestMetrics_AreAsDescribed(t *testing.T) {
 			"atmostonce.notices":                  "counter {notice}",
 			"atmostonce.wait.duration":            "histogram s [0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30 60 120 300]\n",
 			"atmostonce.store.operation.duration": "histogram s [0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5]\n",
+			"atmostonce.records":                  "gauge {record}",
+			"atmostonce.record.age":               "gauge s",
 		}, kinds)
 	})
 }
@@ -105,7 +111,7 @@ func measuredOn(t *testing.T, p path, throughTemporal bool) map[string]map[strin
 			if s.count != 0 {
 				all[d.Name][fmt.Sprint(s.labels)] = s.count
 			}
-			if d.Buckets == nil {
+			if d.Kind == interceptor.Counter {
 				all[d.Name]["series"]++
 			}
 		}

@@ -53,11 +53,11 @@ type span struct {
 }
 
 // The series of one activity's counters that are there from its first call on.
-const preparedCalls, preparedNotices = 19, 7
+const preparedCalls, preparedNotices = 19, 9
 
 // unprepared are the notices that no alert is about.
 func unprepared(notice string) bool {
-	return !slices.Contains([]string{"conflict/", "lease_lost/", "settle_failed/", "store_forgot/", "store_lost/", "store_replaced/", "store_unsafe/"}, notice)
+	return !slices.Contains([]string{"conflict/", "lease_lost/", "other_run/", "same_run/", "settle_failed/", "store_forgot/", "store_lost/", "store_replaced/", "store_unsafe/"}, notice)
 }
 
 // variant is one way in which everything can be set up.

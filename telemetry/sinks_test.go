@@ -23,7 +23,7 @@ import (
 type series struct {
 	labels map[string]string // without empty ones
 	count  int64             // of a histogram, of its values
-	sum    float64           // of a histogram
+	sum    float64           // of a histogram; of a gauge, its value
 }
 
 func (s series) value(labels ...string) string {
@@ -50,6 +50,10 @@ func (b *bench) metric(t *testing.T, name string) []series {
 	case metricdata.Histogram[float64]:
 		for _, p := range data.DataPoints {
 			all = append(all, series{labelsOf(p.Attributes), int64(p.Count), p.Sum})
+		}
+	case metricdata.Gauge[float64]:
+		for _, p := range data.DataPoints {
+			all = append(all, series{labelsOf(p.Attributes), 0, p.Value})
 		}
 	case nil: // nothing was measured
 	default:
@@ -114,6 +118,7 @@ type value struct {
 	tags  map[string]string
 	count int64
 	sum   time.Duration
+	gauge float64
 }
 
 func newHandler() *handler { return &handler{seen: &seen{values: map[string]*value{}}} }
@@ -149,7 +154,14 @@ func (h *handler) Counter(name string) client.MetricsCounter {
 	return counter(func(n int64) { h.add(name, n, 0) })
 }
 
-func (h *handler) Gauge(string) client.MetricsGauge { return gauge{} }
+func (h *handler) Gauge(name string) client.MetricsGauge {
+	return gauge(func(v float64) {
+		h.add(name, 0, 0)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.values[fmt.Sprint(name, h.tags)].gauge = v
+	})
+}
 
 func (h *handler) Timer(name string) client.MetricsTimer {
 	return timer(func(d time.Duration) { h.add(name, 1, d) })
@@ -157,12 +169,12 @@ func (h *handler) Timer(name string) client.MetricsTimer {
 
 type (
 	counter func(int64)
-	gauge   struct{}
+	gauge   func(float64)
 	timer   func(time.Duration)
 )
 
 func (c counter) Inc(n int64)          { c(n) }
-func (gauge) Update(float64)           {}
+func (g gauge) Update(v float64)       { g(v) }
 func (t timer) Record(d time.Duration) { t(d) }
 
 // named returns a copy of the values under names that begin so.
@@ -190,7 +202,7 @@ func (h *handler) metric(name string) (all []series) {
 				labels[dotted(k)] = x
 			}
 		}
-		all = append(all, series{labels, v.count, v.sum.Seconds()})
+		all = append(all, series{labels, v.count, v.sum.Seconds() + v.gauge})
 	}
 	return all
 }
@@ -199,7 +211,7 @@ func underscored(name string) string { return strings.ReplaceAll(name, ".", "_")
 
 // dotted returns the native name of a label of Temporal's handler.
 func dotted(label string) string {
-	for _, name := range []string{"error.type", "atmostonce.outcome", "atmostonce.notice", "atmostonce.wait.result", "atmostonce.store.type", "atmostonce.store.operation"} {
+	for _, name := range []string{"error.type", "atmostonce.outcome", "atmostonce.notice", "atmostonce.wait.result", "atmostonce.store.type", "atmostonce.store.operation", "atmostonce.state"} {
 		if underscored(name) == label {
 			return name
 		}

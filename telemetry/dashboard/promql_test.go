@@ -43,11 +43,18 @@ func ours() map[string][]string {
 		for _, label := range m.Labels {
 			labels = append(labels, prometheus(label.Name))
 		}
-		if m.Buckets == nil {
-			all[prometheus(m.Name)+"_total"] = labels
+		name := prometheus(m.Name)
+		if m.Unit == "s" {
+			name += "_seconds"
+		}
+		switch m.Kind {
+		case interceptor.Counter:
+			all[name+"_total"] = labels
+			continue
+		case interceptor.Gauge:
+			all[name] = labels
 			continue
 		}
-		name := prometheus(m.Name) + "_seconds"
 		all[name+"_sum"], all[name+"_count"] = labels, labels
 		all[name+"_bucket"] = append(slices.Clone(labels), "le")
 	}
