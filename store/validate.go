@@ -31,9 +31,11 @@ func (r Resolution) validate() error {
 	switch {
 	case r.To != Succeeded && r.To != Failed && r.To != Tombstone:
 		return fmt.Errorf("%w: cannot resolve to %q", ErrInvalid, r.To)
+	case r.Erase && r.To != Tombstone:
+		return fmt.Errorf("%w: an erasure leaves a tombstone, not %q", ErrInvalid, r.To)
 	case r.ID == "" || r.By == "":
 		return fmt.Errorf("%w: resolution without a nonce or an author", ErrInvalid)
-	case r.TTL < time.Millisecond:
+	case r.TTL < time.Millisecond && !r.Erase:
 		return fmt.Errorf("%w: TTL of %v, under 1ms", ErrInvalid, r.TTL)
 	}
 	return nil
