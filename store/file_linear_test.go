@@ -39,3 +39,12 @@ func memoryDir(tb testing.TB) string {
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
+
+// Each handle is one of several in this process.
+func TestFile_Races(t *testing.T) {
+	t.Parallel()
+	storetest.Races(t, func(t *testing.T) storetest.Harness {
+		dir := memoryDir(t)
+		return storetest.Harness{Open: func(tb testing.TB) store.Store { return openFile(tb, dir) }, LeaseByLock: true}
+	}, *races)
+}

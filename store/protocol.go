@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -91,8 +92,7 @@ func (r *Record) settledBefore(b Bid, o Outcome) (done bool, err error) {
 		switch {
 		case e.What == EventConflict && o.State == Succeeded:
 			return true, ErrConflict
-		case e.What == EventResolved && (e.From == Succeeded || e.From == Failed),
-			(e.What == EventResolved || e.What == EventTakenOver) && e.From == o.State:
+		case e.heard(o.State):
 			return true, nil
 		}
 	}
@@ -101,11 +101,38 @@ func (r *Record) settledBefore(b Bid, o Outcome) (done bool, err error) {
 	}
 	switch r.State {
 	case Succeeded, Failed:
-		return r.By == "" || r.By == BySuperseded || r.By == ByReconcile && r.State == o.State, nil
+		return saidBefore(r.State, r.By, o.State), nil
 	case InDoubt:
 		return (o.State == InDoubt || o.State == Pending) && !r.Marked, nil
 	default:
 		return r.State == o.State, nil
+	}
+}
+
+// heard reports whether e overrode what the owner had settled to.
+func (e Event) heard(to State) bool {
+	switch {
+	case e.What != EventResolved && e.What != EventErased && e.What != EventTakenOver:
+		return false
+	case e.From == Succeeded || e.From == Failed:
+		return saidBefore(e.From, e.FromBy, to)
+	default:
+		return e.From == to
+	}
+}
+
+// saidBefore reports whether an owner that settles to that state, and finds the
+// record settled, says nothing new. What others wrote says nothing of the owner,
+// unless it agrees with a reconciliation; an owner beside which a success was kept
+// has not succeeded itself.
+func saidBefore(settled State, by string, to State) bool {
+	switch by {
+	case "":
+		return true
+	case BySuperseded:
+		return to != Succeeded
+	default:
+		return by == ByReconcile && settled == to
 	}
 }
 
@@ -123,6 +150,7 @@ func (r *Record) settleOwn(b Bid, o Outcome, now time.Time) error {
 		if o.State != Succeeded {
 			return ErrSuperseded
 		}
+		r.Info = b.Info // it may have been erased
 		r.put(o, now)
 		return nil
 	default:
@@ -182,7 +210,9 @@ func (r *Record) release(b Bid, now time.Time) (changed bool, err error) {
 	case r.State == Tombstone:
 		return false, nil
 	case r.State == Succeeded || r.State == Failed:
-		if r.By == BySuperseded {
+		if r.By == BySuperseded || slices.ContainsFunc(r.History, func(e Event) bool {
+			return e.Owner == b.Owner && e.What == EventResolved && e.FromBy == BySuperseded
+		}) {
 			return false, nil
 		}
 		return false, ErrSuperseded
@@ -229,33 +259,61 @@ func (r *Record) takeover(b Bid, from Record, now time.Time) (changed bool, err 
 
 func (r *Record) resolve(res Resolution, from Record, now time.Time) (changed bool, err error) {
 	for _, e := range r.History {
-		if e.What == EventResolved && e.ID == res.ID {
+		if e.ID == res.ID && (e.What == EventResolved || e.What == EventErased) {
 			return false, nil
 		}
 	}
-	switch {
-	case !r.isAsIn(from):
-		return false, ErrMoved
-	case r.State == InDoubt, r.State == Pending:
-	case r.State == Running && res.Force:
-	case (r.State == Succeeded || r.State == Failed) && res.To == Tombstone:
-	default:
+	if !r.isAsIn(from) || !res.applies(r.State) {
 		return false, ErrMoved
 	}
-	r.note(Event{
-		What: EventResolved, At: now, From: r.State, Owner: r.Owner, Fence: r.Fence,
-		By: res.By, Why: res.Why, ID: res.ID,
-	})
-	if res.To == Tombstone {
+	e := Event{
+		What: EventResolved, At: now, From: r.State, FromBy: r.By, Owner: r.Owner, Fence: r.Fence,
+		By: res.By, Who: res.Who, Why: res.Why, ID: res.ID,
+	}
+	switch {
+	case res.Erase:
+		e.What = EventErased
+		r.erase(now)
+		r.expiresAnew(now, TombstoneTTL)
+	case res.To == Tombstone:
 		r.bury(now)
-	} else {
+		r.extend(now, res.TTL)
+	default:
 		o := res.Outcome
 		o.State = res.To
 		r.put(o, now)
+		r.extend(now, res.TTL)
 	}
+	r.note(e)
 	r.By = res.By
-	r.extend(now, res.TTL)
 	return true, nil
+}
+
+// applies reports whether a record in that state is open to the resolution.
+func (res Resolution) applies(to State) bool {
+	switch to {
+	case Succeeded, Failed:
+		return true
+	case InDoubt, Pending:
+		return !res.Erase || res.Force
+	case Running:
+		return res.Force
+	default:
+		return to == Tombstone && res.Erase
+	}
+}
+
+// erase leaves a tombstone, and of the history what the protocol asks for. What was
+// said of earlier erasures stays.
+func (r *Record) erase(now time.Time) {
+	r.bury(now)
+	r.Deadline, r.Forgotten, r.Info = time.Time{}, false, Info{}
+	r.History = slices.Clone(r.History)
+	for i := range r.History {
+		if e := &r.History[i]; e.What != EventErased {
+			e.Who, e.Why = "", ""
+		}
+	}
 }
 
 // spent reports whether the claim of that nonce has come to its end, so that a
@@ -347,14 +405,20 @@ func (r *Record) note(e Event) {
 	if len(r.History) <= maxHistory {
 		return
 	}
-	drop := 0
-	for i, e := range r.History {
-		if e.What == EventReleased {
+	drop := slices.IndexFunc(r.History, func(e Event) bool { return e.What == EventReleased })
+	for i, old := range r.History {
+		if slices.ContainsFunc(r.History[i+1:], old.isRepeatedBy) {
 			drop = i
 			break
 		}
 	}
+	drop = max(drop, 0)
 	r.History = append(r.History[:drop:drop], r.History[drop+1:]...)
+}
+
+// isRepeatedBy reports whether the protocol goes by the later event as well.
+func (e Event) isRepeatedBy(later Event) bool {
+	return e.What == later.What && e.Owner == later.Owner && e.From == later.From && e.FromBy == later.FromBy
 }
 
 // extend keeps the record at least ttl longer. A sixteenth is added so that

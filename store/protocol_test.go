@@ -161,6 +161,9 @@ func (w *world) settle(i int, state State) {
 	err := w.call("settle", func(r *Record) (bool, error) {
 		return r.settle(b, Outcome{State: state, Context: nonce(i)}, w.now())
 	})
+	if r := w.record; state == Succeeded && err == nil && !a.heard[0] && (r.State != Succeeded || r.Owner != b.Owner || r.Outcome.Context != b.Owner) {
+		w.violated("a success was taken for the repetition of one, and left no trace")
+	}
 	if err == nil || errors.Is(err, ErrConflict) {
 		a.heard[slices.Index(outcomesOf[:], state)] = true
 		a.over = true
@@ -184,10 +187,10 @@ func (w *world) giveBack(i int) {
 	}
 }
 
-func (w *world) resolve(to State) {
+func (w *world) resolve(to State, erase bool) {
 	from := w.record
 	err := w.call("resolve", func(r *Record) (bool, error) {
-		return r.resolve(Resolution{ID: fmt.Sprint("r", w.decided), To: to, By: ByOperator, TTL: time.Hour, Force: true}, from, w.now())
+		return r.resolve(Resolution{ID: fmt.Sprint("r", w.decided), To: to, By: ByOperator, TTL: time.Hour, Force: true, Erase: erase}, from, w.now())
 	})
 	if err == nil {
 		w.decided++
@@ -214,7 +217,7 @@ func (w *world) check() {
 			effects++
 		}
 	}
-	resolved := slices.ContainsFunc(r.History, func(e Event) bool { return e.What == EventResolved })
+	resolved := slices.ContainsFunc(r.History, func(e Event) bool { return e.What == EventResolved || e.What == EventErased })
 	conflict := slices.ContainsFunc(r.History, func(e Event) bool { return e.What == EventConflict })
 	if effects > 1 && !w.rules.rerun && w.rules.operator == 0 && w.rules.forget == 0 {
 		w.violated("the act happened twice")
@@ -288,8 +291,9 @@ func (w *world) moves(yield func(name string, step func(*world))) {
 	}
 	if w.decided < w.rules.operator {
 		for _, to := range []State{Succeeded, Failed, Tombstone} {
-			yield("an operator says "+string(to), func(w *world) { w.resolve(to) })
+			yield("an operator says "+string(to), func(w *world) { w.resolve(to, false) })
 		}
+		yield("an operator erases", func(w *world) { w.resolve(Tombstone, true) })
 	}
 	if w.clock < w.rules.forget && w.record.State != Absent {
 		yield("the store forgets", (*world).forget)
@@ -369,7 +373,7 @@ func (w *world) key() string {
 		text(r.Kept.Context)
 	}
 	for _, e := range r.History {
-		text(e.What, string(e.From), e.Owner)
+		text(e.What, string(e.From), e.FromBy, e.Owner)
 	}
 	for _, a := range w.claims() {
 		fresh := a.seen != nil && a.seen.State == r.State && a.seen.Revision == r.Revision
@@ -438,10 +442,11 @@ func TestProtocol_Search(t *testing.T) {
 		"hold":            {claims: 3, states: 10_000},
 		"reconcile":       {claims: 3, reconcile: true, states: 80_000},
 		"rerun":           {claims: 2, rerun: true, states: 4_000},
-		"rerun, operator": {claims: 2, rerun: true, operator: 1, states: 20_000},
+		"rerun, operator": {claims: 2, rerun: true, operator: 1, states: 40_000},
+		"hold, corrected": {claims: 1, operator: 3, states: 3_500},
 		"rerun, forgets":  {claims: 2, rerun: true, forget: 1, states: 15_000},
 		"hold, operator, forgets": {
-			claims: 2, operator: 1, forget: 1, states: 30_000,
+			claims: 2, operator: 1, forget: 1, states: 60_000,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -119,9 +119,13 @@ type Event struct {
 	From  State     `json:"from,omitempty"`  // the state before
 	Owner string    `json:"owner,omitempty"` // the nonce that the event is about
 	Fence uint64    `json:"fence,omitempty"` // and its fence
-	By    string    `json:"by,omitempty"`    // who resolved
+	By    string    `json:"by,omitempty"`    // what kind of decision it was: Resolution.By
 	Why   string    `json:"why,omitempty"`   // and why
 	ID    string    `json:"id,omitempty"`    // nonce of the resolution
+	// FromBy is Record.By before a resolution: who had written From, where it was
+	// not Owner.
+	FromBy string `json:"from_by,omitempty"`
+	Who    string `json:"who,omitempty"` // the person who decided
 }
 
 // What an Event tells.
@@ -131,6 +135,7 @@ const (
 	EventConflict  = "conflict"   // Owner succeeded after it was superseded
 	EventResolved  = "resolved"   // a Resolve overrode Owner
 	EventForgotten = "forgotten"  // the store had no record of Owner's claim when it settled
+	EventErased    = "erased"     // a Resolve erased the record; earlier events have lost Who and Why
 )
 
 // Who decided, where it was not the owner.
@@ -140,8 +145,8 @@ const (
 	BySuperseded = "superseded"
 )
 
-// maxHistory bounds a record's history. The oldest release is dropped first,
-// then the oldest event.
+// maxHistory bounds a record's history. The oldest event that a later one repeats
+// is dropped first, then the oldest release, then the oldest event.
 const maxHistory = 64
 
 // Bid is a claim's side of every call.
@@ -170,9 +175,16 @@ type Resolution struct {
 	// again.
 	To      State
 	Outcome Outcome // of Succeeded and Failed
-	By, Why string
-	TTL     time.Duration
-	Force   bool // also while Running
+	// By is ByOperator or ByReconcile. It names nobody, and outlasts an erasure.
+	By string
+	// Who is the person who decided. An erasure of the record removes it.
+	Who, Why string
+	TTL      time.Duration
+	Force    bool // also while Running; to erase, while InDoubt or Pending too
+	// Erase, with To Tombstone, leaves nothing of the record but its key, its fence,
+	// the nonces that are spent and an EventErased, and those no longer than
+	// TombstoneTTL, whatever was promised before. It needs no TTL.
+	Erase bool
 }
 
 // Query selects records. Zero fields select everything.

@@ -190,7 +190,12 @@ func (s *Redis) Resolve(ctx context.Context, key string, from Record, r Resoluti
 	}
 	o := r.Outcome
 	o.State = r.To
-	return s.run(ctx, resolveVerb, call{bid: Bid{Key: key}}, append(args, outcomeArgs(o)[1:]...))
+	args = append(args, outcomeArgs(o)[1:]...)
+	erased := ""
+	if r.Erase {
+		erased = infoWords(Info{})
+	}
+	return s.run(ctx, resolveVerb, call{bid: Bid{Key: key}}, append(args, r.Who, erased, micros(TombstoneTTL)))
 }
 
 // Load implements [Store].

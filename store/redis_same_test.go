@@ -18,7 +18,7 @@ import (
 // to a Memory and to a Redis get the same answers and leave the same records.
 func TestRedis_SameAsMemory(t *testing.T) {
 	t.Parallel()
-	const workers, sequences, length = 8, 256, 12
+	const workers, sequences, length = 8, 256, 16
 	client := dialRedis(t, startRedis(t))
 	for w := range workers {
 		t.Run(fmt.Sprintf("worker %d", w), func(t *testing.T) {
@@ -67,7 +67,7 @@ type step struct {
 }
 
 var (
-	verbs  = []string{"acquire", "acquire", "renew", "settle", "settle", "settle", "release", "takeover", "takeover", "resolve"}
+	verbs  = []string{"acquire", "acquire", "renew", "settle", "settle", "settle", "release", "takeover", "takeover", "resolve", "resolve"}
 	ends   = []store.State{store.Succeeded, store.Failed, store.InDoubt, store.InDoubt, store.Pending}
 	datas  = [][]byte{nil, {}, []byte("a\x00\xff\r\n"), []byte(`{"ok":true}`)}
 	ttls   = []time.Duration{time.Hour, 10 * time.Hour, 10 * time.Hour, store.Forever}
@@ -97,10 +97,12 @@ func (d *twins) step() {
 			To: pick(r, []store.State{store.Succeeded, store.Failed, store.Tombstone}),
 			By: pick(r, []string{store.ByOperator, store.ByReconcile}), Why: pick(r, []string{"", `the "bank" said <é>`, "\x00\xff\x7f"}),
 			TTL: pick(r, ttls), Force: r.IntN(2) == 0, Outcome: store.Outcome{Data: pick(r, datas), Context: "json"},
+			Who: pick(r, []string{"", "ann"}),
 		},
 	}
-	d.trail = append(d.trail, fmt.Sprintf("%s %s fence %d from %d lease %v ttl %v began %v clean %v to %s (%s by %s)", s.verb,
-		owner, s.fence, s.from, s.bid.Lease, s.bid.TTL, s.bid.Began, s.bid.Clean, s.outcome.State, s.res.To, s.res.By))
+	s.res.Erase = s.res.To == store.Tombstone && r.IntN(2) == 0
+	d.trail = append(d.trail, fmt.Sprintf("%s %s fence %d from %d lease %v ttl %v began %v clean %v to %s (%s by %s, erase %v)", s.verb,
+		owner, s.fence, s.from, s.bid.Lease, s.bid.TTL, s.bid.Began, s.bid.Clean, s.outcome.State, s.res.To, s.res.By, s.res.Erase))
 	ctx := d.t.Context()
 	want, wantErr := d.memory.apply(ctx, s)
 	got, gotErr := d.redis.apply(ctx, s)

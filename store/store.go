@@ -25,7 +25,8 @@ const TombstoneTTL = time.Hour
 //
 // Expiry of a lease is never expiry of a record. Each write keeps the record at
 // least Bid.TTL longer and never shortens what an earlier write promised; only
-// a first run's release leaves a record as short-lived as [TombstoneTTL].
+// a first run's release, and an erasure, leave a record as short-lived as
+// [TombstoneTTL].
 //
 // Every write raises Record.Revision. Every method that returns a nil error, or
 // one of ErrSuperseded, ErrConflict and ErrMoved, returns the record as it
@@ -74,8 +75,15 @@ type Store interface {
 	Takeover(ctx context.Context, b Bid, from Record) (Record, error)
 
 	// Resolve writes a decision that no owner made, if the record still has the
-	// state, the revision and the fence of from; else ErrMoved. A running record is
-	// resolved only if Resolution.Force is set.
+	// state, the revision and the fence of from; else ErrMoved. What is in doubt or
+	// pending is decided; what succeeded or failed is corrected, or reopened by
+	// Tombstone; a running record is resolved only if Resolution.Force is set. A
+	// tombstone is only erased, and what is in doubt or pending is erased only if
+	// Force is set.
+	//
+	// The decision stands against the owner: its first success, if it had not
+	// settled yet, is noted in the history as a conflict; but it settles a
+	// tombstone, an erased one too, since it is the only evidence of the effect.
 	Resolve(ctx context.Context, key string, from Record, r Resolution) (Record, error)
 
 	// Load returns the record of key; its State is Absent if there is none.

@@ -70,12 +70,14 @@ func (r Resolution) validate() error {
 	switch {
 	case r.To != Succeeded && r.To != Failed && r.To != Tombstone:
 		return fmt.Errorf("%w: cannot resolve to %q", ErrInvalid, r.To)
+	case r.Erase && r.To != Tombstone:
+		return fmt.Errorf("%w: an erasure leaves a tombstone, not %q", ErrInvalid, r.To)
 	case r.ID == "" || r.By == "":
 		return fmt.Errorf("%w: resolution without a nonce or an author", ErrInvalid)
-	case len(r.ID) > maxName || len(r.By) > maxName || len(r.Why) > maxWhy:
-		return fmt.Errorf("%w: resolution with a nonce of %d bytes, an author of %d, over %d, or a reason of %d, over %d",
-			ErrInvalid, len(r.ID), len(r.By), maxName, len(r.Why), maxWhy)
-	case r.TTL < time.Millisecond:
+	case len(r.ID) > maxName || len(r.By) > maxName || len(r.Who) > maxName || len(r.Why) > maxWhy:
+		return fmt.Errorf("%w: resolution with a nonce of %d bytes, an author of %d or a person of %d, over %d, or a reason of %d, over %d",
+			ErrInvalid, len(r.ID), len(r.By), len(r.Who), maxName, len(r.Why), maxWhy)
+	case r.TTL < time.Millisecond && !r.Erase:
 		return fmt.Errorf("%w: TTL of %v, under 1ms", ErrInvalid, r.TTL)
 	}
 	return r.Outcome.fits(ErrInvalid)
@@ -114,7 +116,7 @@ func (r Record) check() error {
 		if e.What == "" {
 			return fmt.Errorf("%w: an event of no kind", ErrCorrupt)
 		}
-		words += len(e.What) + len(e.From) + len(e.Owner) + len(e.By) + len(e.Why) + len(e.ID)
+		words += len(e.What) + len(e.From) + len(e.Owner) + len(e.By) + len(e.Who) + len(e.Why) + len(e.ID)
 	}
 	if words > 4*maxWords { // what is not UTF-8 has grown on the way
 		return fmt.Errorf("%w: texts of %d bytes", ErrCorrupt, words)

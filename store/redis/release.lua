@@ -20,7 +20,11 @@ elseif not owns() then
 elseif r.state == 'tombstone' then
   return reply('')
 elseif r.state == 'succeeded' or r.state == 'failed' then
-  return reply(h.by == 'superseded' and '' or 'superseded')
+  local adopted = h.by == 'superseded'
+  for _, e in ipairs(history) do
+    adopted = adopted or e.owner == owner and e.what == 'resolved' and e.from_by == 'superseded'
+  end
+  return reply(adopted and '' or 'superseded')
 elseif r.kept ~= '' then
   adopt()
   extend(ttl)

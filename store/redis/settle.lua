@@ -17,14 +17,32 @@ local outcome = {
   context = given(ARGV[11]), missing = given(ARGV[12]),
 }
 
+-- said_before reports whether an owner that finds the record settled says nothing
+-- new.
+local function said_before(settled, by)
+  if by == 'superseded' then
+    return outcome.state ~= 'succeeded'
+  end
+  return not by or by == 'reconcile' and settled == outcome.state
+end
+
+-- heard reports whether the event overrode what its owner had settled to.
+local function heard(e)
+  if e.what ~= 'resolved' and e.what ~= 'erased' and e.what ~= 'taken_over' then
+    return false
+  elseif e.from == 'succeeded' or e.from == 'failed' then
+    return said_before(e.from, e.from_by)
+  end
+  return e.from == outcome.state
+end
+
 -- settled_before recognizes the repetition of a settle that was already heard.
 local function settled_before()
   for _, e in ipairs(history) do
     if e.owner == owner then
       if e.what == 'conflict' and outcome.state == 'succeeded' then
         return true, 'conflict'
-      elseif e.what == 'resolved' and (e.from == 'succeeded' or e.from == 'failed')
-          or (e.what == 'resolved' or e.what == 'taken_over') and e.from == outcome.state then
+      elseif heard(e) then
         return true, ''
       end
     end
@@ -32,7 +50,7 @@ local function settled_before()
   if not owns() then
     return false
   elseif r.state == 'succeeded' or r.state == 'failed' then
-    return not h.by or h.by == 'superseded' or h.by == 'reconcile' and r.state == outcome.state, ''
+    return said_before(r.state, h.by), ''
   elseif r.state == 'in_doubt' then
     return (outcome.state == 'in_doubt' or outcome.state == 'pending') and r.marked == '', ''
   end
@@ -61,6 +79,7 @@ local function settle_own()
   elseif outcome.state ~= 'succeeded' then
     return 'superseded'
   elseif r.state == 'tombstone' then
+    set_info() -- it may have been erased
     put_given()
     return ''
   end

@@ -27,20 +27,31 @@ local function revise()
   r.revision = decimal(r.revision + 1)
 end
 
--- note adds an event, and drops the oldest release, or else the oldest event,
--- of more than 64.
+local function repeats(later, e)
+  return e.what == later.what and e.owner == later.owner and e.from == later.from and e.from_by == later.from_by
+end
+
+-- droppable is the oldest event that a later one repeats, or else the oldest
+-- release, or else the oldest event.
+local function droppable()
+  local release
+  for i, e in ipairs(history) do
+    for j = i + 1, #history do
+      if repeats(history[j], e) then
+        return i
+      end
+    end
+    release = release or e.what == 'released' and i
+  end
+  return release or 1
+end
+
+-- note adds an event, and drops one of more than 64.
 local function note(event)
   event.at = decimal(now)
   history[#history + 1] = event
   if #history > 64 then
-    local drop = 1
-    for i, e in ipairs(history) do
-      if e.what == 'released' then
-        drop = i
-        break
-      end
-    end
-    table.remove(history, drop)
+    table.remove(history, droppable())
   end
   set('history', cjson.encode(history))
 end

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -177,6 +178,111 @@ var breakages = map[string]struct {
 				return r, err
 			}
 			return m.Resolve(ctx, key, r, res)
+		}}
+	}},
+	"a correction by way of a tombstone": {"correct/what is settled is corrected or reopened", true, func() *broken {
+		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
+			if res.To == store.Tombstone || from.State != store.Succeeded && from.State != store.Failed {
+				return m.Resolve(ctx, key, from, res)
+			}
+			to := res.To
+			res.To = store.Tombstone
+			r, err := m.Resolve(ctx, key, from, res)
+			if err != nil {
+				return r, err
+			}
+			b := bid(res.ID)
+			b.Key = key
+			if r, err = m.Acquire(ctx, b); err != nil || !r.Owned(b.Owner) {
+				return r, err
+			}
+			b.Fence, res.Outcome.State = r.Fence, to
+			return m.Settle(ctx, b, res.Outcome)
+		}}
+	}},
+	"a correction that loses its author": {"correct/what is settled is corrected or reopened", false, func() *broken {
+		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
+			res.Who = ""
+			return m.Resolve(ctx, key, from, res)
+		}}
+	}},
+	"a settled record that swallows what its owner says": {"correct/a correction does not swallow a first success", true, func() *broken {
+		return &broken{settle: func(ctx context.Context, m *store.Memory, b store.Bid, o store.Outcome) (store.Record, error) {
+			r, err := m.Load(ctx, b.Key)
+			if last := len(r.History) - 1; err == nil && last >= 0 && (r.State == store.Succeeded || r.State == store.Failed) &&
+				r.History[last].What == store.EventResolved && r.History[last].Owner == b.Owner {
+				return r, nil
+			}
+			return m.Settle(ctx, b, o)
+		}}
+	}},
+	"a decision that is lost": {"", true, func() *broken {
+		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
+			runtime.Gosched()
+			r, err := m.Resolve(ctx, key, from, res)
+			if r.Fence != from.Fence || from.State == store.Absent || !errors.Is(err, store.ErrMoved) || r.Revision == from.Revision {
+				return r, err
+			}
+			r.State, r.Outcome, r.By = res.To, res.Outcome, res.By
+			r.Outcome.State = res.To
+			r.Revision = from.Revision + 1
+			return r, nil
+		}}
+	}},
+	"a history that drops what is oldest": {"correct/many corrections forget no nonce", false, func() *broken {
+		forgets := func(r store.Record, nonce string) bool {
+			return len(r.History) >= 60 && slices.ContainsFunc(r.History[:1], func(e store.Event) bool { return e.Owner == nonce })
+		}
+		return &broken{acquire: func(ctx context.Context, m *store.Memory, b store.Bid) (store.Record, error) {
+			if r, err := m.Load(ctx, b.Key); err == nil && forgets(r, b.Owner) {
+				b.Owner += "again"
+			}
+			return m.Acquire(ctx, b)
+		}}
+	}},
+	"an erasure that keeps what it erases": {"erase/an erasure leaves the key and an event", false, func() *broken {
+		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
+			if !res.Erase {
+				return m.Resolve(ctx, key, from, res)
+			}
+			r, err := m.Resolve(ctx, key, from, res)
+			if err == nil {
+				r.Info = from.Info
+			}
+			return r, err
+		}}
+	}},
+	"an erasure that deletes": {"erase/an erased record forgets no nonce", true, func() *broken {
+		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
+			r, err := m.Resolve(ctx, key, from, res)
+			if err == nil && res.Erase {
+				m.Clear()
+			}
+			return r, err
+		}}
+	}},
+	"an erasure that keeps the TTL": {"erase/an erasure leaves the key and an event", false, func() *broken {
+		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
+			r, err := m.Resolve(ctx, key, from, res)
+			if err == nil && res.Erase {
+				r.Expires = from.Expires
+			}
+			return r, err
+		}}
+	}},
+	"an erasure that needs no force": {"erase/an erasure of what is open is forced", true, func() *broken {
+		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
+			res.Force = res.Force || res.Erase
+			return m.Resolve(ctx, key, from, res)
+		}}
+	}},
+	"an erasure that refuses the evidence": {"erase/a success that comes after an erasure settles it", true, func() *broken {
+		return &broken{settle: func(ctx context.Context, m *store.Memory, b store.Bid, o store.Outcome) (store.Record, error) {
+			r, err := m.Load(ctx, b.Key)
+			if last := len(r.History) - 1; err == nil && r.State == store.Tombstone && last >= 0 && r.History[last].What == store.EventErased {
+				return r, store.ErrSuperseded
+			}
+			return m.Settle(ctx, b, o)
 		}}
 	}},
 	"a lease judged by the client's clock": {"acquire/a running record is left to its owner", true, func() *broken {

@@ -64,7 +64,7 @@ var callsCases = []testCase{
 	},
 	{
 		"a resolution must be complete",
-		"Resolve takes Succeeded, Failed and Tombstone, and needs a nonce, an author and a TTL; anything less is answered ErrInvalid, and nothing is written.",
+		"Resolve takes Succeeded, Failed and Tombstone, and needs a nonce, an author and a TTL, and to erase is Tombstone; anything else is answered ErrInvalid, and nothing is written.",
 		func(k *kit) {
 			_, from := k.doubted("a")
 			for what, spoil := range map[string]func(*store.Resolution){
@@ -75,6 +75,7 @@ var callsCases = []testCase{
 				"no nonce":    func(r *store.Resolution) { r.ID = "" },
 				"no author":   func(r *store.Resolution) { r.By = "" },
 				"no TTL":      func(r *store.Resolution) { r.TTL = 0 },
+				"an erasure":  func(r *store.Resolution) { r.Erase = true },
 			} {
 				res := decide("1", store.Succeeded)
 				spoil(&res)

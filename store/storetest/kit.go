@@ -182,10 +182,17 @@ func (k *kit) superseded(clean bool) (a, b store.Bid) {
 
 // decide returns an operator's resolution.
 func decide(id string, to store.State) store.Resolution {
-	r := store.Resolution{ID: id, To: to, By: store.ByOperator, Why: "asked the bank", TTL: longTTL}
+	r := store.Resolution{ID: id, To: to, By: store.ByOperator, Who: "ann", Why: "asked the bank", TTL: longTTL}
 	if to != store.Tombstone {
 		r.Outcome = store.Outcome{Data: []byte("by hand"), Context: "json"}
 	}
+	return r
+}
+
+// erase returns an operator's erasure.
+func erase(id string) store.Resolution {
+	r := decide(id, store.Tombstone)
+	r.Erase = true
 	return r
 }
 
@@ -199,6 +206,13 @@ func (k *kit) event(r store.Record, what, owner string) store.Event {
 	}
 	k.fail("the history has no event %q about %q: %+v", what, owner, r.History)
 	return store.Event{}
+}
+
+// extends checks that all events of before are still there.
+func (k *kit) extends(now, before []store.Event) {
+	k.Helper()
+	diff := differentHistory(before, now[:min(len(before), len(now))])
+	k.that(diff == "", "%s", diff)
 }
 
 func sameOutcome(a, b store.Outcome) bool {

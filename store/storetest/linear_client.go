@@ -50,7 +50,7 @@ func (c call) String() string {
 	case "Load":
 		return c.verb
 	case "Resolve":
-		return fmt.Sprintf("%s %s to %q by %s (force %v), %s", c.verb, c.resolution.ID, c.resolution.To, c.resolution.By, c.resolution.Force, from)
+		return fmt.Sprintf("%s %s to %q by %s (force %v, erase %v), %s", c.verb, c.resolution.ID, c.resolution.To, c.resolution.By, c.resolution.Force, c.resolution.Erase, from)
 	case "Settle":
 		return fmt.Sprintf("%s %s fence %d to %q %q", c.verb, c.bid.Owner, c.bid.Fence, c.outcome.State, c.outcome.Data)
 	case "Release":
@@ -107,7 +107,7 @@ func (c *client) next() call {
 	case 0:
 		return call{verb: "Load", key: key}
 	case 1:
-		if from.State != store.Absent && from.State != store.Tombstone {
+		if from.State != store.Absent {
 			return call{verb: "Resolve", key: key, from: from, resolution: c.decision()}
 		}
 	}
@@ -151,6 +151,7 @@ func (c *client) decision() store.Resolution {
 	if r.To != store.Tombstone {
 		r.Outcome.Data = []byte(r.ID)
 	}
+	r.Erase = r.To == store.Tombstone && rand.IntN(4) == 0
 	return r
 }
 
@@ -198,10 +199,11 @@ func (c *client) call(x call) {
 }
 
 // send makes x and waits for the answer.
-func (c *client) send(x call) {
+func (c *client) send(x call) answer {
 	s, began := c.handle(x), c.h.clock.Add(1)
 	a := c.hear(x)(x.on(c.h.ctx, s))
 	c.h.add(c.id, x, began, a)
+	return a
 }
 
 func (c *client) handle(x call) store.Store {

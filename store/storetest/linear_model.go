@@ -72,7 +72,8 @@ type state struct {
 	fence, revision number
 	origin          store.Origin
 	mortal          bool   // the owner's lease may be over
-	past            string // the events that answers depend on: "|what nonce state|" each
+	brief           bool   // the record may be forgotten
+	past            string // the events that answers depend on: "|what nonce state by|" each
 }
 
 // turn is one thing that a call may do, and what it then answers.
@@ -101,6 +102,18 @@ func (t turn) explain(a answer) (state, bool) {
 }
 
 func (s state) turns(c call) []turn {
+	all := s.turn(c)
+	if s.brief {
+		all = append(all, state{fence: s.fence}.turn(c)...)
+	}
+	for i, t := range all {
+		contact := t.revision != s.revision || c.verb == "Acquire" && t.verdict == nil
+		all[i].brief = t.brief && !(contact && max(c.bid.TTL, c.resolution.TTL) >= longTTL)
+	}
+	return all
+}
+
+func (s state) turn(c call) []turn {
 	switch c.verb {
 	case "Acquire":
 		return s.acquire(c.bid)
@@ -157,9 +170,11 @@ func (s state) settle(b store.Bid, o store.Outcome) []turn {
 	switch {
 	case late && s.happened(store.EventConflict, b.Owner):
 		return s.answers(store.ErrConflict)
-	case s.happened(store.EventResolved, b.Owner, store.Succeeded, store.Failed, o.State),
-		s.happened(store.EventTakenOver, b.Owner, o.State):
+	case s.heard(b.Owner, o.State):
 		return s.answers(nil)
+	case s.State == store.Absent:
+		s.Owner, s.origin, s.fence, s.brief = b.Owner, store.First, number{n: max(b.Fence, 1)}, b.TTL < longTTL
+		return s.noted(store.EventForgotten, b.Owner).settled(o).answers(nil)
 	case !s.owned(b) && !late:
 		return s.answers(store.ErrSuperseded)
 	case !s.owned(b):
@@ -168,7 +183,7 @@ func (s state) settle(b store.Bid, o store.Outcome) []turn {
 	switch s.State {
 	case store.Succeeded, store.Failed:
 		switch {
-		case s.By == "", s.By == store.BySuperseded, s.By == store.ByReconcile && s.State == o.State:
+		case s.By == "", s.By == store.BySuperseded && !late, s.By == store.ByReconcile && s.State == o.State:
 			return s.answers(nil)
 		case late:
 			return s.conflict(b, o)
@@ -217,7 +232,7 @@ func (s state) release(b store.Bid) []turn {
 			return s.answers(nil)
 		}
 		return s.answers(store.ErrSuperseded)
-	case s.State == store.Tombstone, s.By == store.BySuperseded:
+	case s.State == store.Tombstone, s.By == store.BySuperseded, s.happened(store.EventResolved, b.Owner, by(store.Succeeded, store.BySuperseded)):
 		return s.answers(nil)
 	case s.State == store.Succeeded, s.State == store.Failed:
 		return s.answers(store.ErrSuperseded)
@@ -251,20 +266,34 @@ func (s state) resolve(from store.Record, r store.Resolution) []turn {
 	if s.happened(decision, r.ID) {
 		return s.answers(nil)
 	}
-	over := s.State == store.Succeeded || s.State == store.Failed
-	open := s.State == store.InDoubt || s.State == store.Pending || s.State == store.Running && r.Force
-	if !s.readAs(from) || !open && !(over && r.To == store.Tombstone) {
+	open := r.Force
+	switch s.State {
+	case store.Absent:
+		open = false
+	case store.Tombstone:
+		open = r.Erase
+	case store.Succeeded, store.Failed:
+		open = true
+	case store.InDoubt, store.Pending:
+		open = open || !r.Erase
+	}
+	if !s.readAs(from) || !open {
 		return s.answers(store.ErrMoved)
+	}
+	what := store.EventResolved
+	if r.Erase {
+		what = store.EventErased
 	}
 	o := r.Outcome
 	o.State = r.To
-	s = s.noted(store.EventResolved, s.Owner).noted(decision, r.ID).settled(o)
+	s = s.noted(what, s.Owner).noted(decision, r.ID).settled(o)
 	s.By = r.By
 	return s.answers(nil)
 }
 
 // granted gives the key to b.
 func (s state) granted(b store.Bid, origin store.Origin) []turn {
+	s.brief = b.TTL < longTTL && (s.brief || s.State == store.Absent)
 	s = s.to(store.Running)
 	s.Owner, s.origin, s.mortal, s.Outcome = b.Owner, origin, b.Lease < longLease, ""
 	s.fence = s.fence.higher()
@@ -317,18 +346,36 @@ func (s state) replaced() state {
 const decision = "decision"
 
 func (s state) noted(what, nonce string) state {
-	s.past += fmt.Sprintf("|%s %s %s|", what, nonce, s.State)
+	s.past += fmt.Sprintf("|%s %s %s", what, nonce, by(s.State, s.By))
 	return s
 }
 
+// by is a state and who wrote it, where it was not the owner, as past has them.
+func by(state store.State, who string) string { return fmt.Sprintf("%s %s|", state, who) }
+
 // happened reports whether that was noted, in one of the states if any is given.
-func (s state) happened(what, nonce string, in ...store.State) bool {
+func (s state) happened(what, nonce string, in ...string) bool {
 	entry := "|" + what + " " + nonce + " "
 	found := len(in) == 0 && strings.Contains(s.past, entry)
 	for _, before := range in {
-		found = found || strings.Contains(s.past, entry+string(before)+"|")
+		found = found || strings.Contains(s.past, entry+before)
 	}
 	return found
+}
+
+// heard reports whether the claim of that nonce had settled to that state before
+// somebody else did.
+func (s state) heard(nonce string, to store.State) bool {
+	for _, what := range []string{store.EventResolved, store.EventErased, store.EventTakenOver} {
+		before := []string{by(store.Succeeded, ""), by(store.Failed, ""), by(to, ""), by(to, store.ByReconcile)}
+		if to != store.Succeeded {
+			before = append(before, by(store.Succeeded, store.BySuperseded))
+		}
+		if s.happened(what, nonce, before...) {
+			return true
+		}
+	}
+	return false
 }
 
 // spent reports whether the claim of that nonce has come to its end.

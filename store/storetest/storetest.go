@@ -74,6 +74,8 @@ func suite() []group {
 		{"release", releaseCases},
 		{"takeover", takeoverCases},
 		{"resolve", resolveCases},
+		{"correct", correctCases},
+		{"erase", eraseCases},
 		{"late", lateCases},
 		{"expiry", expiryCases},
 		{"bytes", bytesCases},
@@ -81,6 +83,7 @@ func suite() []group {
 		{"list", listCases},
 		{"calls", callsCases},
 		{"contention", contentionCases},
+		{"races", raceCases},
 		{"linear", linearCases},
 	}
 }
