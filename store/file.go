@@ -75,12 +75,9 @@ var (
 // layer ends with it. A file system that is not known to be safe gets
 // ErrUnsafe; see [FileOptions.AnyFileSystem].
 func NewFile(dir string, o FileOptions) (*File, error) {
-	if err := checkPath(dir); err != nil {
-		return nil, err
-	}
-	dir, err := filepath.Abs(dir)
+	dir, err := absolute(dir)
 	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, err
 	}
 	if err := makeDir(dir); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
