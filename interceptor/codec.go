@@ -197,7 +197,7 @@ func (c codec) open(o store.Outcome) (data []byte, where target, byRest bool, er
 	if o.Context != "" {
 		where = target{}
 		if err := json.Unmarshal([]byte(o.Context), &where); err != nil {
-			return nil, where, false, fmt.Errorf("serialization context: %w", err)
+			return nil, where, false, errContext // err may quote it
 		}
 	}
 	sealed := where.Sealed
@@ -216,6 +216,8 @@ func (c codec) open(o store.Outcome) (data []byte, where target, byRest bool, er
 	err = c.in(c.rest, where.ActivitySerializationContext).FromPayload(p, &data)
 	return data, where, byRest, err
 }
+
+var errContext = errors.New("its serialization context cannot be read")
 
 var errSealed = errors.New("it is sealed: this guard needs the interceptor.Options.DataConverter of the one that recorded it")
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -31,7 +32,7 @@ func (t *ticket) fields() []any {
 	return []any{
 		&w.Namespace, &w.WorkflowID, &h.RunID, &h.OriginalRunID, &h.ActivityRunID,
 		&w.ActivityType, &w.WorkflowType, &w.TaskQueue, &w.IsLocal, &h.Worker,
-		&b.Key, &i.Input, &i.Match, &i.Trace, &b.Owner, &t.Origin, &h.ActivityID,
+		&b.Key, &i.Input, (*anyText)(&i.Match), &i.Trace, &b.Owner, &t.Origin, &h.ActivityID,
 		&h.Attempt, &h.Occurrence, &b.Fence, &b.Lease, &b.TTL, &b.Deadline, (*nanoseconds)(&h.Scheduled), &b.Began, &b.Clean,
 		&t.Begun, &w.Nexus.Endpoint, &w.Nexus.Service, &w.Nexus.Operation,
 	}
@@ -55,6 +56,29 @@ func (n *nanoseconds) UnmarshalJSON(text []byte) error {
 	if ns != 0 {
 		*n = nanoseconds(time.Unix(0, ns).UTC())
 	}
+	return err
+}
+
+// anyText is a string that a user's function has made. JSON would change what is not
+// UTF-8: that is written as a list of its bytes in base64.
+type anyText string
+
+// MarshalJSON implements json.Marshaler.
+func (t anyText) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(t)) {
+		return json.Marshal(string(t))
+	}
+	return json.Marshal([1][]byte{[]byte(t)})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *anyText) UnmarshalJSON(text []byte) error {
+	var raw [1][]byte
+	if text[0] != '[' {
+		return json.Unmarshal(text, (*string)(t))
+	}
+	err := json.Unmarshal(text, &raw)
+	*t = anyText(raw[0])
 	return err
 }
 

@@ -62,6 +62,19 @@ func TestToken_IsShortForOrdinaryIDs(t *testing.T) {
 	}
 }
 
+// Complete settles with the bid of a token: what Match made of the input is in the
+// record from then on.
+func TestToken_KeepsMatchThatIsNotUTF8(t *testing.T) {
+	t.Parallel()
+	for _, match := range []string{"\xff", "a\xc3\x28\x00\x01\",\"", "\ufffd", "", "[\"/w==\"]", testInput} {
+		made := ordinary("default", "order-1")
+		made.Bid.Info.Match = match
+		read, err := parseToken(made.String())
+		require.NoError(t, err, "%q", match)
+		require.Equal(t, made, read)
+	}
+}
+
 // fill gives every field below v a value of its own.
 func fill(v reflect.Value, n *int) {
 	*n++

@@ -33,6 +33,13 @@
 // not matter: each claim holds a kernel lock, so a process that is suspended for
 // an hour still owns what it owned, and one that died does not.
 //
+// Its processes run as one user, and nobody else may write in it: see [NewFile]. A
+// record ends in a checksum over all of it. It may be read with any tool, and not be
+// changed with one: a record in which a byte is another is [ErrCorrupt], and nothing
+// runs under its key until the file is as it was or, if the effect may happen again,
+// removed. Programs from before the checksum answer [ErrVersion] about records that
+// have one; theirs are read, and get one when they are next written.
+//
 // # Redis
 //
 // A record lives as long as the server remembers it. What a restart or a fail-over

@@ -33,6 +33,10 @@ type FileOptions struct {
 // written: no clock is asked whether an owner lives, and [File.Acquire] marks
 // the doubt at once when the owner's process has died. Bid.Lease is only the
 // hint that Record.LeaseEnd gives. A claim takes a file descriptor.
+//
+// A record that is damaged, or was changed by hand, is ErrCorrupt: it has a checksum.
+// A call about a file that another user can have written ends in ErrUnsafe, and did
+// nothing; calls about other keys go on.
 type File struct {
 	dir    string
 	opened fs.FileInfo
@@ -66,21 +70,27 @@ var (
 	_ Checker = (*File)(nil)
 )
 
-// NewFile opens the store in dir, and creates it if there is none. Any number
-// of handles may be open on it. The caller closes the handle after its last
-// claim has ended.
+// NewFile opens the store in dir, and creates it if there is none, with what leads
+// to it. Any number of handles may be open on it. The caller closes the handle after
+// its last claim has ended.
 //
-// All processes must run as one user: the files are readable by their owner
-// only. In a container, dir must be on a volume: what is in the container's own
-// layer ends with it. A file system that is not known to be safe gets
-// ErrUnsafe; see [FileOptions.AnyFileSystem].
+// All processes must run as one user, the owner of dir, also where they share a group:
+// the files are readable by their owner only. A process of root may work on the store
+// of another user; whatever it writes is that user's.
+//
+// It refuses with ErrInvalid an empty name, the root of all files, what is no
+// directory, and a directory that has files of somebody else's and is no store yet.
+// It refuses with ErrUnsafe a directory that another user owns, or that others may
+// write, and if any of its shards, locks or first records is such a file, or is none;
+// the error has the command that mends it.
+//
+// In a container, dir must be on a volume: what is in the container's own layer ends
+// with it. A file system that is not known to be safe gets ErrUnsafe; see
+// [FileOptions.AnyFileSystem].
 func NewFile(dir string, o FileOptions) (*File, error) {
-	if err := checkPath(dir); err != nil {
-		return nil, err
-	}
-	dir, err := filepath.Abs(dir)
+	dir, err := absolute(dir)
 	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, err
 	}
 	if err := makeDir(dir); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -134,8 +144,10 @@ func (f *File) Close() error {
 	return errors.Join(errs...)
 }
 
-// Check implements [Checker]: the directory is still the one that was opened,
-// and can be written. ErrUnsafe says that it is another.
+// Check implements [Checker]: the directory is still the one that was opened, can be
+// written, and belongs to one user with everything in it. Of the records it looks at
+// 4,096, each time at others. ErrUnsafe says that it is another directory, or what
+// others can write.
 func (f *File) Check(ctx context.Context) error {
 	now, err := os.Stat(f.dir)
 	switch {

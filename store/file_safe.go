@@ -25,15 +25,19 @@ type keeper struct {
 	mode     fs.FileMode
 }
 
-// checkPath refuses a directory that cannot be a store's.
-func checkPath(dir string) error {
-	switch {
-	case dir == "":
-		return fmt.Errorf("%w: no directory was named", ErrInvalid)
-	case filepath.Dir(dir) == dir:
-		return fmt.Errorf("%w: %s cannot be a store: give it a directory of its own", ErrInvalid, dir)
+// absolute returns the whole path of dir, and refuses what cannot be a store's.
+func absolute(dir string) (string, error) {
+	if dir == "" {
+		return "", fmt.Errorf("%w: no directory was named", ErrInvalid)
 	}
-	return nil
+	dir, err := filepath.Abs(dir)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("store: %w", err)
+	case filepath.Dir(dir) == dir:
+		return "", fmt.Errorf("%w: %s cannot be a store: give it a directory of its own", ErrInvalid, dir)
+	}
+	return dir, nil
 }
 
 // adopt makes the owner of the store's directory, which info describes, the store's.

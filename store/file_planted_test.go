@@ -1,0 +1,394 @@
+//go:build linux || darwin
+
+package store
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// plants put something that is no file in a file's place. outside is a file that
+// nothing may touch.
+var plants = map[string]func(t *testing.T, path, outside string){
+	"a named pipe": func(t *testing.T, path, _ string) {
+		t.Helper()
+		require.NoError(t, syscall.Mkfifo(path, 0o600))
+	},
+	"a directory": func(t *testing.T, path, _ string) {
+		t.Helper()
+		require.NoError(t, os.MkdirAll(filepath.Join(path, "full"), 0o700))
+	},
+	"a symbolic link": func(t *testing.T, path, outside string) {
+		t.Helper()
+		require.NoError(t, os.Symlink(outside, path))
+	},
+	"a symbolic link to nothing": func(t *testing.T, path, outside string) {
+		t.Helper()
+		require.NoError(t, os.Symlink(outside+"-not-there", path))
+	},
+	"a device": func(t *testing.T, path, _ string) {
+		t.Helper()
+		if syscall.Mknod(path, syscall.S_IFCHR|0o600, 1<<8|5) != nil { // as who may not make one
+			require.NoError(t, os.Symlink("/dev/zero", path))
+		}
+	},
+	"a socket": func(t *testing.T, path, _ string) {
+		t.Helper()
+		plantSocket(t, path)
+	},
+}
+
+// plantSocket makes it where its name is short enough.
+func plantSocket(t *testing.T, path string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "s") //nolint:usetesting // whose name is too long for a socket
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "s")})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	require.NoError(t, os.Rename(filepath.Join(dir, "s"), path))
+}
+
+// eachPlant runs f for each thing in the place of a file. f gets a function that puts
+// it at a path, and one that does what must not hang.
+func eachPlant(t *testing.T, run func(t *testing.T, plant func(path string), atOnce func(func()))) {
+	t.Helper()
+	for name, plant := range plants {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			outside := filepath.Join(t.TempDir(), "outside")
+			require.NoError(t, os.WriteFile(outside, []byte(wholeRecord), 0o600))
+			run(t, func(path string) { plant(t, path, outside) }, func(do func()) {
+				t.Helper()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					do()
+				}()
+				select {
+				case <-done:
+				case <-time.After(10 * time.Second):
+					require.FailNow(t, "it hangs")
+				}
+			})
+			content, err := os.ReadFile(outside)
+			require.NoError(t, err)
+			require.Equal(t, []byte(wholeRecord), content)
+			require.NoFileExists(t, outside+"-not-there")
+		})
+	}
+}
+
+// requireWorks checks that a key can be claimed and settled.
+func requireWorks(t *testing.T, f *File, key string) {
+	t.Helper()
+	b := testBid(key, "n")
+	_, err := f.Acquire(t.Context(), b)
+	require.NoError(t, err)
+	r, err := f.Settle(t.Context(), b, testSuccess)
+	require.NoError(t, err)
+	require.Equal(t, testSuccess, r.Outcome)
+}
+
+func errorsOf(ctx context.Context, f *File, q Query) (errs []error) {
+	for _, err := range f.List(ctx, q) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+func TestFile_PlantedRecord(t *testing.T) {
+	t.Parallel()
+	eachPlant(t, func(t *testing.T, plant func(string), atOnce func(func())) {
+		t.Helper()
+		ctx, dir := t.Context(), t.TempDir()
+		f := newFile(t, dir)
+		keys := keysOfOneShard(2)
+		path := locate(dir, keys[0]).path
+		plant(path)
+		for verb, call := range verbsOf(ctx, f, testBid(keys[0], "a")) {
+			atOnce(func() {
+				_, err := call()
+				require.ErrorIs(t, err, ErrCorrupt, verb)
+				require.ErrorContains(t, err, path+" is a", verb)
+				require.ErrorContains(t, err, "Put the record back", verb)
+			})
+		}
+		require.Empty(t, f.claims)
+		atOnce(func() {
+			requireWorks(t, f, keys[1])
+			require.Len(t, errorsOf(ctx, f, Query{}), 1)
+			require.ErrorIs(t, errorsOf(ctx, f, Query{})[0], ErrCorrupt)
+			f.sweep(locate("", "k").shard, clock())
+			require.NoError(t, f.Check(ctx))
+			again, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+			require.NoError(t, err)
+			require.NoError(t, again.Close())
+		})
+		_, err := os.Lstat(path)
+		require.NoError(t, err, "nothing took it away")
+
+		require.NoError(t, os.RemoveAll(path))
+		requireWorks(t, f, keys[0])
+	})
+}
+
+func TestFile_PlantedTemp(t *testing.T) {
+	t.Parallel()
+	eachPlant(t, func(t *testing.T, plant func(string), atOnce func(func())) {
+		t.Helper()
+		ctx, dir := t.Context(), t.TempDir()
+		f := newFile(t, dir)
+		keys := keysOfOneShard(2)
+		temp := strings.TrimSuffix(locate(dir, keys[0]).path, recordExt) + tempExt
+		plant(temp)
+		info, err := os.Lstat(temp)
+		require.NoError(t, err)
+		atOnce(func() {
+			requireWorks(t, f, keys[1])
+			_, err := f.Acquire(ctx, testBid(keys[0], "a"))
+			if !info.IsDir() { // it was taken for what a crash left
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, ErrUnsafe)
+			require.ErrorContains(t, err, temp+" is in the way")
+			require.Empty(t, f.claims)
+			f.sweep(locate("", "k").shard, clock())
+		})
+		require.NoError(t, f.Check(ctx))
+		require.NoError(t, os.RemoveAll(temp))
+		r, err := f.Acquire(ctx, testBid(keys[0], "a"))
+		require.NoError(t, err)
+		require.True(t, r.Owned("a"))
+	})
+}
+
+func TestFile_PlantedLock(t *testing.T) {
+	t.Parallel()
+	eachPlant(t, func(t *testing.T, plant func(string), atOnce func(func())) {
+		t.Helper()
+		ctx, dir := t.Context(), t.TempDir()
+		f := newFile(t, dir)
+		lock := filepath.Join(f.shardDir(locate("", "k").shard), lockName)
+		plant(lock)
+		for range 2 { // the gate is open again
+			for verb, call := range verbsOf(ctx, f, testBid("k", "a")) {
+				atOnce(func() {
+					_, err := call()
+					if verb == "Load" {
+						require.NoError(t, err, "it needs no lock")
+						return
+					}
+					require.ErrorIs(t, err, ErrUnsafe, verb)
+					require.ErrorContains(t, err, lock+" is a", verb)
+				})
+			}
+		}
+		atOnce(func() {
+			requireWorks(t, f, "of another shard")
+			require.Empty(t, errorsOf(ctx, f, Query{}))
+			require.ErrorIs(t, f.Check(ctx), ErrUnsafe)
+			require.ErrorIs(t, f.Clear(ctx), ErrUnsafe)
+			_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+			require.ErrorIs(t, err, ErrUnsafe)
+		})
+		require.NoError(t, os.RemoveAll(lock))
+		require.NoError(t, f.Check(ctx))
+		requireWorks(t, f, "k")
+	})
+}
+
+func TestFile_PlantedClaim(t *testing.T) {
+	t.Parallel()
+	eachPlant(t, func(t *testing.T, plant func(string), atOnce func(func())) {
+		t.Helper()
+		ctx, dir := t.Context(), t.TempDir()
+		f, other := newFile(t, dir), newFile(t, dir)
+		keys := keysOfOneShard(2)
+
+		claim := locate(dir, keys[0]).claim("a")
+		plant(claim)
+		atOnce(func() {
+			_, err := f.Acquire(ctx, testBid(keys[0], "a"))
+			require.ErrorIs(t, err, ErrUnsafe)
+			require.ErrorContains(t, err, claim+" is a")
+		})
+		require.Empty(t, f.claims)
+		require.NoFileExists(t, locate(dir, keys[0]).path, "it was not granted")
+		require.NoError(t, os.RemoveAll(claim))
+
+		_, err := f.Acquire(ctx, testBid(keys[0], "a"))
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(claim))
+		plant(claim)
+		atOnce(func() {
+			_, err := other.Acquire(ctx, testBid(keys[0], "b"))
+			require.ErrorIs(t, err, ErrUnsafe)
+			require.ErrorContains(t, err, "cannot tell whether the owner lives")
+			_, err = f.Renew(ctx, testBid(keys[0], "a"))
+			require.ErrorIs(t, err, ErrUnsafe)
+			other.sweep(locate("", "k").shard, clock())
+			requireWorks(t, other, keys[1])
+		})
+		r, err := other.Load(ctx, keys[0])
+		require.NoError(t, err)
+		require.True(t, r.Owned("a"), "nothing is decided about it")
+
+		require.NoError(t, os.RemoveAll(claim))
+		_, err = f.Renew(ctx, testBid(keys[0], "a"))
+		require.NoError(t, err)
+		r, err = other.Acquire(ctx, testBid(keys[0], "b"))
+		require.NoError(t, err)
+		require.True(t, r.Owned("a"))
+	})
+}
+
+func TestFile_PlantedShard(t *testing.T) {
+	t.Parallel()
+	eachPlant(t, func(t *testing.T, plant func(string), atOnce func(func())) {
+		t.Helper()
+		ctx, dir := t.Context(), t.TempDir()
+		f := newFile(t, dir)
+		shard := f.shardDir(locate("", "k").shard)
+		aside := filepath.Join(t.TempDir(), "aside")
+		require.NoError(t, os.Rename(shard, aside))
+		plant(shard)
+		if info, err := os.Lstat(shard); err == nil && info.IsDir() {
+			require.NoError(t, os.RemoveAll(shard))
+			require.NoError(t, os.Symlink(aside, shard))
+		}
+		for verb, call := range verbsOf(ctx, f, testBid("k", "a")) {
+			atOnce(func() {
+				_, err := call()
+				require.ErrorIs(t, err, ErrUnsafe, verb)
+				require.ErrorContains(t, err, shard+" is a", verb)
+			})
+		}
+		atOnce(func() {
+			requireWorks(t, f, "of another shard")
+			require.Len(t, errorsOf(ctx, f, Query{}), 1)
+			require.ErrorIs(t, f.Check(ctx), ErrUnsafe)
+			require.ErrorIs(t, f.Clear(ctx), ErrUnsafe)
+			_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+			require.ErrorIs(t, err, ErrUnsafe)
+			require.ErrorContains(t, err, shard+" is a")
+		})
+		require.NoError(t, os.Remove(shard))
+		require.NoError(t, os.Rename(aside, shard))
+		require.NoError(t, f.Check(ctx))
+		requireWorks(t, f, "k")
+	})
+}
+
+// Reading ends at what no record can be.
+func TestFile_HugeRecordIsNotRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := newFile(t, dir)
+	path := locate(dir, "k").path
+	require.NoError(t, os.WriteFile(path, []byte(wholeRecord), 0o600))
+	require.NoError(t, os.Truncate(path, 1<<40))
+	_, err := f.Acquire(t.Context(), testBid("k", "a"))
+	require.ErrorIs(t, err, ErrCorrupt)
+	require.ErrorContains(t, err, "1099511627776 bytes")
+	require.Len(t, errorsOf(t.Context(), f, Query{}), 1)
+}
+
+// A backup by hard links keeps what it had, and does no harm.
+func TestFile_HardLinkOfARecord(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	f := newFile(t, dir)
+	_, err := f.Acquire(ctx, testBid("k", "a"))
+	require.NoError(t, err)
+	backup := filepath.Join(t.TempDir(), "backup")
+	require.NoError(t, os.Link(locate(dir, "k").path, backup))
+	before, err := os.ReadFile(backup)
+	require.NoError(t, err)
+	_, err = f.Settle(ctx, testBid("k", "a"), testSuccess)
+	require.NoError(t, err)
+	after, err := os.ReadFile(backup)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	r, err := f.Load(ctx, "k")
+	require.NoError(t, err)
+	require.Equal(t, Succeeded, r.State)
+}
+
+func TestNewFile_RefusesWhatIsNoDirectoryOfItsOwn(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	in := func(name string) string { return filepath.Join(parent, name) }
+	write := func(names ...string) {
+		for _, name := range names {
+			require.NoError(t, os.MkdirAll(filepath.Dir(in(name)), 0o700))
+			require.NoError(t, os.WriteFile(in(name), nil, 0o600))
+		}
+	}
+	write("file", "home/.profile", "checkout/.git/HEAD", "objects/00/6a1b", "objects/pack/x", "full/a b")
+	require.NoError(t, os.Symlink(in("nothing"), in("dangling")))
+	require.NoError(t, os.Symlink(in("loop"), in("loop")))
+	require.NoError(t, os.Symlink(in("file"), in("to a file")))
+	require.NoError(t, syscall.Mkfifo(in("pipe"), 0o600))
+	plantSocket(t, in("socket"))
+	for _, dir := range []string{
+		"", "/", "//", "/tmp/..", in("file"), in("home"), in("checkout"), in("objects"), in("full"), in("dangling"),
+		in("loop"), in("to a file"), in("pipe"), in("socket"), in("file/below"), parent,
+	} {
+		_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+		require.ErrorIs(t, err, ErrInvalid, "%q", dir)
+	}
+	require.NoFileExists(t, in("nothing"))
+	for _, dir := range []string{"home", "checkout", "full"} {
+		entries, err := os.ReadDir(in(dir))
+		require.NoError(t, err)
+		require.Len(t, entries, 1, "%q was left as it was", dir)
+	}
+}
+
+func TestNewFile_OpensWhatIsOrMayBecomeAStore(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	in := func(name string) string { return filepath.Join(parent, name) }
+	for _, name := range []string{"empty", "volume/lost+found", "begun/00", "begun/01"} {
+		require.NoError(t, os.MkdirAll(in(name), 0o700))
+	}
+	require.NoError(t, os.Symlink(in("empty"), in("link")))
+	requireWorks(t, newFile(t, in("used")), "k")
+	require.NoError(t, os.WriteFile(in("used/notes of an operator"), nil, 0o600))
+	require.NoError(t, os.RemoveAll(in("used/00")))
+	for _, name := range []string{"empty", "link", "volume", "begun", "used", "new/below/new"} {
+		f := newFile(t, in(name))
+		requireWorks(t, f, "of "+name)
+		r, err := newFile(t, in(name)).Load(t.Context(), "of "+name)
+		require.NoError(t, err)
+		require.Equal(t, testSuccess, r.Outcome)
+	}
+}
+
+func TestNewFile_LeavesTheWorkingDirectoryAlone(t *testing.T) {
+	t.Chdir(t.TempDir())
+	_, err := NewFile("", FileOptions{AnyFileSystem: true})
+	require.ErrorIs(t, err, ErrInvalid)
+	entries, err := os.ReadDir(".")
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	requireWorks(t, newFile(t, "records"), "k") // named, if not from the root
+	require.FileExists(t, filepath.Join("records", "82", lockName))
+	_, err = NewFile(".", FileOptions{AnyFileSystem: true})
+	require.ErrorIs(t, err, ErrInvalid)
+	t.Chdir("records")
+	requireWorks(t, newFile(t, "."), "l")
+}
