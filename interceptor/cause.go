@@ -41,7 +41,7 @@ func (c codec) doubt(err error) (o store.Outcome) {
 
 // cause returns what doubt has kept; nil if there is nothing that can be read.
 func (c codec) cause(o store.Outcome) (err error) {
-	if o.State != store.InDoubt || len(o.Data) == 0 {
+	if o.State != store.InDoubt || len(o.Data) == 0 || len(o.Data) > maxCause {
 		return nil
 	}
 	defer func() {

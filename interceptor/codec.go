@@ -27,6 +27,8 @@ type converters struct {
 	rest converter.DataConverter
 	own  bool       // data is Options.DataConverter, since the guard has no client
 	raw  rawSupport // of data
+	// limit is Options.MaxOutcome; 0: its default.
+	limit int
 }
 
 func newConverters(dc converter.DataConverter, fc converter.FailureConverter) *converters {
@@ -180,7 +182,9 @@ func (c codec) seal(o store.Outcome) store.Outcome {
 			o.Data, err = proto.Marshal(p)
 		}
 		if err != nil {
-			o.Data, o.Missing = nil, "Options.DataConverter did not seal it: "+err.Error()
+			o.Data, o.Missing = nil, "Options.DataConverter did not seal it: "+clip(err.Error(), maxMissing)
+		} else if err = c.fits(o.Data); err != nil {
+			o.Data, o.Missing = nil, "sealed by Options.DataConverter, "+err.Error()
 		}
 		where.Sealed = true
 	}
@@ -194,6 +198,12 @@ func (c codec) seal(o store.Outcome) store.Outcome {
 // for, and whether the converter of that is rest.
 func (c codec) open(o store.Outcome) (data []byte, where target, byRest bool, err error) {
 	where = c.where
+	if err := c.fits(o.Data); err != nil {
+		return nil, where, false, err
+	}
+	if len(o.Context) > maxContext {
+		return nil, where, false, fmt.Errorf("serialization context of %d bytes", len(o.Context))
+	}
 	if o.Context != "" {
 		where = target{}
 		if err := json.Unmarshal([]byte(o.Context), &where); err != nil {
@@ -213,7 +223,9 @@ func (c codec) open(o store.Outcome) (data []byte, where target, byRest bool, er
 	if err := proto.Unmarshal(o.Data, p); err != nil {
 		return nil, where, byRest, err
 	}
-	err = c.in(c.rest, where.ActivitySerializationContext).FromPayload(p, &data)
+	if err = c.in(c.rest, where.ActivitySerializationContext).FromPayload(p, &data); err == nil {
+		err = c.fits(data)
+	}
 	return data, where, byRest, err
 }
 
@@ -225,6 +237,7 @@ var errSealed = errors.New("it is sealed: this guard needs the interceptor.Optio
 // error in the form in which it is replayed.
 func (c codec) encodeFailure(err error) (store.Outcome, error) {
 	o := store.Outcome{State: store.Failed}
+	err = shortened(err)
 	// An error that came from a failure gives that very failure back.
 	failure := proto.Clone(c.failuresIn(c.where).ErrorToFailure(err)).(*failurepb.Failure)
 	if app := failure.GetApplicationFailureInfo(); app != nil {
@@ -241,6 +254,12 @@ func (c codec) encodeFailure(err error) (store.Outcome, error) {
 		return c.seal(o), err
 	}
 	o.Data = data
+	if tooDeep := fitsCauses(failure); tooDeep != nil { // the converter's own
+		o.Data, o.Missing = nil, tooDeep.Error()
+		return c.seal(o), err
+	} else if tooLarge := c.fits(data); tooLarge != nil {
+		o.Data, o.Missing = nil, tooLarge.Error()
+	}
 	return c.seal(o), c.failuresIn(c.where).FailureToError(failure)
 }
 
@@ -258,7 +277,11 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 	}
 	if o.State == store.Failed {
 		f := &failurepb.Failure{}
-		if err := proto.Unmarshal(data, f); err != nil {
+		err := proto.Unmarshal(data, f)
+		if err == nil {
+			err = fitsCauses(f)
+		}
+		if err != nil {
 			return nil, nil, fmt.Errorf("failure: %w", err)
 		}
 		// The SDK's own failure converter encodes alike for every workflow.

@@ -60,8 +60,9 @@ type Options struct {
 	// held. Defaults to 30 s.
 	HoldRetry time.Duration
 	// MaxOutcome is the size in bytes over which a result is not kept.
-	// Duplicates of such a call get an OutcomeNotKept error. Defaults to 2 MiB,
-	// which is Temporal's own limit.
+	// Duplicates of such a call get an OutcomeNotKept error. A record whose outcome is
+	// larger, by more than encryption adds, is refused as a BadRecord. Defaults to
+	// 2 MiB, which is Temporal's own limit; at most store.MaxData.
 	MaxOutcome int
 
 	// DataConverter, for a guard that is a plugin of the client, seals outcomes for
@@ -183,7 +184,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 	g.store, g.storeKind = measured{s, g}, storeKind(s)
 	if o.DataConverter != nil {
 		g.own = newConverters(o.DataConverter, o.FailureConverter)
-		g.own.own = true
+		g.own.own, g.own.limit = true, o.MaxOutcome
 	}
 	g.metrics.recordedBy(g.observers)
 	g.plain = newWorkerGuard(g)
@@ -241,10 +242,10 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.KeySecret = slices.Clone(o.KeySecret)
 	if o.MaxOutcome == 0 {
-		o.MaxOutcome = 2 << 20
+		o.MaxOutcome = maxOutcome
 	}
-	if o.MaxOutcome < 0 {
-		errs = append(errs, fmt.Errorf("MaxOutcome is %d", o.MaxOutcome))
+	if o.MaxOutcome < 0 || o.MaxOutcome > store.MaxData {
+		errs = append(errs, fmt.Errorf("MaxOutcome is %d; the most is %d, store.MaxData", o.MaxOutcome, store.MaxData))
 	}
 	return o, errors.Join(errs...)
 }

@@ -58,7 +58,7 @@ func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, 
 		return fmt.Errorf("atmostonce: plugin %q (%T) is listed after the guard and has a NewClient method, in which it could put another data converter in place: list the guard after it in client.Options.Plugins", p.Name(), p)
 	}
 	conv, meter := newConverters(watched.DataConverter, o.ClientOptions.FailureConverter), newMeter(o.ClientOptions.MetricsHandler)
-	conv.rest = g.options.DataConverter
+	conv.rest, conv.limit = g.options.DataConverter, g.options.MaxOutcome
 	link.mu.Lock()
 	link.converters, link.meter = conv, meter
 	link.surrounded = slices.ContainsFunc(o.ClientOptions.Interceptors, isWorkerInterceptor)

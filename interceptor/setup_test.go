@@ -64,19 +64,20 @@ func TestNew_ReportsEverythingAtOnce(t *testing.T) {
 func TestNew_RefusesOneBadOptionAtATime(t *testing.T) {
 	t.Parallel()
 	for complaint, o := range map[string]interceptor.Options{
-		"Lease is 1ms; the least is 30ms":      {Lease: time.Millisecond},
-		"SettleDelay is -1s":                   {SettleDelay: -time.Second},
-		"HoldRetry is -1s":                     {HoldRetry: -time.Second},
-		"MaxOutcome is -1":                     {MaxOutcome: -1},
-		"CountRecords is 1ms; the least is 1s": {CountRecords: time.Millisecond},
-		"CountRecords is -1s; the least is 1s": {CountRecords: -time.Second},
-		"Defaults: TTL is 1ns":                 {Defaults: once.Policy{TTL: 1}, Activities: once.Mark(once.Policy{}, "A")},
-		"wrong result":                         {Activities: once.Mark(once.Policy{InDoubt: once.Reconcile(func(context.Context, charge) (string, error) { return "", nil })}, (&payments{}).ChargeCard)},
-		"Reconcile needs a function":           {Activities: once.Mark(once.Policy{InDoubt: once.Reconcile[charge, receipt](nil)}, "A")},
-		"Key: keys: nil key function":          {Activities: once.Mark(once.Policy{Key: keys.FromCall(nil), Scope: keys.PerRun}, "A")},
-		"Match: keys: nil key function":        {Activities: once.Mark(once.Policy{Match: keys.From[charge](nil)}, "A")},
-		"no such scope":                        {Activities: once.Mark(once.Policy{Scope: 99}, "A")},
-		"no such OnDuplicate":                  {Activities: once.Mark(once.Policy{OnDuplicate: 99}, "A")},
+		"Lease is 1ms; the least is 30ms": {Lease: time.Millisecond},
+		"SettleDelay is -1s":              {SettleDelay: -time.Second},
+		"HoldRetry is -1s":                {HoldRetry: -time.Second},
+		"MaxOutcome is -1":                {MaxOutcome: -1},
+		"MaxOutcome is 16777217; the most is 16777216, store.MaxData": {MaxOutcome: store.MaxData + 1},
+		"CountRecords is 1ms; the least is 1s":                        {CountRecords: time.Millisecond},
+		"CountRecords is -1s; the least is 1s":                        {CountRecords: -time.Second},
+		"Defaults: TTL is 1ns":                                        {Defaults: once.Policy{TTL: 1}, Activities: once.Mark(once.Policy{}, "A")},
+		"wrong result":                                                {Activities: once.Mark(once.Policy{InDoubt: once.Reconcile(func(context.Context, charge) (string, error) { return "", nil })}, (&payments{}).ChargeCard)},
+		"Reconcile needs a function":                                  {Activities: once.Mark(once.Policy{InDoubt: once.Reconcile[charge, receipt](nil)}, "A")},
+		"Key: keys: nil key function":                                 {Activities: once.Mark(once.Policy{Key: keys.FromCall(nil), Scope: keys.PerRun}, "A")},
+		"Match: keys: nil key function":                               {Activities: once.Mark(once.Policy{Match: keys.From[charge](nil)}, "A")},
+		"no such scope":                                               {Activities: once.Mark(once.Policy{Scope: 99}, "A")},
+		"no such OnDuplicate":                                         {Activities: once.Mark(once.Policy{OnDuplicate: 99}, "A")},
 	} {
 		_, err := interceptor.New(memory(), o)
 		if complaint == "wrong result" {

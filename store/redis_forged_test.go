@@ -107,7 +107,11 @@ func TestRedis_ForgedRecordsCostARefusal(t *testing.T) {
 		f := forger{t: t, client: client, s: s, key: b.Key, whole: whole}
 		for _, field := range recordFields {
 			for i, value := range forgeries(field, whole[field]) {
-				f.try(field, value, len(value) > 64<<10, i+2*turn)
+				costly := len(value) > 1<<20
+				if costly && situation != "kept" && (field != "data" || situation != "succeeded") {
+					continue
+				}
+				f.try(field, value, costly, i+2*turn)
 			}
 		}
 		random := rand.New(rand.NewPCG(1, 2))

@@ -28,65 +28,11 @@ local fields = redis.call('HGETALL', KEYS[1])
 local h, history = {}, {}
 local state, origin, revision, held_fence, claimed, lease_end, deadline, doubted, settled, marked, forgotten, kept, held_by
 
--- Above, a number is no longer exact.
+-- Above, a number is no longer exact. Numbers have no leading zeros, so that < '1'
+-- says whether one is 0.
 local max_number = 2 ^ 53 - 1
 
 if fields[1] then
-  -- read_history returns the events, or nil if a script did not write them.
-  local function read_history(text)
-    if string.find(text, '[%z\1-\31]') then
-      return nil
-    end
-    -- Without what is in its strings, JSON of this form has few characters.
-    local bare, words = string.gsub(text, '\\.', '')
-    bare, words = string.gsub(bare, '"[^"]*"', '')
-    local _, events = string.gsub(bare, '{', '')
-    if events > 64 or words > 2048 or string.find(bare, '[^%[%]{},:]') then
-      return nil
-    end
-    local ok, list = pcall(cjson.decode, text)
-    if not ok or type(list) ~= 'table' or not list[1] then
-      return nil
-    end
-    for _, e in ipairs(list) do
-      if type(e) ~= 'table' then
-        return nil
-      end
-      for word, value in pairs(e) do
-        if type(value) ~= 'string' or not string.find(word, '^[%l_]+$') then
-          return nil
-        end
-        words = words - 2
-      end
-      if (e.what or '') == '' or not string.find(e.at or '', '^[1-9]%d*$') or #e.at > 16
-          or e.fence and (not string.find(e.fence, '^[1-9]%d*$') or #e.fence > 16) then
-        return nil
-      end
-      events = events - 1
-    end
-    -- What is left over was there twice, or elsewhere.
-    return words == 0 and events == 0 and list or nil
-  end
-
-  -- unlike reports whether the head contradicts itself or the other fields.
-  local function unlike()
-    local has_lease, has_doubt, has_end = tonumber(lease_end) ~= 0, tonumber(doubted) ~= 0, tonumber(settled) ~= 0
-    if kept == '' and (h.kept_data or h.kept_context or h.kept_missing)
-        or kept ~= '' and state ~= 'running' and state ~= 'pending'
-        or marked ~= '' and state ~= 'in_doubt' then
-      return true
-    elseif state == 'succeeded' or state == 'failed' then
-      return has_lease or has_doubt or not has_end
-    elseif state == 'in_doubt' then
-      return has_lease or not has_doubt or has_end or h.missing or h.data == '' or h.context and not h.data
-    elseif h.data or h.context or h.missing then
-      return true
-    elseif state == 'running' then
-      return not has_lease or has_doubt or has_end or tonumber(lease_end) < tonumber(claimed)
-    end
-    return has_lease or has_doubt or not has_end or state ~= 'pending' and state ~= 'tombstone'
-  end
-
   local bad = #fields > 64 and 'CORRUPT too many fields'
   for i = 1, bad and 0 or #fields, 2 do
     local field, value = fields[i], fields[i + 1]
@@ -106,15 +52,65 @@ if fields[1] then
   elseif not state then
     bad = string.find(head, '^%d+ ') and string.sub(head, 1, 2) ~= '1 ' and 'VERSION unknown' or 'CORRUPT head'
   elseif origin ~= 'first' and origin ~= 'taken' and origin ~= 'clean'
-      or tonumber(held_fence) > max_number or tonumber(revision) > max_number or tonumber(lease_end) > max_number
-      or string.byte(held_fence) == 48 or string.byte(revision) == 48 or string.byte(claimed) == 48 -- 0
-      or #claimed > 16 or #deadline > 16 or #doubted > 16 or #settled > 16 or #held_by > 512 or unlike() then
+      or held_fence < '1' or held_fence + 0 > max_number or revision < '1' or revision + 0 > max_number
+      or lease_end + 0 > max_number or claimed < '1' or #claimed > 16 or #deadline > 16 or #doubted > 16 or #settled > 16
+      or #held_by > 512 or marked ~= '' and state ~= 'in_doubt' or kept ~= '' and state ~= 'running' and state ~= 'pending'
+      or kept == '' and (h.kept_data or h.kept_context or h.kept_missing) then
     bad = 'CORRUPT head'
+  elseif state == 'succeeded' or state == 'failed' then
+    bad = (lease_end ~= '0' or doubted ~= '0' or settled < '1') and 'CORRUPT head'
+  elseif state == 'running' then
+    bad = (lease_end < '1' or lease_end + 0 < claimed + 0 or doubted ~= '0' or settled ~= '0'
+      or h.data or h.context or h.missing) and 'CORRUPT head'
+  elseif state == 'in_doubt' then
+    bad = (lease_end ~= '0' or doubted < '1' or settled ~= '0'
+      or h.missing or h.data == '' or h.context and not h.data) and 'CORRUPT head'
+  else
+    bad = (state ~= 'pending' and state ~= 'tombstone' or lease_end ~= '0' or doubted ~= '0' or settled < '1'
+      or h.data or h.context or h.missing) and 'CORRUPT head'
+  end
+  if bad then
+    -- That is enough.
   elseif h.id ~= ARGV[1] and (ARGV[1] ~= '' or not h.id) then
     bad = 'CORRUPT another key'
   elseif not h.info then
     bad = 'CORRUPT info'
   elseif h.history then
+    -- read_history returns the events, or nil if a script did not write them.
+    local function read_history(text)
+      if string.find(text, '[%z\1-\31]') then
+        return nil
+      end
+      -- Without what is in its strings, JSON of this form has few characters.
+      local bare, words = string.gsub(text, '\\.', '')
+      bare, words = string.gsub(bare, '"[^"]*"', '')
+      local _, events = string.gsub(bare, '{', '')
+      if events > 64 or words > 2048 or string.find(bare, '[^%[%]{},:]') then
+        return nil
+      end
+      local ok, list = pcall(cjson.decode, text)
+      if not ok or type(list) ~= 'table' or not list[1] then
+        return nil
+      end
+      for _, e in ipairs(list) do
+        if type(e) ~= 'table' then
+          return nil
+        end
+        for word, value in pairs(e) do
+          if type(value) ~= 'string' or not string.find(word, '^[%l_]+$') then
+            return nil
+          end
+          words = words - 2
+        end
+        if (e.what or '') == '' or not string.find(e.at or '', '^[1-9]%d*$') or #e.at > 16
+            or e.fence and (not string.find(e.fence, '^[1-9]%d*$') or #e.fence > 16) then
+          return nil
+        end
+        events = events - 1
+      end
+      -- What is left over was there twice, or elsewhere.
+      return words == 0 and events == 0 and list or nil
+    end
     history = read_history(h.history)
     bad = not history and 'CORRUPT history'
   end

@@ -1,0 +1,71 @@
+package interceptor
+
+import (
+	"errors"
+	"fmt"
+
+	failurepb "go.temporal.io/api/failure/v1"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/atmostonce/atmostonce/store"
+)
+
+const (
+	// maxOutcome is the default of Options.MaxOutcome.
+	maxOutcome = 2 << 20
+	// maxCauses is how many causes, one of the other, a recorded failure has at most.
+	// The SDK copies all that are left for each one that it makes an error of.
+	maxCauses = 100
+	// maxContext bounds the JSON of a target, and why an outcome is missing.
+	maxContext = 64 << 10
+	maxMissing = 1 << 10
+	// maxErrorText is what is kept of the text of an error with too many causes.
+	maxErrorText = 16 << 10
+)
+
+// bound is the size in bytes up to which outcomes are recorded and read: that of a
+// result at its limit, with room for what encryption adds.
+func (c *converters) bound() int {
+	limit := c.limit
+	if limit == 0 {
+		limit = maxOutcome
+	}
+	return min(limit+limit/2+64<<10, store.MaxData)
+}
+
+// fits refuses data that the guard does not record.
+func (c *converters) fits(data []byte) error {
+	if bound := c.bound(); len(data) > bound {
+		return fmt.Errorf("its %d bytes are more than Options.MaxOutcome lets in, %d with what encryption adds", len(data), bound)
+	}
+	return nil
+}
+
+// fitsCauses refuses a failure with more causes than the guard records.
+func fitsCauses(f *failurepb.Failure) error {
+	for range maxCauses + 1 {
+		if f == nil {
+			return nil
+		}
+		f = f.GetCause()
+	}
+	return fmt.Errorf("more than %d causes, one of the other", maxCauses)
+}
+
+// shortened returns err, or if it has too many causes, one of its kind and text that
+// has none.
+func shortened(err error) error {
+	cause := err
+	for range maxCauses { // one less than are read: encodeFailure may add one
+		if cause == nil {
+			return err
+		}
+		cause = errors.Unwrap(cause)
+	}
+	kind, text := kindOf(err)
+	if len(text) > maxErrorText {
+		text = clip(text, maxErrorText) + "…"
+	}
+	return temporal.NewNonRetryableApplicationError(
+		fmt.Sprintf("%s (atmostonce has left out its causes: more than %d, one of the other)", text, maxCauses), clip(kind, maxCause), nil)
+}
