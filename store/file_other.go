@@ -3,10 +3,16 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
 )
 
 func fileSystem(string) (name string, safe bool, err error) {
 	return "", false, fmt.Errorf("%w: no file store on %s: its locks and durable writes are not known to hold", ErrUnsafe, runtime.GOOS)
 }
+
+func lockFile(string, int, bool) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func unlockFile(*os.File) {}
