@@ -10,6 +10,8 @@ import (
 	"net/rpc"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +87,7 @@ type RemoteAnswer struct {
 	Record  store.Record
 	Records []RemoteAnswer // of List
 	Empty   [2]bool        // as in RemoteCall, of the outcome and the kept one
+	Count   int            // of Goroutines
 	Error   string
 }
 
@@ -106,7 +109,8 @@ func (a *RemoteAnswer) get() (store.Record, error) {
 	if a.Error == "" {
 		return a.Record, nil
 	}
-	for _, e := range []error{store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone, store.ErrInvalid} {
+	for _, e := range []error{store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone,
+		store.ErrInvalid, store.ErrFull, store.ErrCorrupt, store.ErrVersion, store.ErrForgot} {
 		if a.Error == e.Error() || strings.HasPrefix(a.Error, e.Error()+":") {
 			return a.Record, e
 		}
@@ -145,6 +149,12 @@ func (s RemoteService) Do(c RemoteCall, a *RemoteAnswer) error {
 		a.put(s.file.Takeover(ctx, c.Bid, c.From))
 	case "Resolve":
 		a.put(s.file.Resolve(ctx, c.Key, c.From, c.Resolution))
+	case "Check":
+		a.put(store.Record{}, s.file.Check(ctx))
+	case "Close":
+		a.put(store.Record{}, s.file.Close())
+	case "Goroutines":
+		a.Count = runtime.NumGoroutine()
 	default:
 		a.put(s.file.Load(ctx, c.Key))
 	}
@@ -155,11 +165,16 @@ func (s RemoteService) Do(c RemoteCall, a *RemoteAnswer) error {
 type remoteFile struct {
 	client *rpc.Client
 	cmd    *exec.Cmd
+	in     io.Closer
+	dir    string
 }
 
-func startRemote(tb testing.TB, dir string) *remoteFile {
+// startRemote starts a process with a handle on dir, by another program if one is
+// given.
+func startRemote(tb testing.TB, dir string, by ...string) *remoteFile {
 	tb.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFile_Remote$")
+	line := slices.Concat(by, []string{os.Args[0], "-test.run=^TestFile_Remote$"})
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), remoteDir+"="+dir)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -167,7 +182,7 @@ func startRemote(tb testing.TB, dir string) *remoteFile {
 	out, err := cmd.StdoutPipe()
 	require.NoError(tb, err)
 	require.NoError(tb, cmd.Start())
-	r := &remoteFile{cmd: cmd, client: rpc.NewClient(stdio{out, in})}
+	r := &remoteFile{cmd: cmd, client: rpc.NewClient(stdio{out, in}), in: in, dir: dir}
 	tb.Cleanup(r.kill)
 	return r
 }
@@ -177,6 +192,12 @@ func (r *remoteFile) kill() {
 	_ = r.cmd.Process.Kill()
 	_ = r.cmd.Wait()
 	_ = r.client.Close()
+}
+
+// end has the process come to its end by itself.
+func (r *remoteFile) end() error {
+	_ = r.in.Close()
+	return r.cmd.Wait()
 }
 
 func (r *remoteFile) do(ctx context.Context, c RemoteCall) (store.Record, error) {
