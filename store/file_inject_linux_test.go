@@ -592,3 +592,45 @@ func TestFile_OpenedAtEachFault(t *testing.T) {
 		}
 	}
 }
+
+// A call of the kernel that takes ten seconds is not waited for.
+func TestFile_SlowCallOfTheKernelIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := fileBid("k", "a")
+	for name, c := range map[string]struct {
+		call, file string
+		do         RemoteCall
+	}{
+		"load":         {"read", "RECORD.json", RemoteCall{Verb: "Load", Key: "k"}},
+		"list":         {"getdents64", "SHARD", RemoteCall{Verb: "List"}},
+		"list, record": {"openat", "RECORD.json", RemoteCall{Verb: "List"}},
+		"acquire":      {"read", "RECORD.json", RemoteCall{Verb: "Acquire", Bid: b}},
+		"lock":         {"openat", "SHARD/lock", RemoteCall{Verb: "Acquire", Bid: b}},
+		"settle":       {"fsync", "RECORD.tmp", RemoteCall{Verb: "Settle", Bid: b, Outcome: success}},
+		"directory":    {"fsync", "SHARD", RemoteCall{Verb: "Release", Bid: b}},
+		"check":        {"newfstatat", "STORE", RemoteCall{Verb: "Check"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startRemote(t, memoryDir(t))
+			grant(t, s, "k", "a")
+			at := site{file: c.file}
+			attach(t, s.cmd.Process.Pid, "-e", "trace="+c.call, "-P", at.in(s.dir, "k"), "-e", "inject="+c.call+":delay_enter=10s")
+			began := time.Now()
+			c.do.Limit = 50 * time.Millisecond
+			for range 3 {
+				a, err := s.ask(t.Context(), c.do)
+				require.NoError(t, err)
+				said := a.Error
+				for _, one := range a.Records {
+					said += one.Error
+				}
+				require.Contains(t, said, "context deadline exceeded")
+			}
+			a, err := s.ask(t.Context(), RemoteCall{Verb: "Load", Key: keysOfManyShards(1)[0], Limit: 5 * time.Second})
+			require.NoError(t, err)
+			require.Empty(t, a.Error, "other directories are not held up")
+			require.Less(t, time.Since(began), 9*time.Second)
+		})
+	}
+}

@@ -79,7 +79,8 @@ type RemoteCall struct {
 	From       store.Record
 	Resolution store.Resolution
 	Query      store.Query
-	Empty      bool // the outcome's data is not nil, which gob does not tell
+	Empty      bool          // the outcome's data is not nil, which gob does not tell
+	Limit      time.Duration // of the call; 0 if there is none
 }
 
 // RemoteAnswer is what a RemoteCall is answered.
@@ -130,7 +131,12 @@ func (s RemoteService) Do(c RemoteCall, a *RemoteAnswer) error {
 	if c.Empty {
 		c.Outcome.Data, c.Resolution.Outcome.Data = []byte{}, []byte{}
 	}
-	switch ctx := context.Background(); c.Verb {
+	ctx, cancel := context.WithCancel(context.Background())
+	if c.Limit > 0 {
+		ctx, cancel = context.WithTimeout(ctx, c.Limit) //nolint:govet // the parent has nothing to end
+	}
+	defer cancel()
+	switch c.Verb {
 	case "List":
 		for r, err := range s.file.List(ctx, c.Query) {
 			var one RemoteAnswer
@@ -212,6 +218,8 @@ func (r *remoteFile) ask(ctx context.Context, c RemoteCall) (RemoteAnswer, error
 	if err := ctx.Err(); err != nil {
 		return RemoteAnswer{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // the other process hangs
+	defer cancel()
 	c.Empty = isEmpty(c.Outcome.Data) || isEmpty(c.Resolution.Outcome.Data)
 	var a RemoteAnswer // written to until the call is done
 	underway := r.client.Go("File.Do", c, &a, make(chan *rpc.Call, 1))
