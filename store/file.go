@@ -7,13 +7,10 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/gofrs/flock"
 )
 
 // FileOptions are the options of NewFile. The zero value is usable.
@@ -46,8 +43,8 @@ type File struct {
 
 	mu     sync.Mutex
 	closed bool
-	claims map[string]*flock.Flock // held by this handle, by path
-	unsure map[string]bool         // records whose last write may not be durable, by path
+	claims map[string]*os.File // held by this handle, by path
+	unsure map[string]bool     // records whose last write may not be durable, by path
 
 	inspected atomic.Int32 // the shard whose records the next Check looks at first
 }
@@ -55,8 +52,13 @@ type File struct {
 // shard is this handle's side of one subdirectory.
 type shard struct {
 	gate   chan struct{} // held beside the lock, by one goroutine of this handle
+	reads  chan struct{} // held by one that reads without the lock
 	writes int           // since the last sweep
 	swept  string        // the last record that a sweep looked at
+
+	// Guarded by File.mu.
+	lock fs.FileInfo // of the lock, when this handle last saw it
+	lost bool        // files were removed since the last Check
 }
 
 const (
@@ -103,7 +105,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 	f := &File{
 		dir:    dir,
 		step:   func(string) error { return nil },
-		claims: make(map[string]*flock.Flock),
+		claims: make(map[string]*os.File),
 		unsure: make(map[string]bool),
 	}
 	info, err := os.Stat(dir)
@@ -114,8 +116,8 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 		return nil, err
 	}
 	for n := range f.shards {
-		f.shards[n].gate = make(chan struct{}, 1)
-		if err := f.makeShard(n); err != nil {
+		f.shards[n].gate, f.shards[n].reads = make(chan struct{}, 1), make(chan struct{}, 1)
+		if _, err := f.makeShard(n); err != nil {
 			return nil, err
 		}
 	}
@@ -131,46 +133,14 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 
 // Close gives up the claims of this handle: whichever is still running is from
 // now on known to be dead. Every later call gets an error that is
-// [fs.ErrClosed].
+// [fs.ErrClosed]. Close waits for no call that is underway.
 func (f *File) Close() error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed = true
-	var errs []error
-	for _, claim := range f.claims {
-		errs = append(errs, claim.Unlock())
-	}
-	f.claims = nil
-	return errors.Join(errs...)
-}
-
-// Check implements [Checker]: the directory is still the one that was opened, can be
-// written, and belongs to one user with everything in it. Of the records it looks at
-// 4,096, each time at others. ErrUnsafe says that it is another directory, or what
-// others can write.
-func (f *File) Check(ctx context.Context) error {
-	now, err := os.Stat(f.dir)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnsafe, err)
-	case !os.SameFile(f.opened, now):
-		return fmt.Errorf("%w: %s is no longer the directory that was opened; its records are elsewhere", ErrUnsafe, f.dir)
-	}
-	if err := f.mine(f.dir, now); err != nil {
-		return err
-	}
-	if err := f.inspect(); err != nil {
-		return err
-	}
-	unlock, err := f.lock(ctx, 0)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	temp := filepath.Join(f.shardDir(0), "check"+tempExt)
-	defer os.Remove(temp)
-	if err := f.writeTemp(temp, []byte("{}\n"), ""); err != nil {
-		return fmt.Errorf("store: cannot write to the directory: %w", err)
+	claims := f.claims
+	f.closed, f.claims = true, nil
+	f.mu.Unlock()
+	for _, l := range claims {
+		unlockFile(l)
 	}
 	return nil
 }
@@ -254,31 +224,28 @@ func (f *File) Resolve(ctx context.Context, key string, from Record, res Resolut
 
 // Load implements [Store].
 func (f *File) Load(ctx context.Context, key string) (Record, error) {
-	if err := f.usable(ctx); err != nil {
-		return Record{}, err
+	at := locate(f.dir, key)
+	r, err := f.load(ctx, at)
+	if err == nil && r.State == Absent {
+		r.Key = key
 	}
-	return f.read(locate(f.dir, key), key, clock())
+	return r, err
 }
 
 // List implements [Store].
 func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for n := range f.shards {
-			paths, err := f.recordsOf(n)
-			if err != nil && !yield(Record{}, err) {
-				return
-			}
-			if err := f.usable(ctx); err != nil {
-				yield(Record{}, err)
+			paths, err := reading(ctx, f, n, func() ([]string, error) { return f.recordsOf(n) })
+			if err != nil && (!yield(Record{}, err) || f.usable(ctx) != nil) {
 				return
 			}
 			for _, path := range paths {
-				r, err := f.readRecord(path)
-				r.Now = clock()
-				if err == nil && (r.State == Absent || r.expired(r.Now) || !q.Matches(r)) {
+				r, err := f.load(ctx, place{shard: n, path: path})
+				if err == nil && (r.State == Absent || !q.Matches(r)) {
 					continue
 				}
-				if !yield(r, err) {
+				if !yield(r, err) || err != nil && f.usable(ctx) != nil {
 					return
 				}
 			}
@@ -295,43 +262,69 @@ func (f *File) Clear(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// load reads the record at a place. It takes no lock, unless it is to find out
+// whether the owner of a record past its expiry lives.
+func (f *File) load(ctx context.Context, at place) (Record, error) {
+	r, err := reading(ctx, f, at.shard, func() (Record, error) { return f.readRecord(at.path) })
+	if now := clock(); err == nil && r.expired(now) {
+		if r.State == Running {
+			return f.locked(ctx, at.shard, func(*os.File, func() bool) (Record, error) {
+				return f.read(at, r.Key, now)
+			})
+		}
+		r = Record{}
+	}
+	r.Now = clock()
+	return r, err
+}
+
 // update runs one transition on the record of key, under the lock of its shard.
 func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record, time.Time) (bool, error)) (Record, error) {
 	at := locate(f.dir, key)
-	unlock, err := f.lock(ctx, at.shard)
-	if err != nil {
-		return Record{}, err
-	}
-	defer unlock()
-	now := clock()
-	r, err := f.read(at, key, now)
-	if err != nil {
-		return Record{}, err
-	}
-	changed, answer := turn(&r, now)
-	claim := at.claim(nonce)
-	grasped := false
-	if r.Owned(nonce) {
-		// Before the record says so: nobody may see a running claim unlocked.
-		if grasped, err = f.hold(claim); err != nil {
-			return Record{}, err
-		}
-	}
-	if changed || r.State != Absent && f.isUnsure(at.path) {
-		renamed, err := f.replace(at, r)
+	return f.locked(ctx, at.shard, func(l *os.File, stays func() bool) (Record, error) {
+		now := clock()
+		r, err := f.read(at, key, now)
 		if err != nil {
-			if grasped && !renamed {
-				f.drop(claim)
-			}
 			return Record{}, err
 		}
-		f.sweepSometimes(at.shard, now)
+		changed, answer := turn(&r, now)
+		if err := ctx.Err(); err != nil {
+			return Record{}, err // for whom nothing is begun any more
+		}
+		claim := at.claim(nonce)
+		grasped := false
+		if r.Owned(nonce) {
+			// Before the record says so: nobody may see a running claim unlocked.
+			if grasped, err = f.hold(claim); err != nil {
+				return Record{}, err
+			}
+		}
+		if changed || r.State != Absent && f.isUnsure(at.path) {
+			err = f.write(at, r, l)
+		}
+		// An owner that got no answer does not know that it is one.
+		if grasped && (err != nil || !stays()) || !r.Owned(nonce) && err == nil {
+			f.drop(claim)
+		}
+		if err != nil {
+			return Record{}, err
+		}
+		r.Now = now
+		return r, answer
+	})
+}
+
+// write replaces a record under l, the lock of its shard, and sometimes sweeps.
+func (f *File) write(at place, r Record, l *os.File) error {
+	if err := f.replace(at, r); err != nil {
+		return err
 	}
-	if !r.Owned(nonce) {
-		f.drop(claim)
+	// Or else another process may have written at the same time, under a new lock.
+	if _, err := stillAt(l, f.lockPath(at.shard)); err != nil {
+		return err
 	}
-	r.Now = now
-	return r, answer
+	f.sweepSometimes(at.shard, clock())
+	return nil
 }
 
 // presumedAlive answers with a lease that b's caller can go by. The one on disk

@@ -6,81 +6,73 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-
-	"github.com/gofrs/flock"
 )
 
 // This file is the locks. One per shard, around each change of its records; its
 // file is never removed, since two processes would then lock two files. One per
 // running claim, held from its grant to its end.
 
-// lock takes the lock of a shard.
-func (f *File) lock(ctx context.Context, n int) (unlock func(), err error) {
-	if err := f.usable(ctx); err != nil {
-		return nil, err
-	}
-	gate := f.shards[n].gate
-	select {
-	case gate <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	l := newLock(filepath.Join(f.shardDir(n), lockName), os.O_CREATE)
-	unlock = func() {
-		_ = l.Unlock()
-		<-gate
-	}
-	locked := false
-	if err = f.checkDir(f.shardDir(n)); err == nil {
-		err = f.provide(l.Path())
-	}
-	if err == nil {
-		locked, err = f.tryLock(l)
-	}
-	switch {
-	case err != nil:
-		unlock()
-	case !locked:
-		if err = await(ctx, l, unlock); err != nil {
-			break
+// lock takes the lock of a shard, however long that takes.
+func (f *File) lock(n int) (*os.File, error) {
+	path := f.lockPath(n)
+	for range 10 {
+		var l *os.File
+		err := f.checkDir(f.shardDir(n))
+		if err == nil {
+			l, err = f.lockAt(path, 0, true)
 		}
-		if err = f.checkLock(l); err != nil {
-			unlock()
+		if errors.Is(err, fs.ErrNotExist) {
+			// Whoever finds the lock knows that its directory is on the disk.
+			if err := f.restore(n); err != nil {
+				return nil, err
+			}
+			l, err = f.lockAt(path, os.O_CREATE, true)
+		}
+		if err != nil {
+			return nil, err
+		}
+		info, err := stillAt(l, path)
+		if err == nil {
+			f.see(n, info)
+			return l, nil
+		}
+		unlockFile(l)
+		if !errors.Is(err, errRemoved) {
+			return nil, err
 		}
 	}
-	switch {
-	case errors.Is(err, ErrUnsafe):
-		return nil, err
-	case err != nil:
-		return nil, fmt.Errorf("store: cannot lock: %w", err)
-	}
-	return unlock, nil
+	return nil, errRemoved
 }
 
-// await blocks until l is locked, or ctx ends. Polling instead would lose to a
-// process that comes back at once. The kernel's queue cannot be left: after
-// ctx, unlock is called when l's turn comes.
-func await(ctx context.Context, l *flock.Flock, unlock func()) error {
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		err = l.Lock()
-	}()
-	select {
-	case <-done:
-		if err != nil {
-			unlock()
+// lockAt takes the lock of the store's file at path; flag is of open. If somebody
+// else has the lock it waits, or else returns nil.
+func (f *File) lockAt(path string, flag int, wait bool) (*os.File, error) {
+	if flag&os.O_CREATE != 0 {
+		if err := f.provide(path); err != nil {
+			return nil, err
 		}
-		return err
-	case <-ctx.Done():
-		go func() {
-			<-done
-			unlock()
-		}()
-		return ctx.Err()
 	}
+	l, err := lockFile(path, flag|os.O_RDONLY|openPlain, wait)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err != nil:
+		return nil, f.explain(path, err, ErrUnsafe)
+	case l == nil:
+		if err := f.checkFile(path, ErrUnsafe); errors.Is(err, ErrUnsafe) {
+			return nil, err
+		}
+		return nil, nil
+	}
+	info, err := l.Stat()
+	if err == nil {
+		err = f.checkInfo(path, info, ErrUnsafe)
+	}
+	if err != nil {
+		unlockFile(l)
+		return nil, err
+	}
+	return l, nil
 }
 
 func (f *File) usable(ctx context.Context) error {
@@ -97,69 +89,89 @@ func (f *File) usable(ctx context.Context) error {
 // follows.
 func (f *File) hold(path string) (grasped bool, err error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return false, fmt.Errorf("store: %s: %w", f.dir, fs.ErrClosed)
+	old := f.claims[path]
+	f.mu.Unlock()
+	if old != nil {
+		if _, err := stillAt(old, path); err == nil {
+			return false, nil
+		}
 	}
-	old, held := f.claims[path]
-	if held && sameFile(old, path) {
-		return false, nil
-	}
-	if err := f.provide(path); err != nil {
-		return false, fmt.Errorf("store: cannot lock the claim: %w", err)
-	}
-	l := newLock(path, os.O_CREATE)
-	locked, err := f.tryLock(l)
+	l, err := f.lockAt(path, os.O_CREATE, false)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("store: cannot lock the claim: %w", err)
-	case !locked:
+	case l == nil:
 		return false, nil // another handle made this claim, and lives
 	}
-	if held {
-		_ = old.Unlock()
+	if _, err = stillAt(l, path); err == nil {
+		err = f.keep(path, l)
 	}
-	f.claims[path] = l
-	return !held, nil
+	if err != nil {
+		unlockFile(l)
+		return false, err
+	}
+	if old != nil {
+		unlockFile(old)
+	}
+	return old == nil, nil
 }
 
-// sameFile reports whether a lock's file is still the one that others see.
-func sameFile(l *flock.Flock, path string) bool {
+// keep has the handle hold the claim at path by l.
+func (f *File) keep(path string, l *os.File) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return fmt.Errorf("store: %s: %w", f.dir, fs.ErrClosed)
+	}
+	f.claims[path] = l
+	return nil
+}
+
+var errRemoved = errors.New("store: somebody removes the files of locks")
+
+// stillAt returns an error if a lock's file is not the one that others see at path.
+func stillAt(l *os.File, path string) (fs.FileInfo, error) {
 	locked, err := l.Stat()
 	if err != nil {
-		return false
+		return nil, fmt.Errorf("store: %w", err)
 	}
 	seen, err := os.Lstat(path)
-	return err == nil && os.SameFile(locked, seen)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errRemoved
+	case err != nil:
+		return nil, fmt.Errorf("store: %w", err)
+	case !os.SameFile(locked, seen):
+		return nil, errRemoved
+	}
+	return seen, nil
 }
 
 // drop ends the claim at path, if this handle holds it.
 func (f *File) drop(path string) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	l, held := f.claims[path]
-	if !held {
-		return
-	}
+	l := f.claims[path]
 	delete(f.claims, path)
-	_ = os.Remove(path)
-	_ = l.Unlock()
+	f.mu.Unlock()
+	if l != nil {
+		_ = os.Remove(path)
+		unlockFile(l)
+	}
 }
 
 // ownerLives reports whether somebody holds the claim at path, and removes what
 // a dead owner left.
 func (f *File) ownerLives(path string) (bool, error) {
-	l := newLock(path, 0)
-	locked, err := f.tryLock(l)
+	l, err := f.lockAt(path, 0, false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("store: cannot tell whether the owner lives: %w", err)
-	case !locked:
+	case l == nil:
 		return true, nil
 	}
 	_ = os.Remove(path)
-	_ = l.Unlock()
+	unlockFile(l)
 	return false, nil
 }

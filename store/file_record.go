@@ -56,17 +56,33 @@ func (f *File) shardDir(n int) string {
 	return filepath.Join(f.dir, fmt.Sprintf("%02x", n))
 }
 
-// read returns the record of key as it is remembered now.
+// read returns the record of key as it is remembered now. The caller has the lock
+// of the shard.
 func (f *File) read(at place, key string, now time.Time) (Record, error) {
 	r, err := f.readRecord(at.path)
 	if err != nil {
 		return Record{}, err
 	}
-	if r.State == Absent || r.expired(now) {
+	gone, err := f.forgotten(at, r, now)
+	if err != nil {
+		return Record{}, err
+	}
+	if gone {
 		r = Record{Key: key}
 	}
 	r.Now = now
 	return r, nil
+}
+
+// forgotten reports whether the record that is at a place is not remembered now.
+// A running one is, for as long as its owner lives: one that was suspended, or
+// whose clock was set, could not renew it. The caller has the lock of the shard.
+func (f *File) forgotten(at place, r Record, now time.Time) (bool, error) {
+	if r.State != Running || !r.expired(now) {
+		return r.State == Absent || r.expired(now), nil
+	}
+	alive, err := f.ownerLives(at.claim(r.Owner))
+	return !alive, err
 }
 
 // readRecord returns what is at path; its State is Absent if nothing is. A
@@ -138,13 +154,13 @@ func decodeForm(data []byte) (Record, error) {
 
 // replace makes r the record on disk, or leaves the old one. If it fails after
 // it has renamed, either may be there when the host comes up again.
-func (f *File) replace(at place, r Record) (renamed bool, err error) {
+func (f *File) replace(at place, r Record) error {
 	data, err := encodeRecord(r)
 	if err == nil && len(data) > maxFile {
 		err = fmt.Errorf("a record of %d bytes", len(data))
 	}
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	temp := strings.TrimSuffix(at.path, recordExt) + tempExt
 	err = f.writeTemp(temp, data, at.path)
@@ -154,9 +170,9 @@ func (f *File) replace(at place, r Record) (renamed bool, err error) {
 	if err != nil {
 		_ = os.Remove(temp)
 		if isFull(err) && !f.isUnsure(at.path) {
-			return false, fmt.Errorf("%w: %w", ErrFull, err)
+			return fmt.Errorf("%w: %w", ErrFull, err)
 		}
-		return false, prefixed(err)
+		return prefixed(err)
 	}
 	if err = f.step("rename"); err == nil {
 		err = syncDir(filepath.Dir(at.path))
@@ -166,9 +182,9 @@ func (f *File) replace(at place, r Record) (renamed bool, err error) {
 	}
 	f.setUnsure(at.path, err != nil)
 	if err != nil {
-		return true, fmt.Errorf("store: %w", err)
+		return fmt.Errorf("store: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
 // writeTemp writes data to a new file at path, durably, which has the owner and mode

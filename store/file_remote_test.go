@@ -10,6 +10,8 @@ import (
 	"net/rpc"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,7 +79,8 @@ type RemoteCall struct {
 	From       store.Record
 	Resolution store.Resolution
 	Query      store.Query
-	Empty      bool // the outcome's data is not nil, which gob does not tell
+	Empty      bool          // the outcome's data is not nil, which gob does not tell
+	Limit      time.Duration // of the call; 0 if there is none
 }
 
 // RemoteAnswer is what a RemoteCall is answered.
@@ -85,6 +88,7 @@ type RemoteAnswer struct {
 	Record  store.Record
 	Records []RemoteAnswer // of List
 	Empty   [2]bool        // as in RemoteCall, of the outcome and the kept one
+	Count   int            // of Goroutines
 	Error   string
 }
 
@@ -106,7 +110,8 @@ func (a *RemoteAnswer) get() (store.Record, error) {
 	if a.Error == "" {
 		return a.Record, nil
 	}
-	for _, e := range []error{store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone, store.ErrInvalid} {
+	for _, e := range []error{store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone,
+		store.ErrInvalid, store.ErrFull, store.ErrCorrupt, store.ErrVersion, store.ErrForgot} {
 		if a.Error == e.Error() || strings.HasPrefix(a.Error, e.Error()+":") {
 			return a.Record, e
 		}
@@ -126,7 +131,12 @@ func (s RemoteService) Do(c RemoteCall, a *RemoteAnswer) error {
 	if c.Empty {
 		c.Outcome.Data, c.Resolution.Outcome.Data = []byte{}, []byte{}
 	}
-	switch ctx := context.Background(); c.Verb {
+	ctx, cancel := context.WithCancel(context.Background())
+	if c.Limit > 0 {
+		ctx, cancel = context.WithTimeout(ctx, c.Limit) //nolint:govet // the parent has nothing to end
+	}
+	defer cancel()
+	switch c.Verb {
 	case "List":
 		for r, err := range s.file.List(ctx, c.Query) {
 			var one RemoteAnswer
@@ -145,6 +155,12 @@ func (s RemoteService) Do(c RemoteCall, a *RemoteAnswer) error {
 		a.put(s.file.Takeover(ctx, c.Bid, c.From))
 	case "Resolve":
 		a.put(s.file.Resolve(ctx, c.Key, c.From, c.Resolution))
+	case "Check":
+		a.put(store.Record{}, s.file.Check(ctx))
+	case "Close":
+		a.put(store.Record{}, s.file.Close())
+	case "Goroutines":
+		a.Count = runtime.NumGoroutine()
 	default:
 		a.put(s.file.Load(ctx, c.Key))
 	}
@@ -155,11 +171,16 @@ func (s RemoteService) Do(c RemoteCall, a *RemoteAnswer) error {
 type remoteFile struct {
 	client *rpc.Client
 	cmd    *exec.Cmd
+	in     io.Closer
+	dir    string
 }
 
-func startRemote(tb testing.TB, dir string) *remoteFile {
+// startRemote starts a process with a handle on dir, by another program if one is
+// given.
+func startRemote(tb testing.TB, dir string, by ...string) *remoteFile {
 	tb.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFile_Remote$")
+	line := slices.Concat(by, []string{os.Args[0], "-test.run=^TestFile_Remote$"})
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), remoteDir+"="+dir)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -167,7 +188,7 @@ func startRemote(tb testing.TB, dir string) *remoteFile {
 	out, err := cmd.StdoutPipe()
 	require.NoError(tb, err)
 	require.NoError(tb, cmd.Start())
-	r := &remoteFile{cmd: cmd, client: rpc.NewClient(stdio{out, in})}
+	r := &remoteFile{cmd: cmd, client: rpc.NewClient(stdio{out, in}), in: in, dir: dir}
 	tb.Cleanup(r.kill)
 	return r
 }
@@ -177,6 +198,12 @@ func (r *remoteFile) kill() {
 	_ = r.cmd.Process.Kill()
 	_ = r.cmd.Wait()
 	_ = r.client.Close()
+}
+
+// end has the process come to its end by itself.
+func (r *remoteFile) end() error {
+	_ = r.in.Close()
+	return r.cmd.Wait()
 }
 
 func (r *remoteFile) do(ctx context.Context, c RemoteCall) (store.Record, error) {
@@ -191,6 +218,8 @@ func (r *remoteFile) ask(ctx context.Context, c RemoteCall) (RemoteAnswer, error
 	if err := ctx.Err(); err != nil {
 		return RemoteAnswer{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // the other process hangs
+	defer cancel()
 	c.Empty = isEmpty(c.Outcome.Data) || isEmpty(c.Resolution.Outcome.Data)
 	var a RemoteAnswer // written to until the call is done
 	underway := r.client.Go("File.Do", c, &a, make(chan *rpc.Call, 1))

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/gofrs/flock"
 )
 
 // This file is what the store does not trust: files that are none, and what others
@@ -79,20 +77,20 @@ func (f *File) isStore() bool {
 	return false
 }
 
-// makeShard makes the directory of a shard, if there is none.
-func (f *File) makeShard(n int) error {
+// makeShard makes the directory of a shard, and reports whether there was none.
+func (f *File) makeShard(n int) (made bool, err error) {
 	dir := f.shardDir(n)
-	err := os.Mkdir(dir, 0o700)
+	err = os.Mkdir(dir, 0o700)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return f.checkDir(dir)
+		return false, f.checkDir(dir)
 	case err == nil && os.Geteuid() != f.owner.uid:
 		err = os.Lchown(dir, f.owner.uid, f.owner.gid)
 	}
 	if err != nil {
-		return fmt.Errorf("store: cannot write to the directory: %w", err)
+		return false, fmt.Errorf("store: cannot write to the directory: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // inspect looks at the shards, at their locks, and at so many records that it costs
@@ -216,10 +214,9 @@ func quoted(path string) string {
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
-// readFile returns what is in the file of a record. found is false if its directory
-// is there and the file is not.
+// readFile returns what is in the file of a record, if it is there.
 func (f *File) readFile(path string) (data []byte, found bool, err error) {
-	if err := f.checkDir(filepath.Dir(path)); err != nil {
+	if err := f.checkDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, prefixed(err)
 	}
 	file, err := os.OpenFile(path, os.O_RDONLY|openPlain, 0)
@@ -276,40 +273,6 @@ func (f *File) give(file *os.File, like string) error {
 		return file.Chmod(want.mode)
 	}
 	return nil
-}
-
-// newLock returns the lock of the file at path; flag is of open.
-func newLock(path string, flag int) *flock.Flock {
-	return flock.New(path, flock.SetPermissions(0o600), flock.SetFlag(flag|os.O_RDONLY|openPlain))
-}
-
-// tryLock takes l, unless somebody else has it.
-func (f *File) tryLock(l *flock.Flock) (locked bool, err error) {
-	locked, err = l.TryLock()
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, err
-	case err != nil:
-		return false, f.explain(l.Path(), err, ErrUnsafe)
-	case !locked:
-		if err := f.checkFile(l.Path(), ErrUnsafe); errors.Is(err, ErrUnsafe) {
-			return false, err
-		}
-		return false, nil
-	}
-	return true, f.checkLock(l)
-}
-
-// checkLock gives up l, which is locked, unless it is a file of the store's owner.
-func (f *File) checkLock(l *flock.Flock) error {
-	info, err := l.Stat()
-	if err == nil {
-		err = f.checkInfo(l.Path(), info, ErrUnsafe)
-	}
-	if err != nil {
-		_ = l.Unlock()
-	}
-	return err
 }
 
 // provide makes the file of a lock, if there is none and this process is not the

@@ -39,12 +39,13 @@ func (f *File) sweepAll(limit time.Duration) {
 		if names, err := f.namesOf(n); err == nil && len(names) <= 1 {
 			continue // the lock
 		}
-		unlock, err := f.lock(ctx, n)
+		_, err := f.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
+			f.sweep(n, clock())
+			return Record{}, nil
+		})
 		if err != nil {
 			return
 		}
-		f.sweep(n, clock())
-		unlock()
 	}
 }
 
@@ -77,24 +78,26 @@ func (f *File) sweep(n int, now time.Time) {
 	for i := range min(len(records), sweepLimit) {
 		s.swept = records[(from+i)%len(records)]
 		path := filepath.Join(f.shardDir(n), s.swept)
-		if r, err := f.readRecord(path); err == nil && r.State != Absent && r.expired(now) {
+		r, err := f.readRecord(path)
+		if err != nil || r.State == Absent {
+			continue
+		}
+		if gone, err := f.forgotten(place{shard: n, path: path}, r, now); err == nil && gone {
 			_ = os.Remove(path)
 		}
 	}
 }
 
 func (f *File) clearShard(ctx context.Context, n int) error {
-	unlock, err := f.lock(ctx, n)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	paths, err := f.recordsOf(n)
-	for _, path := range paths {
-		if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
-			err = errors.Join(err, fmt.Errorf("store: %w", e))
+	_, err := f.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
+		paths, err := f.recordsOf(n)
+		for _, path := range paths {
+			if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
+				err = errors.Join(err, fmt.Errorf("store: %w", e))
+			}
 		}
-	}
+		return Record{}, err
+	})
 	return err
 }
 

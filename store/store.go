@@ -41,7 +41,8 @@ type Store interface {
 	//
 	// A key without a record, or with a tombstone, is granted. A running record
 	// whose lease is over is marked InDoubt and returned; it is never taken
-	// over here. Any other record is returned as it is. A nonce that was
+	// over here. A store may take the lease of an owner that got no answer for
+	// over at once. Any other record is returned as it is. A nonce that was
 	// released, superseded, reopened or, before it settled, forgotten is refused
 	// with ErrSuperseded.
 	Acquire(ctx context.Context, b Bid) (Record, error)

@@ -40,6 +40,36 @@ var expiryCases = []testCase{
 		},
 	},
 	{
+		"a running record past its TTL is judged as the store judges",
+		"A store that goes by its clock forgets the record. One that goes by a lock (LeaseByLock) knows that the owner lives: another claim would be a second run beside it.",
+		func(k *kit) {
+			a := bid("a")
+			a.TTL = time.Millisecond
+			r := k.grant(k.s, &a)
+			k.pass(5 * time.Millisecond)
+			other := k.open()
+			loaded := k.ok(other.Load(k.ctx, theKey))
+			if !k.h.LeaseByLock {
+				k.that(loaded.State == store.Absent, "the record is still there")
+				k.answer(store.ErrGone)(k.s.Renew(k.ctx, a))
+				return
+			}
+			k.is(loaded, store.Running, "a")
+			listed := 0
+			for l, err := range other.List(k.ctx, store.Query{State: store.Running}) {
+				k.is(k.ok(l, err), store.Running, "a")
+				listed++
+			}
+			k.that(listed == 1, "List yields %d records", listed)
+			asked := k.ok(other.Acquire(k.ctx, bid("b")))
+			k.is(asked, store.Running, "a")
+			k.that(asked.Fence == r.Fence, "the fence went from %d to %d", r.Fence, asked.Fence)
+			k.remembered(asked, longTTL)
+			k.ok(k.s.Settle(k.ctx, a, succeeded("1")))
+			k.holds(k.load(theKey), succeeded("1"))
+		},
+	},
+	{
 		"a lease's end is not a record's end",
 		"The record of a dead owner is the only evidence that its act may have happened. It stays for its whole TTL, whatever became of the lease.",
 		func(k *kit) {

@@ -197,9 +197,10 @@ var lateCases = []testCase{
 		"a success that the store had forgotten about is not lost",
 		"The store lost a claim, another one ran and gave the key back. The first claim's success is then the only truth: it settles the tombstone.",
 		func(k *kit) {
-			a := bid("a")
-			a.TTL = 20 * time.Millisecond
-			k.grant(k.s, &a)
+			a, s := bid("a"), k.open()
+			a.TTL, a.Lease = 20*time.Millisecond, time.Millisecond
+			k.grant(s, &a)
+			k.h.Die(k.TB, s, a.Lease)
 			k.pass(30 * time.Millisecond)
 			b := k.granted("b")
 			k.that(b.Fence > a.Fence, "the fence went from %d to %d", a.Fence, b.Fence)

@@ -24,6 +24,9 @@ var model = (&porcupine.NondeterministicModel{
 			after = append(after, s)
 		}
 		for _, t := range s.(state).turns(input.(call)) {
+			if a.silent && t.fence != s.(state).fence {
+				t.mortal = true // an owner that got no answer may be given up
+			}
 			if next, ok := t.explain(a); ok {
 				after = append(after, next)
 			}

@@ -1,0 +1,206 @@
+//go:build linux || darwin
+
+package store
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// hang makes the first write of f that comes to point stay there, until it is
+// called.
+func hang(f *File, point string) (goOn func(), hung *atomic.Int32) {
+	hung = new(atomic.Int32)
+	release := make(chan struct{})
+	f.step = func(at string) error {
+		if at == point && hung.Add(1) == 1 {
+			<-release
+		}
+		return nil
+	}
+	return func() { close(release) }, hung
+}
+
+func TestFile_HungDiskKeepsNobodyLongerThanItsContext(t *testing.T) {
+	t.Parallel()
+	b := testBid("k", "a")
+	running := func(t *testing.T, f *File) Record {
+		t.Helper()
+		r, err := f.Acquire(t.Context(), b)
+		require.NoError(t, err)
+		return r
+	}
+	doubted := func(t *testing.T, f *File) Record {
+		t.Helper()
+		running(t, f)
+		r, err := f.Settle(t.Context(), b, Outcome{State: InDoubt})
+		require.NoError(t, err)
+		return r
+	}
+	none := func(*testing.T, *File) Record { return Record{} }
+	for name, c := range map[string]struct {
+		before func(*testing.T, *File) Record
+		verb   func(ctx context.Context, f *File, r Record) error
+		after  State
+	}{
+		"acquire": {none, func(ctx context.Context, f *File, _ Record) error {
+			_, err := f.Acquire(ctx, b)
+			return err
+		}, Running},
+		"renew": {running, func(ctx context.Context, f *File, _ Record) error {
+			longer := b
+			longer.TTL = 48 * time.Hour
+			_, err := f.Renew(ctx, longer)
+			return err
+		}, Running},
+		"settle": {running, func(ctx context.Context, f *File, _ Record) error {
+			_, err := f.Settle(ctx, b, testSuccess)
+			return err
+		}, Succeeded},
+		"release": {running, func(ctx context.Context, f *File, _ Record) error {
+			_, err := f.Release(ctx, b)
+			return err
+		}, Tombstone},
+		"takeover": {doubted, func(ctx context.Context, f *File, r Record) error {
+			_, err := f.Takeover(ctx, testBid("k", "b"), r)
+			return err
+		}, Running},
+		"resolve": {doubted, func(ctx context.Context, f *File, r Record) error {
+			_, err := f.Resolve(ctx, "k", r, Resolution{ID: "1", To: Succeeded, Outcome: testSuccess, By: ByOperator, TTL: time.Hour})
+			return err
+		}, Succeeded},
+	} {
+		for _, point := range []string{"write", "rename"} {
+			t.Run(name+" "+point, func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				synctest.Test(t, func(t *testing.T) {
+					f := newFile(t, dir)
+					before := c.before(t, f)
+					goOn, hung := hang(f, point)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					require.ErrorIs(t, c.verb(ctx, f, before), context.DeadlineExceeded)
+					otherKeys(t, f)
+					require.EqualValues(t, 1+1, hung.Load(), "no other came so far, the one of another directory excepted")
+
+					goOn()
+					r, err := f.Load(t.Context(), "k")
+					for err == nil && r.State != c.after {
+						synctest.Wait()
+						r, err = f.Load(t.Context(), "k")
+					}
+					require.NoError(t, err)
+					_, err = f.Acquire(t.Context(), testBid(keysOfOneShard(2)[1], "c"))
+					require.NoError(t, err, "the directory is usable")
+				})
+			})
+		}
+	}
+}
+
+// otherKeys makes the calls of others while one hangs.
+func otherKeys(t *testing.T, f *File) {
+	t.Helper()
+	began := time.Now()
+	for _, key := range keysOfOneShard(20) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err := f.Acquire(ctx, testBid(key, "c"))
+		require.ErrorIs(t, err, context.DeadlineExceeded, "it needs the same directory")
+		cancel()
+	}
+	require.Equal(t, 20*time.Second, time.Since(began))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := f.Load(ctx, "k")
+	require.NoError(t, err, "a reader needs no lock")
+	for _, err := range f.List(ctx, Query{}) {
+		require.NoError(t, err)
+	}
+	require.NotEqual(t, locate("", "k").shard, locate("", "other").shard)
+	_, err = f.Acquire(ctx, testBid("other", "c"))
+	require.NoError(t, err)
+	require.NoError(t, ctx.Err())
+}
+
+func TestFile_HungDiskDoesNotHoldUpCheckAndClose(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t, dir)
+		goOn, _ := hang(f, "write")
+		defer goOn()
+		for range 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			require.ErrorIs(t, f.Check(ctx), context.DeadlineExceeded)
+			cancel()
+		}
+		require.NoError(t, f.Close())
+	})
+}
+
+// A claim that was granted when its caller had gone is not held on: nobody knows
+// of it, and nobody would end it.
+func TestFile_LateGrantIsNotHeld(t *testing.T) {
+	t.Parallel()
+	for _, again := range []bool{false, true} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			f, other := newFile(t, dir), newFile(t, dir)
+			goOn, _ := hang(f, "fsync")
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := f.Acquire(ctx, testBid("k", "a"))
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			goOn()
+			if again {
+				r, err := f.Acquire(t.Context(), testBid("k", "a"))
+				require.NoError(t, err)
+				require.True(t, r.Owned("a"))
+				r, err = other.Acquire(t.Context(), testBid("k", "b"))
+				require.NoError(t, err)
+				require.True(t, r.Owned("a"), "this time it was answered")
+				return
+			}
+			r, err := other.Acquire(t.Context(), testBid("k", "b"))
+			require.NoError(t, err)
+			require.Equal(t, InDoubt, r.State)
+			require.True(t, r.Marked)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			require.Empty(t, f.claims)
+		})
+	}
+}
+
+// What waited too long for the lock writes nothing.
+func TestFile_NothingIsBegunForACallerWhoLeft(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t, dir)
+		n := locate("", "k").shard
+		l, err := f.lock(n)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, written := failAt(f, "", nil)
+		left := make(chan error)
+		go func() {
+			_, err := f.Acquire(ctx, testBid("k", "a"))
+			left <- err
+		}()
+		cancel()
+		require.ErrorIs(t, <-left, context.Canceled)
+		unlockFile(l)
+		r, err := f.Acquire(t.Context(), testBid("k", "b"))
+		require.NoError(t, err)
+		require.True(t, r.Owned("b"))
+		require.Equal(t, 1, *written)
+	})
+}
