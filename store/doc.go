@@ -31,7 +31,13 @@
 // record or the new one. A file system on which locks or fsync are not known to
 // hold, a network mount say, is refused unless [FileOptions] admits it. Leases do
 // not matter: each claim holds a kernel lock, so a process that is suspended for
-// an hour still owns what it owned, and one that died does not.
+// an hour still owns what it owned, and one that died does not. Nor does a record
+// expire while its owner lives, whatever becomes of the host's clock.
+//
+// Nobody else may remove files in that directory. If somebody does, what is gone
+// can happen again: [File.Check] reports it as [ErrForgot], and a subdirectory is
+// made anew. What nobody can notice: what was removed while no process had the
+// store open, and single records.
 //
 // Its processes run as one user, and nobody else may write in it: see [NewFile]. A
 // record ends in a checksum over all of it. It may be read with any tool, and not be

@@ -29,11 +29,16 @@ type FileOptions struct {
 // lock of the kernel for as long as its process lives and its end is not
 // written: no clock is asked whether an owner lives, and [File.Acquire] marks
 // the doubt at once when the owner's process has died. Bid.Lease is only the
-// hint that Record.LeaseEnd gives. A claim takes a file descriptor.
+// hint that Record.LeaseEnd gives, and a running record does not expire while its
+// owner lives. A claim takes a file descriptor.
 //
 // A record that is damaged, or was changed by hand, is ErrCorrupt: it has a checksum.
 // A call about a file that another user can have written ends in ErrUnsafe, and did
 // nothing; calls about other keys go on.
+//
+// A disk that hangs keeps no caller longer than its context. What it was asked may
+// still happen, and until it has, the calls about the keys of the same
+// subdirectory, of which there are 256, wait as well.
 type File struct {
 	dir    string
 	opened fs.FileInfo
@@ -263,18 +268,18 @@ func (f *File) Clear(ctx context.Context) error {
 }
 
 // load reads the record at a place. It takes no lock, unless it is to find out
-// whether the owner of a record past its expiry lives.
+// whether the owner of a record past its expiry lives, or to make a record durable
+// before it says what is in it.
 func (f *File) load(ctx context.Context, at place) (Record, error) {
 	r, err := reading(ctx, f, at.shard, func() (Record, error) { return f.readRecord(at.path) })
-	if now := clock(); err == nil && r.expired(now) {
-		if r.State == Running {
-			return f.locked(ctx, at.shard, func(*os.File, func() bool) (Record, error) {
-				return f.read(at, r.Key, now)
-			})
-		}
-		r = Record{}
-	}
 	r.Now = clock()
+	switch {
+	case err != nil || r.State == Absent:
+	case r.State == Running && r.expired(r.Now), f.isUnsure(at.path):
+		return f.update(ctx, r.Key, "", func(*Record, time.Time) (bool, error) { return false, nil })
+	case r.expired(r.Now):
+		r = Record{Key: r.Key, Now: r.Now}
+	}
 	return r, err
 }
 

@@ -104,6 +104,11 @@ func TestFile_RepetitionMakesDurable(t *testing.T) {
 				require.ErrorIs(t, err, errDisk)
 			}
 			require.Empty(t, f.claims, "nobody knows that it may have been granted")
+			_, err := f.Load(t.Context(), "k")
+			require.ErrorIs(t, err, errDisk, "what is told must be true after a power failure")
+			for _, err := range f.List(t.Context(), Query{}) {
+				require.ErrorIs(t, err, errDisk)
+			}
 			require.Zero(t, *written)
 
 			mend()

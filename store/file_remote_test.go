@@ -133,7 +133,7 @@ func (s RemoteService) Do(c RemoteCall, a *RemoteAnswer) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if c.Limit > 0 {
-		ctx, cancel = context.WithTimeout(ctx, c.Limit) //nolint:govet // the parent has nothing to end
+		ctx, cancel = context.WithTimeout(ctx, c.Limit)
 	}
 	defer cancel()
 	switch c.Verb {

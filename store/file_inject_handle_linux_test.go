@@ -1,0 +1,184 @@
+package store_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// What is not about a key: Check says what is wrong, and is right again when
+// nothing is.
+func TestFile_CheckAtEachFault(t *testing.T) {
+	t.Parallel()
+	check := faulty{verb: "check", prepare: func(t *testing.T, s store.Store, _ string) func(store.Store) (store.Record, error) {
+		t.Helper()
+		return func(store.Store) (store.Record, error) {
+			return s.(*remoteFile).do(t.Context(), RemoteCall{Verb: "Check"})
+		}
+	}}
+	first := startRemote(t, memoryDir(t))
+	key := "any" // of the directory that Check writes to
+	for i := 0; sha256.Sum256([]byte(key))[0] != 0; i++ {
+		key = fmt.Sprint("any", i)
+	}
+	grant(t, first, "warm", "a")
+	sites := slices.Collect(maps.Keys(sitesOf(t, check, first, key)))
+	require.Greater(t, len(sites), 10)
+	for _, name := range injectedErrors {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startRemote(t, memoryDir(t))
+			try := check.prepare(t, s, key)
+			_, err := try(s)
+			require.NoError(t, err)
+			f := &faultyFile{remoteFile: s}
+			files := f.open(t)
+			for _, at := range sites {
+				for i := 0; ; i++ {
+					require.Less(t, i, 50, "%s: it did not fail", at)
+					tr := attach(t, s.cmd.Process.Pid, "-e", "trace="+at.call, "-P", at.in(s.dir, key),
+						"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", at.call, name, at.nth))
+					_, err := try(s)
+					if !allInjected(tr.calls(t), s.dir, []site{at}, []string{key}) {
+						continue
+					}
+					if name == "EINTR" && at.call != "close" {
+						require.NoError(t, err, at)
+					}
+					require.NotErrorIs(t, err, store.ErrForgot, at)
+					break
+				}
+				if at.call == "close" {
+					files++
+				}
+				require.Equal(t, files, f.open(t), "open files after %s", at)
+				_, err = try(s)
+				require.NoError(t, err, "%s: and again", at)
+			}
+		})
+	}
+}
+
+// A handle that is closed has given up its claims, whatever the kernel says.
+func TestFile_CloseAtEachFault(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{"flock", "close"} {
+		for _, name := range injectedErrors {
+			t.Run(call+" "+name, func(t *testing.T) {
+				t.Parallel()
+				dir := memoryDir(t)
+				s := startRemote(t, dir)
+				grant(t, s, "k", "a")
+				at := site{"close", call, filesIn(t, dir, ".claim")[0], 1}
+				tr := attach(t, s.cmd.Process.Pid, "-e", "trace="+call, "-P", at.file, "-e", "inject="+call+":error="+name)
+				_, err := s.do(t.Context(), RemoteCall{Verb: "Close"})
+				require.NoError(t, err)
+				require.True(t, allInjected(tr.calls(t), dir, []site{at}, []string{"k"}), "it did not fail")
+				r, err := openFile(t, dir).Acquire(t.Context(), fileBid("k", "b"))
+				require.NoError(t, err)
+				require.Equal(t, store.InDoubt, r.State)
+			})
+		}
+	}
+}
+
+// A store that cannot be opened says so; opened again, it is whole.
+func TestFile_OpenedAtEachFault(t *testing.T) {
+	t.Parallel()
+	dir := memoryDir(t)
+	shard := keysOfManyShards(1)[0]
+	acquired(t, openFile(t, dir), shard, "a")
+	shardDir := site{file: "SHARD"}.in(dir, shard)
+	out := filepath.Join(t.TempDir(), "trace")
+	s := startRemote(t, dir, "strace", "-f", "-y", "-o", out, "-e", "trace="+injectedCalls)
+	_, err := s.do(t.Context(), RemoteCall{Verb: "Load", Key: "other"})
+	require.NoError(t, err)
+	require.NoError(t, s.end())
+	sites := map[site]bool{}
+	for _, call := range store.Traced(t, out) {
+		m := callAndPath.FindStringSubmatch(call)
+		if m != nil && (m[2]+m[3] == dir || strings.HasPrefix(m[2]+m[3], shardDir)) {
+			sites[site{"open", m[1], m[2] + m[3], 1}] = true
+		}
+	}
+	require.Greater(t, len(sites), 8)
+	for at := range sites {
+		// Its sweep takes a bounded time, and may not come to that shard.
+		certain := at.file == dir || at.call == "mkdirat" || at.call == "newfstatat"
+		for _, name := range append(slices.Clone(injectedErrors), "KILL") {
+			t.Run(at.call+" of "+filepath.Base(at.file)+" "+name, func(t *testing.T) {
+				t.Parallel()
+				fault := "error=" + name
+				if name == "KILL" {
+					fault = "signal=KILL"
+				}
+				out := filepath.Join(t.TempDir(), "trace")
+				s := startRemote(t, dir, "strace", "-f", "-y", "-o", out, "-P", at.file, "-e", "trace="+at.call, "-e", "inject="+at.call+":when=1:"+fault)
+				_, err := s.do(t.Context(), RemoteCall{Verb: "Load", Key: shard})
+				ended := s.end()
+				if certain && name == "KILL" {
+					require.Error(t, ended)
+				} else if certain {
+					require.True(t, allInjected(store.Traced(t, out), dir, []site{at}, []string{shard}), "it did not fail")
+				}
+				if name == "EINTR" && at.call != "close" {
+					require.NoError(t, err)
+				}
+				r, err := openFile(t, dir).Acquire(t.Context(), fileBid(shard, "b"))
+				require.NoError(t, err)
+				require.True(t, r.Owned("a"), "%s of %s", r.State, r.Owner)
+			})
+		}
+	}
+}
+
+// A call of the kernel that takes ten seconds is not waited for.
+func TestFile_SlowCallOfTheKernelIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := fileBid("k", "a")
+	for name, c := range map[string]struct {
+		call, file string
+		do         RemoteCall
+	}{
+		"load":         {"read", "RECORD.json", RemoteCall{Verb: "Load", Key: "k"}},
+		"list":         {"getdents64", "SHARD", RemoteCall{Verb: "List"}},
+		"list, record": {"openat", "RECORD.json", RemoteCall{Verb: "List"}},
+		"acquire":      {"read", "RECORD.json", RemoteCall{Verb: "Acquire", Bid: b}},
+		"lock":         {"openat", "SHARD/lock", RemoteCall{Verb: "Acquire", Bid: b}},
+		"settle":       {"fsync", "RECORD.tmp", RemoteCall{Verb: "Settle", Bid: b, Outcome: success}},
+		"directory":    {"fsync", "SHARD", RemoteCall{Verb: "Release", Bid: b}},
+		"check":        {"newfstatat", "STORE", RemoteCall{Verb: "Check"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startRemote(t, memoryDir(t))
+			grant(t, s, "k", "a")
+			at := site{file: c.file}
+			attach(t, s.cmd.Process.Pid, "-e", "trace="+c.call, "-P", at.in(s.dir, "k"), "-e", "inject="+c.call+":delay_enter=10s")
+			began := time.Now()
+			c.do.Limit = 50 * time.Millisecond
+			for range 3 {
+				a, err := s.ask(t.Context(), c.do)
+				require.NoError(t, err)
+				said := a.Error
+				for _, one := range a.Records {
+					said += one.Error
+				}
+				require.Contains(t, said, "context deadline exceeded")
+			}
+			a, err := s.ask(t.Context(), RemoteCall{Verb: "Load", Key: keysOfManyShards(1)[0], Limit: 5 * time.Second})
+			require.NoError(t, err)
+			require.Empty(t, a.Error, "other directories are not held up")
+			require.Less(t, time.Since(began), 9*time.Second)
+		})
+	}
+}
