@@ -217,6 +217,8 @@ func FuzzCodec_Replay(f *testing.F) {
 	f.Add(nested(f, 2000), `{"Sealed":true}`, true)
 	f.Add(nested(f, maxCauses-1), `{"Own":true,"WorkflowID":"another"}`, true)
 	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f}, `{"Nexus":{"Namespace":"x"}}`, false)
+	// A codec that takes for granted that there is a nonce panics.
+	f.Add([]byte("\n 2\x1600000000000000000000002\x06000000"), "{}", false)
 	attributes, err := proto.Marshal(&failurepb.Failure{EncodedAttributes: &commonpb.Payload{
 		Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(strings.Repeat(`{"message":`, 9000)),
 	}})
