@@ -32,8 +32,8 @@ func requireCheap(t *testing.T, input int, f func()) {
 }
 
 // nested is a recorded failure with n causes, one of the other.
-func nested(t testing.TB, n int) []byte {
-	t.Helper()
+func nested(tb testing.TB, n int) []byte {
+	tb.Helper()
 	var f *failurepb.Failure
 	for i := range n + 1 {
 		f = &failurepb.Failure{
@@ -42,7 +42,7 @@ func nested(t testing.TB, n int) []byte {
 		}
 	}
 	data, err := proto.Marshal(f)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return data
 }
 
