@@ -32,8 +32,8 @@ func requireCheap(t *testing.T, input int, f func()) {
 }
 
 // nested is a recorded failure with n causes, one of the other.
-func nested(t testing.TB, n int) []byte {
-	t.Helper()
+func nested(tb testing.TB, n int) []byte {
+	tb.Helper()
 	var f *failurepb.Failure
 	for i := range n + 1 {
 		f = &failurepb.Failure{
@@ -42,7 +42,7 @@ func nested(t testing.TB, n int) []byte {
 		}
 	}
 	data, err := proto.Marshal(f)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return data
 }
 
@@ -217,6 +217,8 @@ func FuzzCodec_Replay(f *testing.F) {
 	f.Add(nested(f, 2000), `{"Sealed":true}`, true)
 	f.Add(nested(f, maxCauses-1), `{"Own":true,"WorkflowID":"another"}`, true)
 	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f}, `{"Nexus":{"Namespace":"x"}}`, false)
+	// A codec that takes for granted that there is a nonce panics.
+	f.Add([]byte("\n 2\x1600000000000000000000002\x06000000"), "{}", false)
 	attributes, err := proto.Marshal(&failurepb.Failure{EncodedAttributes: &commonpb.Payload{
 		Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(strings.Repeat(`{"message":`, 9000)),
 	}})

@@ -268,6 +268,11 @@ var errNotKept = errors.New("outcome not kept")
 // replay returns the recorded outcome as the SDK would have it from the body.
 // An error that is not the recorded failure itself comes as broken.
 func (c codec) replay(o store.Outcome) (result any, failure error, broken error) {
+	defer func() {
+		if problem := recover(); problem != nil { // of a converter's, over bytes that it did not make
+			result, failure, broken = nil, nil, fmt.Errorf("outcome: %v", problem)
+		}
+	}()
 	if o.Missing != "" {
 		return nil, nil, errNotKept
 	}

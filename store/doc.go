@@ -125,5 +125,11 @@
 // [SCAN] in steps, without blocking the server.
 // (go test -run '^$' -bench Scale ./store)
 //
+// The data of an outcome has at most [MaxData] bytes; a key, a text of [Info], a
+// context and the reason why data is missing have 64 kB each, the reason of a
+// resolution 4 kB, nonces and authors 512 bytes. More is answered [ErrInvalid] before
+// anything is written. A record that has more, or that contradicts itself, is
+// [ErrCorrupt], and costs no more than that answer.
+//
 // [SCAN]: https://redis.io/docs/latest/commands/scan/
 package store

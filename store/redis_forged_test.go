@@ -98,8 +98,8 @@ func TestRedis_ForgedRecordsCostARefusal(t *testing.T) {
 	client := dialRedis(t, startRedis(t))
 	s := newRedis(t, client)
 	for turn, situation := range slices.Sorted(maps.Keys(redisSituations)) {
-		b, make := redisBid(situation, "a"), redisSituations[situation]
-		make(t, s, b)
+		b, prepare := redisBid(situation, "a"), redisSituations[situation]
+		prepare(t, s, b)
 		whole := client.HGetAll(t.Context(), redisName(b.Key)).Val()
 		if len(whole) == 0 {
 			continue

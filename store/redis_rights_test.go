@@ -203,7 +203,10 @@ var redisSituations = map[string]func(t *testing.T, s *store.Redis, b store.Bid)
 	"over": func(t *testing.T, s *store.Redis, b store.Bid) {
 		b.Lease, b.Owner = time.Millisecond, "o"
 		mustAcquire(t, s, b)
-		time.Sleep(2 * time.Millisecond)
+		require.Eventually(t, func() bool {
+			r, err := s.Load(t.Context(), b.Key)
+			return err == nil && r.Now.After(r.LeaseEnd)
+		}, time.Minute, time.Millisecond)
 	},
 	"in doubt": func(t *testing.T, s *store.Redis, b store.Bid) {
 		mustAcquire(t, s, b)
@@ -259,12 +262,12 @@ func TestRedis_ALostRightLeavesNoHalfARecord(t *testing.T) {
 		name := "no-" + command
 		setUser(t, admin, name, "-"+command)
 		s := newRedis(t, dialRedis(t, addr, asUser(name)))
-		for situation, make := range redisSituations {
+		for situation, prepare := range redisSituations {
 			for _, owner := range []string{"a", "second", "o", "stranger"} {
 				for verb := range redisVerbs(s, store.Bid{}, store.Record{}) {
 					n++
 					b := redisBid(fmt.Sprintf("key %d", n), "a")
-					make(t, asAdmin, b)
+					prepare(t, asAdmin, b)
 					from, err := asAdmin.Load(ctx, b.Key)
 					require.NoError(t, err)
 					before, ends := admin.HGetAll(ctx, redisName(b.Key)).Val(), admin.PExpireTime(ctx, redisName(b.Key)).Val()

@@ -104,7 +104,7 @@ func TestRedis_NamesTheServerThatCannotRunItsScripts(t *testing.T) {
 		"KeyDB":                  {map[string]string{"hello": hello("redis", "6.3.4"), "info": bulk("redis_version:6.3.4\r\nexecutable:/usr/bin/keydb-server\r\n"), "eval": noShebang}, "KeyDB 6.3.4 cannot"},
 		"Kvrocks":                {map[string]string{"info": bulk("version:2.8.0\r\nkvrocks_version:2.8.0\r\nredis_version:4.0.0\r\n")}, "Kvrocks 2.8.0 (as Redis 4.0.0) cannot"},
 		"Dragonfly":              {map[string]string{"hello": hello("redis", "7.4.0"), "info": bulk("redis_version:7.4.0\r\ndragonfly_version:df-v1.21.4\r\n"), "eval": noShebang}, "Dragonfly df-v1.21.4 (as Redis 7.4.0) cannot"},
-		"miniredis":              {map[string]string{"hello": hello("miniredis", "6.0.5"), "info": bulk("# Clients\r\nconnected_clients:1\r\n"), "eval": noShebang}, "miniredis 6.0.5 cannot"},
+		"miniredis":              {map[string]string{"hello": hello("miniredis", "8.4.0"), "info": bulk("# Clients\r\nconnected_clients:1\r\n"), "eval": noShebang}, "miniredis 8.4.0 cannot"},
 		"new, without scripts":   {map[string]string{"hello": hello("other", "7.2.0"), "info": bulk("redis_version:7.2.0\r\nserver_name:other\r\nmaxmemory_policy:noeviction\r\n")}, "other 7.2.0 cannot"},
 		"says nothing":           {map[string]string{}, "this server cannot"},
 		"INFO of another form":   {map[string]string{"info": bulk("hello"), "eval": noShebang}, "this server cannot"},

@@ -1,13 +1,18 @@
+//go:build linux || darwin
+
 package store
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
@@ -157,7 +162,17 @@ func TestStore_RefusesWhatIsTooLarge(t *testing.T) {
 			}
 		}
 	}
-	s, ctx := NewMemory(MemoryOptions{}), t.Context()
+	ctx := t.Context()
+	server, err := NewRedis(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1}), RedisOptions{})
+	require.NoError(t, err)
+	for _, s := range []Store{NewMemory(MemoryOptions{}), newFile(t, t.TempDir()), server} { // no server: none is asked
+		requireRefused(ctx, t, s, bids)
+	}
+}
+
+func requireRefused(ctx context.Context, t *testing.T, s Store, bids map[string]func(*Bid)) {
+	t.Helper()
+	long := strings.Repeat("x", maxText+1)
 	for name, change := range bids {
 		b := testBid("k", "a")
 		change(&b)
@@ -189,11 +204,31 @@ func TestStore_RefusesWhatIsTooLarge(t *testing.T) {
 		_, err := s.Resolve(ctx, "k", Record{}, r)
 		require.ErrorIs(t, err, ErrInvalid, name)
 	}
+	if _, remote := s.(*Redis); remote {
+		return
+	}
 	r, err := s.Load(ctx, "k")
 	require.NoError(t, err)
 	require.Equal(t, Absent, r.State)
-	_, err = s.Settle(ctx, testBid("k", "a"), Outcome{State: Succeeded, Data: make([]byte, MaxData)})
+	largest := Outcome{State: Succeeded, Data: make([]byte, MaxData), Context: long[1:], Missing: long[1:]}
+	_, err = s.Settle(ctx, testBid("k", "a"), largest)
 	require.NoError(t, err)
+	r, err = s.Load(ctx, "k")
+	require.NoError(t, err)
+	require.Len(t, r.Outcome.Data, MaxData)
+}
+
+func TestFile_RefusesALargeFileUnread(t *testing.T) { //nolint:paralleltest // it measures what is allocated
+	dir := t.TempDir()
+	f := newFile(t, dir)
+	_, err := f.Acquire(t.Context(), testBid("k", "a"))
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(locate(dir, "k").path, maxFile+1))
+	requireCheap(t, 0, func() {
+		_, err := f.Acquire(t.Context(), testBid("k", "b"))
+		require.ErrorIs(t, err, ErrCorrupt)
+		require.ErrorContains(t, err, locate(dir, "k").path)
+	})
 }
 
 // A history at its longest, of events at theirs, is no more than what is read back.

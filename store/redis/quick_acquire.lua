@@ -6,8 +6,12 @@
 local ttl = tonumber(ARGV[5])
 
 if not state then
-  if ttl ~= 0 and redis.acl_check_cmd and not redis.acl_check_cmd('PEXPIREAT', KEYS[1], '0') then
-    return redis.error_reply('NOPERM pexpireat') -- before the record is there and cannot be given an end
+  -- Nothing is granted that could not be given an end, or be settled: a server that
+  -- does not run the other scripts has no PEXPIRETIME.
+  if not redis.acl_check_cmd then
+    redis.call('PEXPIRETIME', KEYS[1])
+  elseif ttl ~= 0 and not redis.acl_check_cmd('PEXPIREAT', KEYS[1], '0') then
+    return redis.error_reply('NOPERM pexpireat')
   end
   local ends = ARGV[6] == '0' and 0 or now + ARGV[6]
   local head = string.format('1 running first 1 %.0f %.0f %.0f %.0f 0 0 - ', now, now, now + ARGV[4], ends)

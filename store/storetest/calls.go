@@ -63,6 +63,21 @@ var callsCases = []testCase{
 		},
 	},
 	{
+		"an outcome has room, and no more",
+		"Settle and Resolve refuse Data over MaxData with ErrInvalid, and nothing is written: no store keeps what another one would not read.",
+		func(k *kit) {
+			b, doubt := k.doubted("a")
+			large := make([]byte, store.MaxData+1)
+			_, err := k.s.Settle(k.ctx, b, store.Outcome{State: store.Succeeded, Data: large})
+			k.that(errors.Is(err, store.ErrInvalid), "Settle of %d bytes answers %v", len(large), err)
+			res := decide("1", store.Succeeded)
+			res.Outcome.Data = large
+			_, err = k.s.Resolve(k.ctx, theKey, doubt, res)
+			k.that(errors.Is(err, store.ErrInvalid), "Resolve to %d bytes answers %v", len(large), err)
+			k.unchanged(doubt, k.load(theKey))
+		},
+	},
+	{
 		"a resolution must be complete",
 		"Resolve takes Succeeded, Failed and Tombstone, and needs a nonce, an author and a TTL, and to erase is Tombstone; anything else is answered ErrInvalid, and nothing is written.",
 		func(k *kit) {
