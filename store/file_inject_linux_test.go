@@ -216,7 +216,7 @@ func (f *faultyFile) judgeRecord(t *testing.T, v faulty, at site, key string, er
 // leavesNothing checks that the process has no more open than at first.
 func (f *faultyFile) leavesNothing(t *testing.T) {
 	t.Helper()
-	require.Equal(t, f.files, f.open(t), "open files")
+	require.Eventually(t, func() bool { return f.open(t) == f.files }, 5*time.Second, time.Millisecond, "open files")
 	require.Eventually(t, func() bool { return f.goroutines(t) <= f.work }, 5*time.Second, time.Millisecond)
 }
 
@@ -228,6 +228,9 @@ func TestFile_KilledAtEachCallOfTheKernel(t *testing.T) {
 			continue // it only reads
 		}
 		for _, at := range allSites(t, v) {
+			if strings.Contains(at.call, "stat") {
+				continue // before it is as after the one before it
+			}
 			t.Run(at.String(), func(t *testing.T) {
 				t.Parallel()
 				f := &faultyFile{keys: keysOfManyShards(10)}
