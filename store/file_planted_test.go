@@ -82,7 +82,7 @@ func eachPlant(t *testing.T, run func(t *testing.T, plant func(path string), atO
 			})
 			content, err := os.ReadFile(outside)
 			require.NoError(t, err)
-			require.Equal(t, []byte(wholeRecord), content)
+			require.True(t, wholeRecord == string(content), "it was written to")
 			require.NoFileExists(t, outside+"-not-there")
 		})
 	}
