@@ -92,7 +92,9 @@ var (
 // the error has the command that mends it.
 //
 // In a container, dir must be on a volume: what is in the container's own layer ends
-// with it. A file system that is not known to be safe gets ErrUnsafe; see
+// with it. A volume of Kubernetes with an fsGroup is its group's to write: name a
+// directory below the mount, which NewFile then makes, and set fsGroupChangePolicy to
+// OnRootMismatch, so that it stays as it was made. A file system that is not known to be safe gets ErrUnsafe; see
 // [FileOptions.AnyFileSystem].
 func NewFile(dir string, o FileOptions) (*File, error) {
 	dir, err := absolute(dir)
