@@ -63,8 +63,6 @@ func TestDashboard(t *testing.T) {
 		prometheus.await(t, `absent(ALERTS{alertname="AtMostOnceInDoubt",alertstate="firing"})`)
 		prometheus.await(t, `sum(max by (activity_type) (atmostonce_records{atmostonce_state="in_doubt"})) == 0`)
 		require.Empty(t, prometheus.query(t, `max_over_time(ALERTS{alertname=~"AtMostOnceCallsInDoubt|AtMostOnceConflict|AtMostOnceStoreForgot|AtMostOnceBypassed|AtMostOnceUncounted",alertstate="firing"}[15m])`))
-		require.Empty(t, prometheus.query(t, `max_over_time(ALERTS{alertname="AtMostOnceInDoubt",alertstate="firing",activity_type="ChargeCard"}[15m])`),
-			"what Reconcile decides needs nobody")
 	})
 	b := newBrowser(t)
 	t.Run("the dashboard in a browser", func(t *testing.T) { b.requireDashboard(t, s, prometheus) })
@@ -131,7 +129,7 @@ func TestPage_AsksForEverything(t *testing.T) {
 func TestAlerts_ComeInSeconds(t *testing.T) {
 	t.Parallel()
 	require.NotContains(t, string(alerts()), "> 300")
-	require.Contains(t, string(alerts()), `atmostonce_record_age_seconds{atmostonce_state="in_doubt"}) > 3`+"\n")
+	require.Contains(t, string(alerts()), `atmostonce_record_age_seconds{atmostonce_state="in_doubt"}) > 6`+"\n")
 }
 
 func pictureFile(name string) string { return filepath.Join("..", "..", "docs", "pictures", name) }
