@@ -126,7 +126,7 @@ func unreadable(err error) bool {
 
 // parts returns the errors that store.Stats has joined.
 func parts(err error) []error {
-	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what is joined below is one error
+	if all, ok := err.(interface{ Unwrap() []error }); ok { // what is joined below is one error
 		return all.Unwrap()
 	}
 	return []error{err}

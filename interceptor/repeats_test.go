@@ -14,16 +14,16 @@ func TestRepeats_AreReportedAtGrowingIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r repeats
 		var at []time.Duration
-		for began := time.Now(); time.Since(began) < 4*24*time.Hour; time.Sleep(30 * time.Second) {
+		for began := time.Now(); time.Since(began) < 4*24*time.Hour; <-time.After(30 * time.Second) {
 			if !r.repeat("a key") {
 				at = append(at, time.Since(began))
 			}
 		}
 		const hour = time.Hour
 		require.Equal(t, []time.Duration{0, hour, 25 * hour, 49 * hour, 73 * hour}, at)
-		time.Sleep(2 * hour)
+		<-time.After(2 * hour)
 		require.False(t, r.repeat("a key"), "it had ended, and begins anew")
-		time.Sleep(hour)
+		<-time.After(hour)
 		require.False(t, r.repeat("a key"))
 	})
 }

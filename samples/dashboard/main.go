@@ -71,7 +71,7 @@ func show(ctx context.Context, dir string) error {
   Temporal   %s
   logs       %s
 
-`, s.DashboardURL(), s.AlertsURL, s.ViewerURL, s.Temporal.UI, dir)
+`, s.DashboardURL, s.AlertsURL, s.ViewerURL, s.Temporal.UI, dir)
 	t, err := newTraffic(ctx, s)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func (t *traffic) operate(ctx context.Context) error {
 	for {
 		for r, err := range t.store.List(ctx, store.Query{State: store.InDoubt, Activity: "SendReceipt"}) {
 			if err != nil {
-				return err
+				break // the store does not answer: look again
 			}
 			if err := t.lookInto(ctx, guard, r); err != nil {
 				return err

@@ -58,7 +58,7 @@ const (
 var onceARound = []story{killed, mailLost, plain, plain, plain, zombie, dropped, reset, again, again, together, declined, mailed, mailed, mailSlow}
 
 func newTraffic(ctx context.Context, s *stack) (*traffic, error) {
-	t := &traffic{stack: s, ledger: filepath.Join(s.Dir, "ledger.jsonl"), operatorAfter: 6 * time.Second, mailDelay: 6 * time.Second,
+	t := &traffic{stack: s, ledger: filepath.Join(s.Dir, "ledger.jsonl"), operatorAfter: 10 * time.Second, mailDelay: 6 * time.Second,
 		tolds: map[story]int{}, orders: map[string]bool{}, lost: map[string]bool{}, slow: map[string]bool{}}
 	bank, err := provider.Open(t.ledger, func(c provider.Charge) { t.charged(ctx, c) })
 	if err != nil {

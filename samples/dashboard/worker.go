@@ -48,7 +48,7 @@ func runWorker(ctx context.Context, flags *flag.FlagSet, args []string) error {
 		return err
 	}
 	payments, mail := &order.Payments{Provider: provider.Client{URL: *bank}}, &Mail{URL: *outbox}
-	guard, err := newGuard(s, payments, mail, telemetry.NewOTel(telemetry.Options{TracerProvider: i.Tracers}), interceptor.Options{Summaries: true})
+	guard, err := newGuard(s, payments, mail, telemetry.NewOTel(telemetry.Options{TracerProvider: i.Tracers}), interceptor.Options{Summaries: true, CountRecords: time.Second})
 	if err != nil {
 		return err
 	}

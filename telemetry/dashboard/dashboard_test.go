@@ -25,8 +25,13 @@ type panel struct {
 	Type, Title, Description string
 	Datasource               source
 	GridPos                  struct{ X, Y, W, H int }
-	FieldConfig              struct{ Defaults struct{ Unit string } }
-	Targets                  []struct {
+	FieldConfig              struct {
+		Defaults struct {
+			Unit, NoValue string
+			Thresholds    struct{ Steps []struct{ Color string } }
+		}
+	}
+	Targets []struct {
 		Expr, LegendFormat, RefID string
 		Datasource                source
 	}
@@ -72,6 +77,10 @@ func TestGrafana_SaysWhatItIs(t *testing.T) {
 		require.Equal(t, source{"prometheus", "${datasource}"}, p.Datasource, "panel %q", p.Title)
 		refs := map[string]bool{}
 		for _, target := range p.Targets {
+			if p.Type == "stat" {
+				require.NotEmpty(t, p.FieldConfig.Defaults.Thresholds.Steps, "panel %q", p.Title)
+				require.True(t, strings.Contains(target.Expr, "or vector(0)") || p.FieldConfig.Defaults.NoValue != "", "panel %q is empty without data", p.Title)
+			}
 			require.NotEmpty(t, target.LegendFormat, "panel %q has a series without a legend", p.Title)
 			require.False(t, refs[target.RefID], "panel %q has two targets %s", p.Title, target.RefID)
 			refs[target.RefID] = true
@@ -160,6 +169,8 @@ func TestGrafana_NumbersSayWhatHappened(t *testing.T) {
 		bypassed = "Attempts that bypassed the guard"
 		call     = `atmostonce_calls_total{namespace="n",task_queue="q",activity_type="A",atmostonce_outcome="failed",`
 		notice   = `atmostonce_notices_total{namespace="n",task_queue="q",activity_type="A",atmostonce_notice=`
+		record   = `atmostonce_records{namespace="n",activity_type="A",atmostonce_state=`
+		age      = `atmostonce_record_age_seconds{namespace="n",activity_type="A",atmostonce_state=`
 		conflict = notice + `"conflict"}`
 		store    = `atmostonce_store_operation_duration_seconds_count{namespace="n",atmostonce_store_type="redis",atmostonce_store_operation="acquire"`
 		ran      = `temporal_activity_execution_latency_seconds_count{namespace="n",task_queue="q",workflow_type="W",activity_type=`
@@ -175,7 +186,18 @@ func TestGrafana_NumbersSayWhatHappened(t *testing.T) {
 		{"nothing happened, through instruments", values{call + `error_type="in_doubt"}`: "0x60", conflict: "0x60", store + `}`: "0+5x60", ran + `"A"}`: "3x60"}, nil},
 		{"an activity without the guard", values{ran + `"B"}`: "0+60x60"}, nil},
 		{"a doubt that the policy decides", values{call + `error_type="settling"}`: "0+1x60"}, nil},
-		{"a doubt", values{call + `error_type="in_doubt"}`: "0x50 2x9"}, map[string]float64{"In doubt, last 15 minutes": 2}},
+		{"a doubt", values{call + `error_type="in_doubt"}`: "0x50 2x9"}, map[string]float64{"Calls held in doubt, last 15 minutes": 2, "Refused per minute": 0}},
+		{"a call that is held", values{call + `error_type="in_doubt"}`: "0+2x60"}, map[string]float64{"Calls held in doubt, last 15 minutes": 30, "Refused per minute": 2}},
+		{"calls that are not run again", values{`atmostonce_calls_total{namespace="n",atmostonce_outcome="duplicate"}`: "0x30 5x29"}, map[string]float64{"Duplicates not run again": 5}},
+		{"records, as two workers count them, and a third cannot", values{
+			record + `"in_doubt",instance="a"}`: "3x60", record + `"in_doubt",instance="b"}`: "3x60", record + `"in_doubt",instance="c"}`: "1x30 NaN NaN stale",
+			record + `"running",instance="a"}`: "7x60", record + `"pending",instance="a"}`: "2x60",
+			age + `"in_doubt",instance="a"}`: "0+60x60", age + `"in_doubt",instance="b"}`: "0+59x60", age + `"running",instance="a"}`: "0+600x60",
+			`atmostonce_records{namespace="n",activity_type="B",atmostonce_state="in_doubt"}`: "2x60",
+		}, map[string]float64{"In doubt": 5, "Oldest doubt": 3600, "Running": 7, "Pending": 2}},
+		{"records that are resolved", values{
+			record + `"in_doubt"}`: "3x30 0x29", record + `"running"}`: "0x60", record + `"pending"}`: "0x60", age + `"in_doubt"}`: "0+60x30 0x29",
+		}, nil},
 		{"a doubt of the past", values{call + `error_type="in_doubt"}`: "0x30 2x29"}, nil},
 		{"a conflict", values{conflict: "0x30 1x29"}, map[string]float64{"Evidence of two executions": 1}},
 		{"lost records", values{notice + `"store_forgot"}`: "0x30 1x29", notice + `"store_unsafe"}`: "0x30 1x29"}, map[string]float64{"Records lost, or at risk": 2}},
@@ -196,6 +218,9 @@ func TestGrafana_NumbersSayWhatHappened(t *testing.T) {
 					samples := []any{map[string]any{"labels": "{}", "value": c.shown[p.Title]}}
 					if p.Title == bypassed && !slices.ContainsFunc(slices.Collect(maps.Keys(c.series)), func(s string) bool { return strings.HasPrefix(s, "temporal_") }) {
 						samples = []any{} // of Temporal's own metrics nothing is known
+					}
+					if slices.Contains([]string{"In doubt", "Oldest doubt", "Running", "Pending"}, p.Title) && c.series[record+`"in_doubt"}`] == "" && c.series[record+`"in_doubt",instance="a"}`] == "" {
+						samples = []any{} // nobody counts them
 					}
 					tests = append(tests, map[string]any{"expr": filled(p.Targets[0].Expr), "eval_time": "1h", "exp_samples": samples})
 				}

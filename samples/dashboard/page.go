@@ -1,14 +1,20 @@
 package main
 
 import (
+	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 
 	"github.com/atmostonce/atmostonce/telemetry/dashboard"
 )
 
-// panel is what both kinds of dashboard say of a panel.
+// panel is what the page shows of a panel of the Grafana dashboard.
 type panel struct {
 	Type        string `json:"type"`
 	Title       string `json:"title"`
@@ -18,7 +24,10 @@ type panel struct {
 	} `json:"gridPos"`
 	FieldConfig struct {
 		Defaults struct {
-			Unit string `json:"unit"`
+			Unit       string          `json:"unit"`
+			Decimals   *int            `json:"decimals,omitempty"`
+			NoValue    string          `json:"noValue"`
+			Thresholds json.RawMessage `json:"thresholds,omitempty"`
 		} `json:"defaults"`
 	} `json:"fieldConfig"`
 	Targets []struct {
@@ -37,7 +46,7 @@ func panels() (title string, all []panel, err error) {
 	if err := json.Unmarshal(dashboard.Grafana, &page); err != nil {
 		return "", nil, fmt.Errorf("the Grafana dashboard: %w", err)
 	}
-	// What selects everything is left out: the UI shows the expressions.
+	// What selects everything is left out.
 	var replacements []string
 	for _, name := range []string{"namespace", "task_queue", "activity_type"} {
 		all := name + `=~"$` + name + `"`
@@ -53,40 +62,33 @@ func panels() (title string, all []panel, err error) {
 	return page.Title, all, nil
 }
 
-// units are Grafana's, as the other UI writes them behind a number.
-var units = map[string]string{"cps": "/s", "cpm": "/min", "s": "s"}
+//go:embed page.html
+var page []byte
 
-// forVMUI returns the Grafana dashboard as VictoriaMetrics' own UI reads it.
-func forVMUI() ([]byte, error) {
-	type vmuiPanel struct {
-		Title       string   `json:"title"`
-		Description string   `json:"description"`
-		Unit        string   `json:"unit"`
-		Expr        []string `json:"expr"`
-		Alias       []string `json:"alias"`
-		ShowLegend  bool     `json:"showLegend"`
-		Width       int      `json:"width"`
-	}
-	type vmuiRow struct {
-		Title  string      `json:"title"`
-		Panels []vmuiPanel `json:"panels"`
-	}
+// startPage serves the Grafana dashboard as a page of the sample's own, for those
+// who have no Grafana at hand.
+func (s *stack) startPage(ctx context.Context, _ io.Writer) error {
 	title, all, err := panels()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// One row: the UI opens only the first.
-	row := vmuiRow{Title: title}
-	for _, p := range all {
-		if len(p.Targets) == 0 {
-			continue
-		}
-		v := vmuiPanel{Title: p.Title, Description: p.Description, Unit: units[p.FieldConfig.Defaults.Unit], ShowLegend: true, Width: max(4, p.GridPos.W/2)}
-		for _, target := range p.Targets {
-			v.Expr = append(v.Expr, target.Expr)
-			v.Alias = append(v.Alias, target.LegendFormat)
-		}
-		row.Panels = append(row.Panels, v)
+	content, err := json.Marshal(map[string]any{"title": title, "panels": all, "alerts": s.AlertsURL, "explore": s.MetricsURL + "/vmui/"})
+	if err != nil {
+		return err
 	}
-	return json.MarshalIndent(map[string]any{"title": title, "rows": []vmuiRow{row}}, "", "  ")
+	metrics, err := url.Parse(s.MetricsURL)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(page) })
+	mux.HandleFunc("GET /dashboard.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) })
+	mux.Handle("GET /api/v1/", httputil.NewSingleHostReverseProxy(metrics))
+	address, stop, err := listen(ctx, mux)
+	if err != nil {
+		return err
+	}
+	s.onClose(stop)
+	s.DashboardURL = "http://" + address + "/"
+	return nil
 }
