@@ -21,7 +21,7 @@ func giveReceipt(context.Context) (receipt, error)         { return receipt{}, n
 func givePointer(context.Context) (*receipt, error)        { return nil, nil } //nolint:nilnil // it is never called
 func giveError(context.Context) error                      { return nil }
 func giveAny(context.Context) (any, error)                 { return nil, nil } //nolint:nilnil // it is never called
-func giveError2(context.Context) (error, error)            { return nil, nil } //nolint:nilnil,staticcheck,revive // an interface
+func giveError2(context.Context) (error, error)            { return nil, nil } //nolint:nilnil // it is never called
 func giveMap(context.Context) (map[string]int, error)      { return nil, nil } //nolint:nilnil // it is never called
 func giveSlice(context.Context) ([]byte, error)            { return nil, nil }
 func giveNumber(context.Context) (int64, error)            { return 0, nil }
@@ -85,7 +85,7 @@ func TestResolve_RefusesAResultOfAnotherType(t *testing.T) {
 		{giveText, nil, "returns string, not nil"},
 		{giveRaw, raw, ""},
 		{giveProto, &commonpb.Payload{}, ""},
-		{giveProto, commonpb.Payloads{}.Payloads, "not []*common.Payload"}, //nolint:govet // a type, not a value
+		{giveProto, commonpb.Payloads{}.Payloads, "not []*common.Payload"},
 	} {
 		s := memory()
 		g := newGuard(t, s, options(once.Mark(once.Policy{}, c.activity)))
