@@ -150,7 +150,7 @@ func TestAnyConverter_ResolvedByAProcessWithoutAClient(t *testing.T) {
 	}
 	_, err := run()
 	requireReason(t, err, once.InDoubt, true)
-	_, err = newGuard(t, s, o).Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "found"}), "seen at the provider")
+	_, err = newGuard(t, s, o).Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "found"}), byAnn("seen at the provider"))
 	require.NoError(t, err)
 	require.Contains(t, string(only(t, s).Outcome.Data), "binary/salted", "it rests sealed")
 	got, err := run()

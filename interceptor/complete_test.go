@@ -237,7 +237,7 @@ func TestComplete_OfASupersededCall(t *testing.T) {
 	s, c := memory(), &completions{}
 	g := guarded(t, s, once.Policy{})
 	token := pending(t, g, order(7))
-	_, err := g.Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "operator"}), "seen at the provider")
+	_, err := g.Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "operator"}), byAnn("seen at the provider"))
 	require.NoError(t, err)
 	require.ErrorIs(t, g.Complete(t.Context(), c, token, receipt{ID: "x"}, nil), store.ErrConflict)
 	require.ErrorIs(t, g.Complete(t.Context(), c, token, nil, errors.New("declined")), store.ErrSuperseded)

@@ -97,13 +97,35 @@ func ExampleGuard_Resolve() {
 	if err != nil {
 		log.Fatalln(err)
 	}
-	for r, err := range s.List(ctx, store.Query{State: store.InDoubt, Digest: "b4b653605d0cd823"}) {
-		if err != nil {
-			log.Fatalln(err)
-		}
-		_, err = guard.Resolve(ctx, r, interceptor.Done(Receipt{ID: "ch_7"}), "found at the provider")
-		if err != nil { // such as store.ErrMoved: the owner came back meanwhile
-			log.Fatalln(err)
-		}
+	r, err := guard.Find(ctx, "b4b653605d0cd823")
+	if err != nil {
+		log.Fatalln(err)
+	}
+	_, err = guard.Resolve(ctx, r, interceptor.Done(Receipt{ID: "ch_7"}), interceptor.Decision{
+		By: "ann@example.com", Why: "found at the provider",
+	})
+	if err != nil { // such as store.ErrMoved: the owner came back meanwhile
+		log.Fatalln(err)
+	}
+}
+
+// A customer asks for erasure.
+func ExampleGuard_Forget() {
+	ctx := context.Background()
+	s, err := store.NewFile("/var/lib/atmostonce", store.FileOptions{})
+	if err != nil {
+		log.Fatalln(err)
+	}
+	guard, err := interceptor.New(s, interceptor.Options{Activities: Guarded(&Payments{})})
+	if err != nil {
+		log.Fatalln(err)
+	}
+	r, err := guard.Find(ctx, "b4b653605d0cd823")
+	if err != nil {
+		log.Fatalln(err)
+	}
+	_, err = guard.Forget(ctx, r, interceptor.Decision{By: "ann@example.com", Why: "request 4711"})
+	if err != nil { // such as that it is in doubt: find out first
+		log.Fatalln(err)
 	}
 }

@@ -2,6 +2,7 @@ package interceptor
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ func (m *model) obey(a *attempt, r store.Record) {
 			m.fence = r.Fence
 		}
 		m.grants++
-		a.granted = m.grants
+		a.granted, a.epoch = m.grants, m.epoch
 	case replay:
 		a.phase = over
 		m.replayed(a, r)
@@ -113,7 +114,7 @@ func (m *model) conclude(a *attempt, r store.Record) {
 	case a.verdict == retFinal && a.origin == store.Taken: // the doubt stays, the call ends
 	case (a.verdict == retUnlock || a.verdict == retFinal) && a.origin != store.Taken:
 		for _, other := range m.attempts {
-			if other.call == a.call && (other.request == landed || other.request == underway) {
+			if other.call == a.call && other.epoch == a.epoch && (other.request == landed || other.request == underway) {
 				m.breaks("call %d was told that nothing happened", a.call)
 			}
 		}
@@ -129,6 +130,9 @@ func (m *model) conclude(a *attempt, r store.Record) {
 // replayed answers a with the outcome of r.
 func (m *model) replayed(a *attempt, r store.Record) {
 	a.silent = true
+	if r.By == store.ByOperator {
+		return // it is his word
+	}
 	by := slices.IndexFunc(m.attempts, func(o *attempt) bool { return o.bid.Owner == string(r.Outcome.Data) })
 	switch {
 	case by < 0:
@@ -151,7 +155,7 @@ func (m *model) checkEffects() {
 	twice := m.policy.InDoubt == once.Resume || m.policy.InDoubt == once.Rerun
 	for i, a := range m.attempts {
 		for j, b := range m.attempts {
-			if i != j && a.request == landed && b.request == landed && a.granted < b.granted &&
+			if i != j && a.request == landed && b.request == landed && a.granted < b.granted && a.epoch == b.epoch &&
 				(!twice || b.origin != store.Taken) {
 				m.breaks("attempts %d and %d both had the effect", i, j)
 			}
@@ -168,11 +172,19 @@ func (m *model) checkRecord() {
 			m.breaks("a success is recorded without its effect")
 		}
 	}
+	for i := range m.decided {
+		id := fmt.Sprint("operator", i)
+		if !slices.ContainsFunc(r.History, func(e store.Event) bool { return e.ID == id && e.Who == "ann" || e.ID == id && m.epoch > 0 }) {
+			m.breaks("the decision %s is not in the history", id)
+		}
+	}
 	switch {
+	case r.By == store.ByOperator:
 	case r.State == store.Succeeded:
 		success(r.Outcome)
 	case r.Kept != nil:
 		success(*r.Kept)
+	case m.epoch > 0: // what was known before is erased
 	case (r.State == store.Tombstone || r.State == store.Failed) && m.effect() >= 0:
 		m.breaks("the record is %s, but attempt %d had the effect", r.State, m.effect())
 	}
@@ -191,7 +203,7 @@ func (m *model) checkRest() {
 		case a.phase == over:
 			return
 		case a.phase == inBody:
-			if by := m.effect(); by >= 0 && a.origin != store.Taken {
+			if by := m.effect(); by >= 0 && a.origin != store.Taken && m.attempts[by].epoch == m.epoch {
 				m.breaks("a further call runs again what attempt %d had done", by)
 			}
 			return

@@ -18,20 +18,20 @@ import (
 func (m *model) fingerprint() string {
 	var b strings.Builder
 	r := m.load()
-	fmt.Fprint(&b, m.made, r.State, r.Marked, r.Origin, r.By, r.Owner, string(r.Outcome.Data), r.Kept != nil,
+	fmt.Fprint(&b, m.made, m.decided, m.epoch, r.State, r.Marked, r.Origin, r.By, r.Owner, string(r.Outcome.Data), r.Kept != nil,
 		r.Now.Before(r.LeaseEnd))
 	if r.State == store.InDoubt {
 		age := r.Now.Sub(r.Doubted)
 		fmt.Fprint(&b, age >= modelDelay, age >= modelHold)
 	}
 	for _, e := range r.History {
-		fmt.Fprint(&b, "|", e.What, e.From, e.Owner)
+		fmt.Fprint(&b, "|", e.What, e.From, e.FromBy, e.Owner)
 	}
 	for _, a := range m.attempts {
 		fmt.Fprint(&b, "\n", a.call, a.phase, a.request, a.wrote, a.pending)
 		done := a.phase == over || a.phase == dead
 		if !done || a.request != unsent {
-			fmt.Fprint(&b, a.origin, a.granted)
+			fmt.Fprint(&b, a.origin, a.granted, a.epoch)
 		}
 		if !done {
 			fmt.Fprint(&b, a.verdict, a.silent, a.stale, a.cut)
@@ -120,9 +120,10 @@ func TestModel_KeepsThePromiseInEveryOrder(t *testing.T) {
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Wait}, faults: 2},
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Reject}, reset: true, faults: 1},
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Return}, unknown: true, faults: 1},
+			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Return}, operator: 2, faults: 1},
 		} {
 			r.decide, r.unsure, r.most = decide, retDoubt, [2]int{2, 1}
-			t.Run(fmt.Sprint(r.policy.InDoubt, "/", r.policy.OnDuplicate), func(t *testing.T) {
+			t.Run(fmt.Sprint(r.policy.InDoubt, "/", r.policy.OnDuplicate, "/", r.operator), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					states, broken := search(r)
@@ -186,6 +187,7 @@ func TestModel_FindsBrokenGuards(t *testing.T) {
 		"takes over by state alone":                 {reconcile, rules{store: func(s store.Store) store.Store { return anyRevision{s} }}},
 		"acquires what has lost its lease":          {once.Hold, rules{store: func(s store.Store) store.Store { return eager{s} }}},
 		"leaves a tombstone after a takeover":       {once.Resume, rules{store: func(s store.Store) store.Store { return forgetful{s} }}},
+		"frees what an operator corrects":           {once.Hold, rules{operator: 1, store: func(s store.Store) store.Store { return freeing{s} }}},
 		"releases a success that could not be told": {once.Hold, rules{store: func(s store.Store) store.Store { return ungrateful{s} }}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -237,6 +239,16 @@ func (s forgetful) Release(ctx context.Context, b store.Bid) (store.Record, erro
 		return s.Resolve(ctx, b.Key, r, store.Resolution{ID: "release", To: store.Tombstone, By: "release", TTL: b.TTL})
 	}
 	return r, err
+}
+
+// freeing corrects by way of a tombstone.
+type freeing struct{ store.Store }
+
+func (s freeing) Resolve(ctx context.Context, key string, from store.Record, res store.Resolution) (store.Record, error) {
+	if from.State == store.Succeeded {
+		res.To = store.Tombstone
+	}
+	return s.Store.Resolve(ctx, key, from, res)
 }
 
 // ungrateful gives a key back when it fails to record a success.

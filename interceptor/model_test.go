@@ -60,6 +60,7 @@ type attempt struct {
 	stale   bool        // a lease went by without a renewal
 	cut     bool        // the body was canceled and sends no more
 	pending bool        // the claim that was given up has not reached the store yet
+	epoch   int         // how often the record had been forgotten when the run began
 }
 
 // rules is what the search puts to the test, and how far it goes.
@@ -74,6 +75,7 @@ type rules struct {
 	reset    bool   // the second call is the first after a reset of its workflow
 	most     [2]int // attempts of each call
 	faults   int    // on one path
+	operator int    // decisions of an operator, about what is settled, on one path
 }
 
 type model struct {
@@ -84,6 +86,8 @@ type model struct {
 	grants   int
 	fence    uint64
 	faults   int
+	decided  int // by the operator
+	epoch    int // how often he forgot the record
 	broken   string
 }
 
@@ -116,6 +120,8 @@ const (
 	leaseEnds   act = "loses its lease"
 	delayEnds   act = "sees the settle delay pass"
 	holdEnds    act = "sees the hold pass"
+	doCorrect   act = "has its outcome corrected, into what is not so"
+	doForget    act = "has its record forgotten"
 )
 
 // fate is what becomes of a call of the store. All but heard are faults.
@@ -215,6 +221,9 @@ func (m *model) moves() (all []move) {
 		// same as not sending it.
 		can(owns && r.State == store.InDoubt && age < modelDelay && settled, delayEnds)
 		_, holds := m.policy.InDoubt.HoldTime()
+		over := r.State == store.Succeeded || r.State == store.Failed
+		can(owns && over && m.decided < m.operator, doCorrect)
+		can(owns && over && m.decided < m.operator, doForget)
 		can(owns && holds && r.State == store.InDoubt && age >= modelDelay && age < modelHold, holdEnds)
 	}
 	return all
@@ -252,6 +261,8 @@ func (m *model) step(x move) {
 		m.end(a, x.fate)
 	case doWrite:
 		m.end(a, heard)
+	case doCorrect, doForget:
+		m.decides(x.act)
 	case doCrash:
 		m.timeOut(a)
 		a.phase = dead
@@ -322,6 +333,22 @@ func (m *model) claim(a *attempt, f fate) {
 	default:
 		m.must(err)
 	}
+}
+
+// decides is an operator who is wrong about a settled record, or has it erased.
+func (m *model) decides(x act) {
+	r := m.load()
+	res := store.Resolution{ID: fmt.Sprint("operator", m.decided), To: store.Succeeded, By: store.ByOperator, Who: "ann", Why: "why", TTL: time.Hour}
+	switch {
+	case x == doForget:
+		res.To, res.Erase = store.Tombstone, true
+		m.epoch++
+	case r.State == store.Succeeded:
+		res.To = store.Failed
+	}
+	_, err := m.store.Resolve(context.Background(), modelKey, r, res)
+	m.must(err)
+	m.decided++
 }
 
 func (m *model) resolve(a *attempt, f fate) {

@@ -52,13 +52,14 @@ const (
 	OneAttempt     = "one_attempt"     // MaximumAttempts is 1: what is in doubt cannot be cleared by a retry
 	PolicyDefeated = "policy_defeated" // timeouts or the retry policy keep the policy from being carried out; Event.Err says which, and what to change
 	Resolved       = "resolved"        // an operator resolved the key; Event.Record as it then is
+	Erased         = "erased"          // an operator had the key's record erased, by Guard.Forget; the last event of Event.Record says who and why
 	Observed       = "observed"        // under Mode Observe the body ran, which Enforce would not have run; Event.Reason, or a replay if that is empty
 )
 
 // Notices returns what a Notice can tell.
 func Notices() []string {
 	return []string{LeaseLost, RenewFailed, SettleDelayed, SettleFailed, StoreLost, StoreForgot, StoreReplaced, StoreUnsafe,
-		Conflict, Reconciled, OtherRun, SameRun, NoHeader, OneAttempt, PolicyDefeated, Resolved, Observed}
+		Conflict, Reconciled, OtherRun, SameRun, NoHeader, OneAttempt, PolicyDefeated, Resolved, Erased, Observed}
 }
 
 // Event is one decision of the guard. It carries no input, result or plain key;

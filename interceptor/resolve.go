@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	sdkactivity "go.temporal.io/sdk/activity"
@@ -21,11 +22,11 @@ type Finding struct {
 	to     store.State
 	result any
 	err    error
-	force  bool
 }
 
 // Done says that the effect took place. result is what the activity would have
-// returned; duplicates get it replayed.
+// returned, of the same type; duplicates get it replayed. It is nil for an activity
+// that returns an error only.
 func Done(result any) Finding { return Finding{to: store.Succeeded, result: result} }
 
 // Failed says that the effect did not take place, and is not to be tried again:
@@ -37,84 +38,152 @@ func Failed(err error) Finding { return Finding{to: store.Failed, err: err} }
 // out after that, or make sure that the owner is gone.
 func NotDone() Finding { return Finding{to: store.Tombstone} }
 
-// ErrTooEarly is why Guard.Resolve does not take NotDone: the last owner may still
-// have its effect. The message says until when.
-var ErrTooEarly = errors.New("too early for NotDone")
-
-// Forced lets the finding decide about a key that is running, too, and NotDone
-// about one whose last owner may still act. That owner may go on, and have its
-// effect.
-func (f Finding) Forced() Finding {
-	f.force = true
-	return f
+// Decision says who decides about a record, and why. Both are required, and kept in
+// the record's history.
+type Decision struct {
+	By, Why string
+	// Force decides about a key that is running, too, and lets another call run
+	// although the last owner may still act. That owner may go on, and have its
+	// effect.
+	Force bool
 }
 
-// Resolve writes an operator's finding into the record r, which Store.Load or
-// Store.List gave: into one that is in doubt or pending. NotDone also reopens a
-// settled one, whose effect may then happen again. why is kept in the
-// record's history. It returns the record as it then is; the next attempt acts on
-// it.
+func (d Decision) validate() error {
+	switch {
+	case d.By == "":
+		return errors.New("say who decides, in Decision.By: it is kept in the record")
+	case d.Why == "":
+		return errors.New("say why, in Decision.Why: it is kept in the record")
+	}
+	return nil
+}
+
+// ErrTooEarly is why Guard.Resolve does not take NotDone, and Guard.Forget does not
+// erase: the last owner may still have its effect. The message says until when.
+var ErrTooEarly = errors.New("too early")
+
+// Resolve writes an operator's finding into the record r, which Guard.Find,
+// Store.Load or Store.List gave. What is in doubt or pending is decided by it. What
+// is settled is corrected by Done and Failed, and reopened by NotDone, so that the
+// effect may happen again. It returns the record as it then is; the next attempt
+// acts on it.
 //
 // A record goes in doubt while its last owner may still be alive: suspended, cut
 // off from the store, or with a request on its way. NotDone, which lets another
 // call run, is refused with ErrTooEarly until it is over by the store's clock: until
 // SettleDelay has passed since Record.Doubted and, unless the owner itself declared
 // the doubt, until Record.Deadline; for a pending record, until SettleDelay after
-// Record.Deadline; for one that an operator has settled meanwhile, until both have
-// passed. Finding.Forced decides in spite of that.
+// Record.Deadline; for one that an operator has settled before its owner, until both
+// have passed. Decision.Force decides in spite of that.
 //
 // Unlike Store.Resolve it encodes the result as the guard's client does, and
 // remembers it as long as the activity's policy says, or Options.Defaults if this
-// guard does not mark the activity. store.ErrMoved says that the record has changed
-// since it was read: read it again. A store that cannot be reached is asked again
-// until ctx ends.
+// guard does not mark the activity. A result of another type than the activity's is
+// refused with ErrResultType, if this guard knows the activity's function.
+// store.ErrMoved says that the record has changed since it was read: read it again.
+// A store that cannot be reached is asked again until ctx ends.
 //
 // Of a pending record Temporal learns only at the next attempt, after StartToClose:
 // complete the activity at Temporal too, or report its end with Complete instead.
-func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, why string) (store.Record, error) {
+func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, d Decision) (store.Record, error) {
+	now, err := g.resolve(ctx, r, f, d)
+	if err != nil {
+		return now, fmt.Errorf("atmostonce: resolve: %w", err)
+	}
+	h := r.Info.Holder
+	g.decided(ctx, Resolved, now, sdkactivity.Info{
+		Namespace: h.Namespace, ActivityID: h.ActivityID, Attempt: h.Attempt,
+		WorkflowExecution: workflow.Execution{ID: h.WorkflowID, RunID: h.RunID},
+		ActivityType:      sdkactivity.Type{Name: r.Info.Activity},
+	})
+	return now, nil
+}
+
+func (g *Guard) resolve(ctx context.Context, r store.Record, f Finding, d Decision) (store.Record, error) {
 	switch {
 	case f.to == "":
-		return r, errors.New("atmostonce: resolve: an empty Finding: use Done, Failed or NotDone")
+		return r, errors.New("an empty Finding: use Done, Failed or NotDone")
 	case f.to == store.Failed && f.err == nil:
-		return r, errors.New("atmostonce: resolve: Failed needs an error")
-	case r.State == store.Absent:
-		return r, errors.New("atmostonce: resolve: there is no record")
-	case why == "":
-		return r, errors.New("atmostonce: resolve: say why: it is kept in the record")
-	case r.State == store.Running && !f.force:
-		return r, errors.New("atmostonce: resolve: it is running, and may have its effect yet: Finding.Forced decides in spite of that")
-	case r.State == store.Tombstone, f.to != store.Tombstone && (r.State == store.Succeeded || r.State == store.Failed):
-		return r, fmt.Errorf("atmostonce: resolve: it is %s: what is settled can only be reopened, by NotDone", r.State)
+		return r, errors.New("Failed needs an error")
 	}
-	if now, err := g.tooEarly(ctx, r, f); err != nil {
-		return now, fmt.Errorf("atmostonce: resolve: %w", err)
+	if err := d.validate(); err != nil {
+		return r, err
+	}
+	if err := undecidable(r, f, d); err != nil {
+		return r, err
+	}
+	if err := g.checkResult(r.Info.Activity, f); err != nil {
+		return r, err
+	}
+	if now, err := g.tooEarly(ctx, r, d); f.to == store.Tombstone && err != nil {
+		return now, err
 	}
 	outcome, err := g.encodeFinding(ctx, r, f)
 	if err != nil {
-		return r, fmt.Errorf("atmostonce: resolve: %w", err)
+		return r, err
 	}
-	resolution := store.Resolution{
-		ID: rand.Text(), To: f.to, Outcome: outcome, By: store.ByOperator, Why: why,
-		TTL: g.policyOf(r.Info.Activity).TTL, Force: f.force,
+	if err := unchanged(r, f.to, outcome); err != nil {
+		return r, err
 	}
+	return g.write(ctx, r, store.Resolution{To: f.to, Outcome: outcome, TTL: g.policyOf(r.Info.Activity).TTL}, d)
+}
+
+// Forget erases the record r, which Guard.Find, Store.Load or Store.List gave, for
+// instance because its customer asks for it. Nothing is left of it but its key, its
+// fence, the nonces of its claims and this decision, for store.TombstoneTTL; then
+// that is gone, too. The next call of the key runs, so that the effect may happen
+// again. It returns the record as it then is, and tells the observers: notice
+// Erased is what remains as evidence.
+//
+// What runs, is pending or in doubt is refused, unless Decision.Force is set; so is,
+// with ErrTooEarly, what an operator has settled while the last owner may still act;
+// see Resolve. An owner that has its effect all the same, and reports it, brings the
+// record back: that is the only evidence of it.
+func (g *Guard) Forget(ctx context.Context, r store.Record, d Decision) (store.Record, error) {
+	now, err := g.forget(ctx, r, d)
+	if err != nil {
+		return now, fmt.Errorf("atmostonce: forget: %w", err)
+	}
+	g.decided(ctx, Erased, now, sdkactivity.Info{
+		Namespace: r.Info.Holder.Namespace, ActivityType: sdkactivity.Type{Name: r.Info.Activity},
+	})
+	return now, nil
+}
+
+func (g *Guard) forget(ctx context.Context, r store.Record, d Decision) (store.Record, error) {
+	if err := d.validate(); err != nil {
+		return r, err
+	}
+	if err := unforgettable(r, d); err != nil {
+		return r, err
+	}
+	if now, err := g.tooEarly(ctx, r, d); err != nil {
+		return now, err
+	}
+	return g.write(ctx, r, store.Resolution{To: store.Tombstone, Erase: true}, d)
+}
+
+// write makes the decision about the record as it was read.
+func (g *Guard) write(ctx context.Context, r store.Record, res store.Resolution, d Decision) (store.Record, error) {
+	res.ID, res.By, res.Who, res.Why, res.Force = rand.Text(), store.ByOperator, d.By, d.Why, d.Force
 	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
-		return g.store.Resolve(ctx, r.Key, r, resolution)
+		return g.store.Resolve(ctx, r.Key, r, res)
 	})
 	if d := (*definiteError)(nil); errors.As(err, &d) {
 		now = d.record
 	}
-	if err != nil {
-		return now, fmt.Errorf("atmostonce: resolve: %w", err)
+	if errors.Is(err, store.ErrMoved) {
+		err = moved(now)
 	}
-	g.resolved(ctx, now)
-	return now, nil
+	return now, err
 }
 
-// tooEarly refuses a finding that lets another call run while r's last owner may
-// still act. The time in r is of when it was read, so it asks the store for it.
-func (g *Guard) tooEarly(ctx context.Context, r store.Record, f Finding) (store.Record, error) {
-	open := r.State == store.InDoubt || r.State == store.Pending || r.By == store.ByOperator
-	if f.to != store.Tombstone || f.force || !open {
+// tooEarly refuses what lets another call run while r's last owner may still act.
+// The time in r is of when it was read, so it asks the store for it.
+func (g *Guard) tooEarly(ctx context.Context, r store.Record, d Decision) (store.Record, error) {
+	open := r.State == store.InDoubt || r.State == store.Pending ||
+		r.State != store.Tombstone && r.By == store.ByOperator && !ownerSettled(r)
+	if d.Force || !open {
 		return r, nil
 	}
 	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
@@ -124,12 +193,20 @@ func (g *Guard) tooEarly(ctx context.Context, r store.Record, f Finding) (store.
 	case err != nil:
 		return r, err
 	case now.State != r.State || now.Revision != r.Revision || now.Fence != r.Fence:
-		return now, store.ErrMoved
+		return now, moved(now)
 	case now.Now.Before(until):
-		return now, fmt.Errorf("%w: the last owner may act until %s, for another %v: wait, then find out again; or decide in spite of that with Finding.Forced",
+		return now, fmt.Errorf("%w: the last owner may act until %s, for another %v: wait, then find out again; or decide in spite of that with Decision.Force",
 			ErrTooEarly, shownTime(until), until.Sub(now.Now).Round(time.Millisecond))
 	}
 	return now, nil
+}
+
+// ownerSettled reports whether an operator corrected what the owner itself had
+// settled: that one's body is over.
+func ownerSettled(r store.Record) bool {
+	return slices.ContainsFunc(r.History, func(e store.Event) bool {
+		return e.What == store.EventResolved && e.Owner == r.Owner && (e.From == store.Succeeded || e.From == store.Failed) && e.FromBy == ""
+	})
 }
 
 // mayActUntil is until when the last owner of a record in doubt or pending, or of
@@ -177,13 +254,8 @@ func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f Finding) (s
 	return o, err
 }
 
-// resolved tells that an operator has decided.
-func (g *Guard) resolved(ctx context.Context, r store.Record) {
-	h := r.Info.Holder
-	c := &call{guard: g, policy: g.policyOf(r.Info.Activity), digest: keys.Downstream(r.Key)[:16], info: sdkactivity.Info{
-		Namespace: h.Namespace, ActivityID: h.ActivityID, Attempt: h.Attempt,
-		WorkflowExecution: workflow.Execution{ID: h.WorkflowID, RunID: h.RunID},
-		ActivityType:      sdkactivity.Type{Name: r.Info.Activity},
-	}}
-	c.notice(ctx, Resolved, r, nil)
+// decided tells that an operator has decided about the key of a call.
+func (g *Guard) decided(ctx context.Context, what string, r store.Record, info sdkactivity.Info) {
+	c := &call{guard: g, policy: g.policyOf(info.ActivityType.Name), digest: keys.Downstream(r.Key)[:16], info: info}
+	c.notice(ctx, what, r, nil)
 }

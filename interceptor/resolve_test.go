@@ -16,6 +16,12 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
+func byAnn(why string) interceptor.Decision { return interceptor.Decision{By: "ann", Why: why} }
+
+func forced(why string) interceptor.Decision {
+	return interceptor.Decision{By: "ann", Why: why, Force: true}
+}
+
 // doubted is a record in doubt, and the guard that made it.
 func doubted(t *testing.T, s store.Store, p once.Policy) (*interceptor.Guard, store.Record) {
 	t.Helper()
@@ -54,7 +60,7 @@ func TestResolve_DecidesWhatTheNextAttemptDoes(t *testing.T) {
 			g, r := doubted(t, s, once.Policy{TTL: 90 * 24 * time.Hour})
 			s.set("resolve", fault{applied: true, times: 2})
 			later(40 * time.Millisecond) // NotDone waits for the settle delay
-			now, err := g.Resolve(t.Context(), r, want.finding, "asked the provider")
+			now, err := g.Resolve(t.Context(), r, want.finding, byAnn("asked the provider"))
 			require.NoError(t, err)
 			require.Equal(t, want.state, now.State)
 			require.Equal(t, store.ByOperator, now.By)
@@ -74,11 +80,67 @@ func TestResolve_ReopensWhatIsSettled(t *testing.T) {
 	g := guarded(t, s, once.Policy{})
 	_, err := execute(t, g, p.ChargeCard, order(7))
 	require.NoError(t, err)
-	_, err = g.Resolve(t.Context(), only(t, s), interceptor.NotDone(), "refunded as ch_2")
+	_, err = g.Resolve(t.Context(), only(t, s), interceptor.NotDone(), byAnn("refunded as ch_2"))
 	require.NoError(t, err)
 	_, err = execute(t, g, p.ChargeCard, order(7))
 	require.NoError(t, err)
 	require.Len(t, p.charges, 2)
+}
+
+// An operator's slip is put right, and no call runs meanwhile.
+func TestResolve_CorrectsWhatIsSettled(t *testing.T) {
+	t.Parallel()
+	s, p := newFaulty(), &payments{}
+	g, r := doubted(t, s, once.Policy{})
+	answer := func() (string, error) {
+		got, err := execute(t, g, p.ChargeCard, order(7))
+		return got.ID, err
+	}
+	for _, slip := range []interceptor.Finding{interceptor.Failed(errors.New("declined")), interceptor.Done(receipt{ID: "r-8"})} {
+		var err error
+		r, err = g.Resolve(t.Context(), r, slip, byAnn("a slip"))
+		require.NoError(t, err)
+		s.set("resolve", fault{applied: true, times: 2})
+		r, err = g.Resolve(t.Context(), r, interceptor.Done(receipt{ID: "r-9"}), interceptor.Decision{By: "bob", Why: "looked again"})
+		require.NoError(t, err)
+		id, err := answer()
+		require.NoError(t, err)
+		require.Equal(t, "r-9", id)
+		last := r.History[len(r.History)-1]
+		require.Equal(t, []string{"bob", "looked again", store.ByOperator}, []string{last.Who, last.Why, last.FromBy})
+	}
+	_, err := g.Resolve(t.Context(), r, interceptor.Failed(errors.New("declined")), byAnn("after all"))
+	require.NoError(t, err)
+	_, err = answer()
+	require.ErrorContains(t, err, "declined")
+	require.Empty(t, p.charges)
+	require.Len(t, only(t, s).History, 5)
+}
+
+func TestResolve_TellsObserversWhoAndWhy(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g, notices := noticed(t, s)
+	_, err := g.Resolve(t.Context(), inDoubtOf(t, s, "ChargeCard"), interceptor.Failed(errors.New("no")), byAnn("asked the bank"))
+	require.NoError(t, err)
+	e := <-notices.begun
+	require.Equal(t, interceptor.Resolved, e.Notice)
+	last := e.Record.History[len(e.Record.History)-1]
+	require.Equal(t, []string{"ann", "asked the bank"}, []string{last.Who, last.Why})
+}
+
+// Once its owner itself has said how it ended, nobody is waited for.
+func TestResolve_ReopensWhatTheOwnerHadSettledAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := memory()
+		g := underDefaults(t, s, once.Policy{})
+		require.NoError(t, charged(t, g))
+		r, err := g.Resolve(t.Context(), only(t, s), interceptor.Failed(errors.New("no")), byAnn("why"))
+		require.NoError(t, err)
+		_, err = g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("why"))
+		require.NoError(t, err)
+	})
 }
 
 func TestResolve_OfARunningRecordIsForced(t *testing.T) {
@@ -87,9 +149,9 @@ func TestResolve_OfARunningRecordIsForced(t *testing.T) {
 	g := guarded(t, s, once.Policy{})
 	finish := running(t, g, order(7))
 	r := only(t, s)
-	_, err := g.Resolve(t.Context(), r, interceptor.NotDone(), "the machine burned down")
+	_, err := g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("the machine burned down"))
 	require.ErrorContains(t, err, "it is running")
-	_, err = g.Resolve(t.Context(), r, interceptor.NotDone().Forced(), "the machine burned down")
+	_, err = g.Resolve(t.Context(), r, interceptor.NotDone(), forced("the machine burned down"))
 	require.NoError(t, err)
 	_, _ = finish()
 }
@@ -99,13 +161,13 @@ func TestResolve_OfARunningRecordIsForced(t *testing.T) {
 func requireTooEarly(t *testing.T, g *interceptor.Guard, r store.Record, until time.Time) {
 	t.Helper()
 	later(time.Until(until) - time.Second)
-	now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), "why")
+	now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("why"))
 	require.ErrorIs(t, err, interceptor.ErrTooEarly)
 	require.ErrorContains(t, err, "until "+until.UTC().Format(time.RFC3339)+", for another 1s: wait")
 	require.Equal(t, r.State, now.State)
 	require.Equal(t, until.Add(-time.Second), now.Now)
 	later(time.Second)
-	now, err = g.Resolve(t.Context(), r, interceptor.NotDone(), "why")
+	now, err = g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("why"))
 	require.NoError(t, err)
 	require.Equal(t, store.Tombstone, now.State)
 }
@@ -173,13 +235,15 @@ func TestResolve_NotDoneWaitsForTheLastOwner(t *testing.T) {
 func TestResolve_OnlyNotDoneWaits(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]interceptor.Finding{
-		"Done": interceptor.Done(receipt{}), "Failed": interceptor.Failed(errors.New("no")), "Forced": interceptor.NotDone().Forced(),
+		"Done": interceptor.Done(receipt{}), "Failed": interceptor.Failed(errors.New("no")), "Force": interceptor.NotDone(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				_, g, r := markedInDoubt(t)
-				_, err := g.Resolve(t.Context(), r, f, "why")
+				d := byAnn("why")
+				d.Force = name == "Force"
+				_, err := g.Resolve(t.Context(), r, f, d)
 				require.NoError(t, err)
 			})
 		})
@@ -197,7 +261,7 @@ func TestResolve_NotDoneWaitsAfterAnotherFinding(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				_, g, r := markedInDoubt(t)
-				r, err := g.Resolve(t.Context(), r, f, "too fast")
+				r, err := g.Resolve(t.Context(), r, f, byAnn("too fast"))
 				require.NoError(t, err)
 				requireTooEarly(t, g, r, r.Deadline)
 			})
@@ -207,7 +271,7 @@ func TestResolve_NotDoneWaitsAfterAnotherFinding(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, g, r := markedInDoubt(t)
 				later(time.Until(r.Deadline.Add(-time.Second)))
-				r, err := g.Resolve(t.Context(), r, f, "too fast")
+				r, err := g.Resolve(t.Context(), r, f, byAnn("too fast"))
 				require.NoError(t, err)
 				requireTooEarly(t, g, r, r.Settled.Add(30*time.Second))
 			})
@@ -221,7 +285,7 @@ func TestResolve_TooEarlyOrMoved(t *testing.T) {
 		s, g, r := markedInDoubt(t)
 		s.set("renew", fault{}) // the owner comes back
 		later(time.Minute)
-		now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), "why")
+		now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("why"))
 		require.ErrorIs(t, err, store.ErrMoved)
 		require.Equal(t, store.Running, now.State)
 	})
@@ -256,9 +320,9 @@ func TestResolve_RefusesARecordThatHasMoved(t *testing.T) {
 	t.Parallel()
 	s := memory()
 	g, r := doubted(t, s, once.Policy{})
-	_, err := g.Resolve(t.Context(), r, interceptor.Done(receipt{}), "first")
+	_, err := g.Resolve(t.Context(), r, interceptor.Done(receipt{}), byAnn("first"))
 	require.NoError(t, err)
-	now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), "second")
+	now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("second"))
 	require.ErrorIs(t, err, store.ErrMoved)
 	require.Equal(t, store.Succeeded, now.State)
 }
@@ -268,22 +332,19 @@ func TestResolve_RefusesBadInput(t *testing.T) {
 	s := memory()
 	g, r := doubted(t, s, once.Policy{})
 	resolve := func(r store.Record, f interceptor.Finding, why string) error {
-		_, err := g.Resolve(t.Context(), r, f, why)
+		_, err := g.Resolve(t.Context(), r, f, byAnn(why))
 		return err
 	}
 	require.ErrorContains(t, resolve(r, interceptor.Finding{}, "why"), "empty Finding")
 	require.ErrorContains(t, resolve(r, interceptor.Failed(nil), "why"), "needs an error")
 	require.ErrorContains(t, resolve(r, interceptor.NotDone(), ""), "say why")
-	require.ErrorContains(t, resolve(store.Record{}, interceptor.NotDone(), "why"), "no record")
-	for _, state := range []store.State{store.Succeeded, store.Failed, store.Tombstone} {
-		settled := r
-		settled.State = state
-		require.ErrorContains(t, resolve(settled, interceptor.Done(receipt{}), "why"), "can only be reopened")
-	}
+	_, err := g.Resolve(t.Context(), r, interceptor.NotDone(), interceptor.Decision{Why: "why"})
+	require.ErrorContains(t, err, "say who decides")
+	g = guarded(t, s, once.Policy{}) // one that knows no function
 	require.ErrorContains(t, resolve(r, interceptor.Done(make(chan int)), "why"), "encode")
 	require.ErrorContains(t, resolve(r, interceptor.Done(strings.Repeat("x", 3<<20)), "why"), "limit")
 	bare := newGuard(t, s, interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
-	_, err := bare.Resolve(t.Context(), r, interceptor.Done(receipt{}), "why")
+	_, err = bare.Resolve(t.Context(), r, interceptor.Done(receipt{}), byAnn("why"))
 	require.ErrorContains(t, err, "data converter")
 	require.Equal(t, store.InDoubt, only(t, s).State)
 }

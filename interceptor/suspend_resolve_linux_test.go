@@ -129,21 +129,22 @@ func effects(t *testing.T, ledger string) map[string][]effect {
 
 // operate decides about what is in doubt, at once, as often as it takes, until ctx
 // ends. It returns how often it was refused, and what it said did not happen.
-func operate(ctx context.Context, t *testing.T, s store.Store, g *interceptor.Guard, ledger string, f interceptor.Finding) (early int, opened map[string]bool) {
+func operate(ctx context.Context, t *testing.T, s store.Store, g *interceptor.Guard, ledger string, force bool) (early int, opened map[string]bool) {
 	opened = map[string]bool{}
 	for ctx.Err() == nil {
 		for r, err := range s.List(ctx, store.Query{State: store.InDoubt}) {
 			if err != nil {
 				break
 			}
-			finding := f
+			finding, d := interceptor.NotDone(), byAnn("asked the callee")
+			d.Force = force
 			if len(effects(t, ledger)[r.Info.Holder.WorkflowID]) > 0 {
 				finding = interceptor.Done(receipt{})
 			}
-			switch _, err := g.Resolve(ctx, r, finding, "asked the callee"); {
+			switch _, err := g.Resolve(ctx, r, finding, d); {
 			case errors.Is(err, interceptor.ErrTooEarly):
 				early++
-			case err == nil && finding == f:
+			case err == nil && finding == interceptor.NotDone():
 				opened[r.Info.Holder.WorkflowID] = true
 			case err != nil && !errors.Is(err, store.ErrMoved) && ctx.Err() == nil:
 				t.Error(err)
@@ -157,7 +158,7 @@ func operate(ctx context.Context, t *testing.T, s store.Store, g *interceptor.Gu
 // An owner that was suspended may still be alive when an operator decides: it does
 // not act if the operator waits, nor, since it looks, if the operator forces.
 func TestSuspended_OwnerDoesNotActAfterAnOperatorHasDecided(t *testing.T) {
-	for name, f := range map[string]interceptor.Finding{"waits": interceptor.NotDone(), "forces": interceptor.NotDone().Forced()} {
+	for name, force := range map[string]bool{"waits": false, "forces": true} {
 		t.Run(name, func(t *testing.T) {
 			const rounds, orders = 11, 30
 			addr, ledger := startRedis(t), filepath.Join(t.TempDir(), "ledger")
@@ -172,7 +173,7 @@ func TestSuspended_OwnerDoesNotActAfterAnOperatorHasDecided(t *testing.T) {
 			var early int
 			var opened map[string]bool
 			var operator sync.WaitGroup
-			operator.Go(func() { early, opened = operate(ctx, t, s, g, ledger, f) })
+			operator.Go(func() { early, opened = operate(ctx, t, s, g, ledger, force) })
 			stopped := map[string]period{}
 			for round := range rounds {
 				var again sync.WaitGroup

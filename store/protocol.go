@@ -308,7 +308,6 @@ func (res Resolution) applies(to State) bool {
 func (r *Record) erase(now time.Time) {
 	r.bury(now)
 	r.Deadline, r.Forgotten, r.Info = time.Time{}, false, Info{}
-	r.History = slices.Clone(r.History)
 	for i := range r.History {
 		if e := &r.History[i]; e.What != EventErased {
 			e.Who, e.Why = "", ""

@@ -22,6 +22,7 @@ var logEvents = map[string]logEvent{
 	"in_doubt":                {"atmostonce.record.in_doubt", log.SeverityError},
 	interceptor.Conflict:      {"atmostonce.record.conflict", log.SeverityError},
 	interceptor.Resolved:      {"atmostonce.record.resolved", log.SeverityInfo},
+	interceptor.Erased:        {"atmostonce.record.erased", log.SeverityInfo},
 	interceptor.SettleFailed:  {"atmostonce.record.settle_failed", log.SeverityWarn},
 	interceptor.LeaseLost:     {"atmostonce.lease.lost", log.SeverityWarn},
 	interceptor.StoreLost:     {"atmostonce.store.lost", log.SeverityError},
@@ -47,10 +48,26 @@ func (o *OTel) log(ctx context.Context, e interceptor.Event) {
 	r.SetSeverity(event.severity)
 	r.SetBody(attribute.StringValue(cmp.Or(interceptor.Remedy(what), "an operator has decided about the key")))
 	r.AddAttributes(attribute.String("activity_type", e.Activity))
+	if what == interceptor.Erased {
+		r.AddAttributes(erasure(e)...)
+		o.logger.Emit(ctx, r)
+		return
+	}
 	if kind := e.ErrorType(); kind != "" && e.Kind == interceptor.Notice {
 		r.AddAttributes(semconv.ErrorTypeKey.String(kind))
 	}
 	r.AddAttributes(identity(e)...)
 	r.AddAttributes(original(e)...)
 	o.logger.Emit(ctx, r)
+}
+
+// erasure is who had a record erased, and why: the record itself keeps that for a
+// short time only.
+func erasure(e interceptor.Event) []attribute.KeyValue {
+	all := []attribute.KeyValue{digestKey.String(e.Digest)}
+	if last := len(e.Record.History) - 1; last >= 0 {
+		all = append(all, attribute.String("atmostonce.decision.by", e.Record.History[last].Who),
+			attribute.String("atmostonce.decision.why", e.Record.History[last].Why))
+	}
+	return all
 }

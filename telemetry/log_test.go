@@ -120,7 +120,7 @@ func TestEvents_TellOfAResolution(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, setup{policy: perOrder}, true)
-		_, err := w.guard.Resolve(t.Context(), w.claim().doubt(), interceptor.Done(secret), secret)
+		_, err := w.guard.Resolve(t.Context(), w.claim().doubt(), interceptor.Done(secret), interceptor.Decision{By: secret, Why: secret})
 		require.NoError(t, err)
 		all := w.events.emitted()
 		require.Len(t, all, 1)
@@ -131,6 +131,28 @@ func TestEvents_TellOfAResolution(t *testing.T) {
 			"temporalWorkflowID": orderWorkflow, "temporalRunID": "run-1", "temporalActivityID": "3", "temporalActivityAttempt": int64(1),
 		}, attributesOfEvent(all[0]))
 		require.Equal(t, map[string]int64{"ChargeCard/resolved": 1}, w.counts(t, "atmostonce.notices", "activity_type", "atmostonce.notice"))
+		require.NotContains(t, w.exported(t), secret)
+	})
+}
+
+func TestEvents_TellWhoHadARecordErased(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, setup{policy: perOrder}, true)
+		r, err := w.guard.Resolve(t.Context(), w.claim().doubt(), interceptor.Failed(errSecret), interceptor.Decision{By: secret, Why: secret})
+		require.NoError(t, err)
+		pass(time.Hour)
+		_, err = w.guard.Forget(t.Context(), r, interceptor.Decision{By: "ann", Why: "request 4711"})
+		require.NoError(t, err)
+		all := w.events.emitted()
+		require.Len(t, all, 2)
+		require.Equal(t, "atmostonce.record.erased", all[1].EventName())
+		require.Equal(t, log.SeverityInfo, all[1].Severity())
+		require.Equal(t, map[string]any{
+			"activity_type": "ChargeCard", "atmostonce.key.digest": keys.Downstream(w.key)[:16],
+			"atmostonce.decision.by": "ann", "atmostonce.decision.why": "request 4711",
+		}, attributesOfEvent(all[1]))
+		require.Equal(t, map[string]int64{"ChargeCard/resolved": 1, "ChargeCard/erased": 1}, w.counts(t, "atmostonce.notices", "activity_type", "atmostonce.notice"))
 		require.NotContains(t, w.exported(t), secret)
 	})
 }
@@ -230,6 +252,6 @@ func TestLog_AndEventsTellTheSame(t *testing.T) {
 		_, end := o.Begin(t.Context(), e)
 		end(e)
 		weighty := interceptor.Remedy(notice) != "" && notice != interceptor.NoHeader && notice != interceptor.OneAttempt && notice != interceptor.PolicyDefeated
-		require.Equal(t, weighty || notice == interceptor.Resolved, len(all.names()) == 1, notice)
+		require.Equal(t, weighty || notice == interceptor.Resolved || notice == interceptor.Erased, len(all.names()) == 1, notice)
 	}
 }

@@ -230,7 +230,7 @@ func TestMetrics_NameEveryVerbOfTheStore(t *testing.T) {
 		}
 		r, err := w.store.Load(t.Context(), w.key)
 		require.NoError(t, err)
-		_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone(), "it is gone")
+		_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone(), interceptor.Decision{By: "ann", Why: "it is gone"})
 		require.NoError(t, err)
 		close(w.stop)
 		w.observe(path{}, surrounding)

@@ -128,7 +128,7 @@ func resolved(w *world) body {
 	return func(ctx context.Context, _ charge) (any, error) {
 		r, err := w.store.Load(ctx, w.key)
 		if err == nil { // outside of the call, as an operator does
-			_, err = w.quiet.Resolve(context.Background(), r, interceptor.Failed(errSecret).Forced(), secret)
+			_, err = w.quiet.Resolve(context.Background(), r, interceptor.Failed(errSecret), interceptor.Decision{By: "ann", Why: secret, Force: true})
 		}
 		if err != nil {
 			return nil, err

@@ -47,7 +47,7 @@ func (t *traffic) lookInto(ctx context.Context, guard *interceptor.Guard, r stor
 	if id := strings.TrimPrefix(r.Info.Holder.WorkflowID, "receipt-"); t.outbox.count(id) == 0 {
 		found, why = interceptor.NotDone(), "the mail server knows nothing of it"
 	}
-	_, err := guard.Resolve(ctx, r, found, why)
+	_, err := guard.Resolve(ctx, r, found, interceptor.Decision{By: "the operator of the demo", Why: why})
 	if errors.Is(err, store.ErrMoved) || errors.Is(err, interceptor.ErrTooEarly) {
 		return nil // look again
 	}

@@ -119,7 +119,7 @@ func requireTemporalLabels(t *testing.T, scraped map[string][]series, metric str
 // harmless are the notices that no alert is about.
 var harmless = map[string]bool{
 	interceptor.RenewFailed: true, interceptor.SettleDelayed: true, interceptor.Reconciled: true,
-	interceptor.NoHeader: true, interceptor.OneAttempt: true, interceptor.PolicyDefeated: true, interceptor.Resolved: true, interceptor.Observed: true,
+	interceptor.NoHeader: true, interceptor.OneAttempt: true, interceptor.PolicyDefeated: true, interceptor.Resolved: true, interceptor.Erased: true, interceptor.Observed: true,
 }
 
 // requireKnown asserts that alerts on the marked activity, and on no other, have

@@ -103,7 +103,9 @@ func reopen(ctx context.Context, guard *interceptor.Guard, records store.Store, 
 		if err != nil {
 			return err
 		}
-		_, err = guard.Resolve(ctx, r, interceptor.NotDone(), "refunded; the goods have come in, and the order is started again")
+		_, err = guard.Resolve(ctx, r, interceptor.NotDone(), interceptor.Decision{
+			By: "the shop", Why: "refunded; the goods have come in, and the order is started again",
+		})
 		if err != nil { // such as store.ErrMoved: somebody was faster
 			return err
 		}

@@ -171,8 +171,8 @@ var correctCases = []testCase{
 			k.ok(k.s.Resolve(k.ctx, theKey, doubt, decide("first", store.Tombstone)))
 			superseded := k.granted("superseded")
 			b := k.took("b", k.ok(k.s.Settle(k.ctx, superseded, inDoubt)), false)
-			r := k.ok(k.s.Settle(k.ctx, b, succeeded("1")))
-			r = k.answer(store.ErrConflict)(k.s.Settle(k.ctx, superseded, succeeded("late")))
+			k.ok(k.s.Settle(k.ctx, b, succeeded("1")))
+			r := k.answer(store.ErrConflict)(k.s.Settle(k.ctx, superseded, succeeded("late")))
 			for i := range corrections {
 				to := decisions[i%2]
 				r = k.ok(k.s.Resolve(k.ctx, theKey, r, decide(fmt.Sprint(i), to)))

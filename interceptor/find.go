@@ -1,0 +1,81 @@
+package interceptor
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// Why Guard.Find does not find a record.
+var (
+	// ErrDigest: what was given is no digest of a key.
+	ErrDigest = errors.New("not the digest of a key")
+	// ErrNotFound: no record of the store has the digest.
+	ErrNotFound = errors.New("no record has the digest")
+	// ErrAmbiguous: the digest begins those of several keys.
+	ErrAmbiguous = errors.New("several records have the digest")
+)
+
+// A digest has digestDigits hexadecimal digits. Fewer than minDigits would be
+// somebody else's too easily.
+const (
+	digestDigits = 64
+	minDigits    = 8
+)
+
+// Find returns the one record whose key has the digest that an error, a log line or
+// a span shows: 16 hexadecimal digits of it, or any 8 to 64 that it begins with, in
+// either case. It is ErrNotFound, ErrAmbiguous or ErrDigest if there is none, more
+// than one, or the digest is empty, too short or none. A record that may be meant and
+// cannot be read is an error, too: store.ErrCorrupt or store.ErrVersion.
+func (g *Guard) Find(ctx context.Context, digest string) (store.Record, error) {
+	r, err := g.findRecord(ctx, strings.ToLower(digest))
+	if err != nil {
+		return r, fmt.Errorf("atmostonce: find %q: %w", digest, err)
+	}
+	return r, nil
+}
+
+func (g *Guard) findRecord(ctx context.Context, digest string) (store.Record, error) {
+	if err := checkDigest(digest); err != nil {
+		return store.Record{}, err
+	}
+	found := map[string]store.Record{}
+	for r, err := range g.store.List(ctx, store.Query{Digest: digest}) {
+		if err != nil {
+			return store.Record{}, err
+		}
+		if known, again := found[r.Key]; !again || known.Revision < r.Revision { // a listing may say it twice
+			found[r.Key] = r
+		}
+	}
+	all := slices.Collect(maps.Values(found))
+	switch len(all) {
+	case 0:
+		return store.Record{}, fmt.Errorf("%w: it was never made, is no longer remembered, or is in another store; then the next call runs", ErrNotFound)
+	case 1:
+		return all[0], nil
+	}
+	return store.Record{}, fmt.Errorf("%w: give more of its digits, as in %s and %s", ErrAmbiguous,
+		keys.Downstream(all[0].Key), keys.Downstream(all[1].Key))
+}
+
+func checkDigest(digest string) error {
+	_, err := hex.DecodeString(digest + strings.Repeat("0", len(digest)%2))
+	switch {
+	case digest == "":
+		return fmt.Errorf("%w: it is empty, and every key's begins with that", ErrDigest)
+	case err != nil || len(digest) > digestDigits:
+		return fmt.Errorf("%w: that is up to %d hexadecimal digits, as errors, log lines and spans show them", ErrDigest, digestDigits)
+	case len(digest) < minDigits:
+		return fmt.Errorf("%w: give at least %d digits, so that it is nobody else's", ErrDigest, minDigits)
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package interceptor
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// ErrResultType is why Guard.Resolve does not take Done: its result is of another
+// type than the activity's, and could not be replayed as it. The message names both.
+var ErrResultType = errors.New("the result is of the wrong type")
+
+// checkResult refuses a result that the activity's function could not have returned.
+// Payloads are somebody's who has encoded it himself.
+func (g *Guard) checkResult(activity string, f Finding) error {
+	switch f.result.(type) {
+	case *commonpb.Payloads, converter.RawValue:
+		return nil
+	}
+	known := g.functions(activity)
+	if f.to != store.Succeeded || len(known) == 0 {
+		return nil
+	}
+	for _, code := range known {
+		if code.couldReturn(f.result) {
+			return nil
+		}
+	}
+	given := "nil"
+	if t := reflect.TypeOf(f.result); t != nil {
+		given = t.String()
+	}
+	if want := known[0].result(); want != nil {
+		return fmt.Errorf("%w: %s returns %s, not %s", ErrResultType, activity, want, given)
+	}
+	return fmt.Errorf("%w: %s returns an error only: give Done nil, not %s", ErrResultType, activity, given)
+}
+
+// functions returns what the workers of this guard run as the activity; else the
+// marked functions that bear its name.
+func (g *Guard) functions(activity string) (all []function) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.workers {
+		if r, registered := w.types.all()[activity]; registered {
+			all = append(all, r.function)
+		}
+	}
+	if len(all) > 0 {
+		return all
+	}
+	for _, m := range g.marks {
+		if m.Func != nil && m.function.typ != nil && m.function.name == activity {
+			all = append(all, m.function)
+		}
+	}
+	return all
+}
+
+// couldReturn reports whether the value could be what f returns beside its error.
+func (f function) couldReturn(value any) bool {
+	want, given := f.result(), reflect.TypeOf(value)
+	switch {
+	case want == nil:
+		return given == nil
+	case given != nil:
+		return given.AssignableTo(want)
+	}
+	switch want.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Slice:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,139 @@
+package interceptor_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
+	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/worker"
+
+	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+func giveReceipt(context.Context) (receipt, error)         { return receipt{}, nil }
+func givePointer(context.Context) (*receipt, error)        { return nil, nil } //nolint:nilnil // it is never called
+func giveError(context.Context) error                      { return nil }
+func giveAny(context.Context) (any, error)                 { return nil, nil } //nolint:nilnil // it is never called
+func giveError2(context.Context) (error, error)            { return nil, nil } //nolint:nilnil // it is never called
+func giveMap(context.Context) (map[string]int, error)      { return nil, nil } //nolint:nilnil // it is never called
+func giveSlice(context.Context) ([]byte, error)            { return nil, nil }
+func giveNumber(context.Context) (int64, error)            { return 0, nil }
+func giveText(context.Context) (string, error)             { return "", nil }
+func giveRaw(context.Context) (converter.RawValue, error)  { return converter.RawValue{}, nil }
+func giveProto(context.Context) (*commonpb.Payload, error) { return nil, nil } //nolint:nilnil // it is never called
+
+// inDoubtOf puts a record of an activity in doubt.
+func inDoubtOf(t *testing.T, s store.Store, activity string) store.Record {
+	t.Helper()
+	b := store.Bid{Key: "v1/default/g/" + activity, Owner: "a", Lease: 1e9, TTL: 1e12, Info: store.Info{Activity: activity}}
+	r, err := s.Acquire(t.Context(), b)
+	require.NoError(t, err)
+	b.Fence = r.Fence
+	r, err = s.Settle(t.Context(), b, store.Outcome{State: store.InDoubt})
+	require.NoError(t, err)
+	return r
+}
+
+func TestResolve_RefusesAResultOfAnotherType(t *testing.T) {
+	t.Parallel()
+	encoded, err := converter.GetDefaultDataConverter().ToPayloads(receipt{ID: "r"})
+	require.NoError(t, err)
+	raw := converter.NewRawValue(encoded.Payloads[0])
+	var nilPointer *receipt
+	for _, c := range []struct {
+		activity any
+		result   any
+		refused  string
+	}{
+		{giveReceipt, receipt{ID: "r"}, ""},
+		{giveReceipt, "r", "giveReceipt returns interceptor_test.receipt, not string"},
+		{giveReceipt, nil, "giveReceipt returns interceptor_test.receipt, not nil"},
+		{giveReceipt, &receipt{ID: "r"}, "returns interceptor_test.receipt, not *interceptor_test.receipt"},
+		{giveReceipt, struct{ ID string }{"r"}, ""}, // assignable
+		{giveReceipt, charge{}, "returns interceptor_test.receipt, not interceptor_test.charge"},
+		{giveReceipt, encoded, ""},
+		{giveReceipt, raw, ""},
+		{givePointer, &receipt{ID: "r"}, ""},
+		{givePointer, nilPointer, ""},
+		{givePointer, nil, ""},
+		{givePointer, receipt{ID: "r"}, "returns *interceptor_test.receipt, not interceptor_test.receipt"},
+		{giveError, nil, ""},
+		{giveError, receipt{}, "giveError returns an error only: give Done nil, not interceptor_test.receipt"},
+		{giveError, "done", "not string"},
+		{giveError, nilPointer, "not *interceptor_test.receipt"},
+		{giveAny, "r", ""},
+		{giveAny, nil, ""},
+		{giveError2, errors.New("r"), ""},
+		{giveError2, "r", "returns error, not string"},
+		{giveMap, map[string]int{}, ""},
+		{giveMap, nil, ""},
+		{giveMap, map[string]any{}, "returns map[string]int, not map[string]interface {}"},
+		{giveSlice, []byte("r"), ""},
+		{giveSlice, nil, ""},
+		{giveSlice, "r", "returns []uint8, not string"},
+		{giveNumber, int64(7), ""},
+		{giveNumber, 7, "returns int64, not int"},
+		{giveNumber, nil, "returns int64, not nil"},
+		{giveText, "", ""},
+		{giveText, nil, "returns string, not nil"},
+		{giveRaw, raw, ""},
+		{giveProto, &commonpb.Payload{}, ""},
+		{giveProto, commonpb.Payloads{}.Payloads, "not []*common.Payload"},
+	} {
+		s := memory()
+		g := newGuard(t, s, options(once.Mark(once.Policy{}, c.activity)))
+		r := inDoubtOf(t, s, once.FuncName(c.activity))
+		_, err := g.Resolve(t.Context(), r, interceptor.Done(c.result), byAnn("why"))
+		if c.refused == "" && !errors.Is(err, interceptor.ErrResultType) {
+			continue // not every one of them can be encoded
+		}
+		require.ErrorIs(t, err, interceptor.ErrResultType, "%T", c.result)
+		require.ErrorContains(t, err, c.refused)
+		require.NotEmpty(t, c.refused, "%T: %v", c.result, err)
+		require.Equal(t, r.Revision, only(t, s).Revision, "nothing is written")
+		_, err = g.Resolve(t.Context(), r, interceptor.Failed(errors.New("no")), byAnn("why"))
+		require.NoError(t, err)
+		_, err = g.Resolve(t.Context(), only(t, s), interceptor.Done(c.result), byAnn("a correction"))
+		require.ErrorIs(t, err, interceptor.ErrResultType)
+	}
+}
+
+// The types of a mark by name are those of what a worker of this guard registers.
+func TestResolve_KnowsTheTypesOfWhatIsRegistered(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := newGuard(t, s, options(once.Mark(once.Policy{}, "eu_ChargeCard", "Unknown"), once.Mark(once.Policy{}, (*payments).Refund)))
+	w := lazyWorker(t, []client.Plugin{g}, worker.Options{})
+	w.RegisterActivityWithOptions(&payments{}, sdkactivity.RegisterOptions{Name: "eu_"})
+	for activity, wrong := range map[string]any{"eu_ChargeCard": "r", "eu_Refund": receipt{}, "Refund": receipt{}} {
+		_, err := g.Resolve(t.Context(), inDoubtOf(t, s, activity), interceptor.Done(wrong), byAnn("why"))
+		require.ErrorIs(t, err, interceptor.ErrResultType, activity)
+		require.ErrorContains(t, err, activity+" returns")
+	}
+	_, err := g.Resolve(t.Context(), inDoubtOf(t, s, "Unknown"), interceptor.Done("r"), byAnn("why"))
+	require.NoError(t, err, "nothing is known of it")
+}
+
+// Two workers may run two functions under one name: the result of either is one.
+func TestResolve_TakesTheResultOfEitherFunction(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := newGuard(t, s, options(once.Mark(once.Policy{}, "Give")))
+	for _, fn := range []any{giveReceipt, giveText} {
+		lazyWorker(t, []client.Plugin{g}, worker.Options{}).RegisterActivityWithOptions(fn, sdkactivity.RegisterOptions{Name: "Give"})
+	}
+	r := inDoubtOf(t, s, "Give")
+	_, err := g.Resolve(t.Context(), r, interceptor.Done(7), byAnn("why"))
+	require.ErrorIs(t, err, interceptor.ErrResultType)
+	r, err = g.Resolve(t.Context(), r, interceptor.Done("r"), byAnn("why"))
+	require.NoError(t, err)
+	_, err = g.Resolve(t.Context(), r, interceptor.Done(receipt{}), byAnn("why"))
+	require.NoError(t, err)
+}
