@@ -16,5 +16,6 @@ if state == 'running' and held_by == ARGV[2] and (ARGV[3] == held_fence or ARGV[
   if redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', expires), 'GT') == 0 then
     expires = math.max(redis.call('PEXPIRETIME', KEYS[1]), 0)
   end
+  redis.pcall('ZREM', KEYS[2], KEYS[1])
   return {now, expires, head}
 end

@@ -127,6 +127,11 @@ end
 local outcome_fields = {data = true, context = true, missing = true}
 
 local function write()
+  local before = place(state, claimed, doubted, settled)
+  local after = place(r.state, r.claimed, r.doubted, r.settled)
+  if after and after ~= before then
+    redis.call('ZADD', KEYS[2], after, KEYS[1])
+  end
   set('head', table.concat({'1', r.state, r.origin, r.revision, r.fence, r.claimed, r.lease_end, r.deadline,
     r.doubted, r.settled, '-' .. r.marked .. r.forgotten .. r.kept, r.owner}, ' '))
   local sets, gone = {}, {}
@@ -141,6 +146,9 @@ local function write()
   redis.call('HSET', KEYS[1], unpack(sets))
   if gone[1] then
     redis.call('HDEL', KEYS[1], unpack(gone))
+  end
+  if before and not after then
+    redis.pcall('ZREM', KEYS[2], KEYS[1])
   end
   fields = {}
   for field, value in pairs(h) do
