@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -227,32 +226,6 @@ func (f *File) Load(ctx context.Context, key string) (Record, error) {
 	return f.read(locate(f.dir, key), key, clock())
 }
 
-// List implements [Store].
-func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		for n := range f.shards {
-			paths, err := f.recordsOf(n)
-			if err != nil && !yield(Record{}, err) {
-				return
-			}
-			if err := f.usable(ctx); err != nil {
-				yield(Record{}, err)
-				return
-			}
-			for _, path := range paths {
-				r, err := readRecord(path)
-				r.Now = clock()
-				if err == nil && (r.State == Absent || r.expired(r.Now) || !q.Matches(r)) {
-					continue
-				}
-				if !yield(r, err) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // Clear forgets everything. It is for tests: effects may then happen again.
 func (f *File) Clear(ctx context.Context) error {
 	for n := range f.shards {
@@ -276,6 +249,7 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 	if err != nil {
 		return Record{}, err
 	}
+	was := r.State
 	changed, answer := turn(&r, now)
 	claim := at.claim(nonce)
 	grasped := false
@@ -292,6 +266,9 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 				f.drop(claim)
 			}
 			return Record{}, err
+		}
+		if was != r.State {
+			f.delist(at.path, was)
 		}
 		f.sweepSometimes(at.shard, now)
 	}

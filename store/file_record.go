@@ -132,7 +132,9 @@ func (f *File) replace(at place, r Record) (renamed bool, err error) {
 		return false, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	temp := strings.TrimSuffix(at.path, recordExt) + tempExt
-	err = f.writeTemp(temp, data)
+	if err = f.enlist(at.path, r.State); err == nil {
+		err = f.writeTemp(temp, data)
+	}
 	if err == nil {
 		err = os.Rename(temp, at.path)
 	}

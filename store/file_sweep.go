@@ -79,6 +79,7 @@ func (f *File) sweep(n int, now time.Time) {
 		path := filepath.Join(f.shardDir(n), s.swept)
 		if r, err := readRecord(path); err == nil && r.State != Absent && r.expired(now) {
 			_ = os.Remove(path)
+			f.delist(path, r.State)
 		}
 	}
 }
@@ -94,6 +95,7 @@ func (f *File) clearShard(ctx context.Context, n int) error {
 		if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, fmt.Errorf("store: %w", e))
 		}
+		f.delist(path, openStates...)
 	}
 	return err
 }

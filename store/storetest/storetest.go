@@ -79,6 +79,7 @@ func suite() []group {
 		{"bytes", bytesCases},
 		{"keys", keysCases},
 		{"list", listCases},
+		{"open", openCases},
 		{"calls", callsCases},
 		{"contention", contentionCases},
 		{"linear", linearCases},

@@ -1,0 +1,259 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// This file is the index of what is open: an empty file for each record that is
+// running, in doubt or pending, open/<state>/<digest of its key>. It is made before
+// the record comes into that state, and removed after the record has left it. So
+// whenever a process ends, no open record is without its entry; an entry without
+// its record is removed by a listing that meets it.
+//
+// Entries are not made durable. A mark says in which run of the host they are
+// complete; after another start of it, all records are looked at once.
+
+const (
+	openName = "open"
+	markName = "complete"
+)
+
+var openStates = []State{Running, InDoubt, Pending}
+
+// entry returns the path of the entry that a record has in a state.
+func (f *File) entry(record string, s State) string {
+	return filepath.Join(f.dir, openName, string(s), strings.TrimSuffix(filepath.Base(record), recordExt))
+}
+
+// enlist makes the entry of a record that is about to come into a state.
+func (f *File) enlist(record string, s State) error {
+	if !s.open() {
+		return nil
+	}
+	path := f.entry(record, s)
+	err := touchNew(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeDir(filepath.Dir(path)); err == nil {
+			err = touchNew(path)
+		}
+	}
+	if err == nil {
+		err = f.step("enlist")
+	}
+	return err
+}
+
+// touchNew makes an empty file, unless something is there.
+func touchNew(path string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// delist removes the entries of a record that has left these states. What it cannot
+// remove is left to a listing.
+func (f *File) delist(record string, left ...State) {
+	for _, s := range left {
+		if s.open() {
+			_ = os.Remove(f.entry(record, s))
+		}
+	}
+}
+
+// List implements [Store]. It finds what is running, in doubt or pending by the
+// entries in dir/open, and a record by its Digest at once. Any other query reads
+// every record.
+func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		if state := q.only(); state.open() {
+			f.listOpen(ctx, q, state, yield)
+			return
+		}
+		for n := range f.shards {
+			name := fmt.Sprintf("%02x", n)
+			if !strings.HasPrefix(name, q.Digest) && !strings.HasPrefix(q.Digest, name) {
+				continue
+			}
+			paths, err := f.recordsOf(n)
+			if err != nil && !yield(Record{}, err) {
+				return
+			}
+			if err := f.usable(ctx); err != nil {
+				yield(Record{}, err)
+				return
+			}
+			for _, path := range paths {
+				if !strings.HasPrefix(filepath.Base(path), q.Digest) {
+					continue
+				}
+				r, err := f.present(path)
+				if err == nil && (r.State == Absent || !q.Matches(r)) {
+					continue
+				}
+				if !yield(r, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// listOpen yields the records of an open state that match, oldest first, after the
+// errors of those that cannot be read.
+func (f *File) listOpen(ctx context.Context, q Query, state State, yield func(Record, error) bool) {
+	records, errs := f.findOpen(ctx, q, state)
+	for _, err := range errs {
+		if !yield(Record{}, err) {
+			return
+		}
+	}
+	slices.SortFunc(records, Record.compare)
+	for _, r := range records {
+		if !yield(r, nil) {
+			return
+		}
+	}
+}
+
+func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Record, errs []error) {
+	if err := f.usable(ctx); err != nil {
+		return nil, []error{err}
+	}
+	if !f.complete() {
+		if err := f.Reindex(ctx); err != nil {
+			return nil, []error{err}
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(f.dir, openName, string(state)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, []error{fmt.Errorf("store: %w", err)}
+	}
+	for _, e := range entries {
+		name := e.Name()
+		sum, err := hex.DecodeString(name)
+		if err != nil || len(sum) != 32 || !strings.HasPrefix(name, q.Digest) {
+			continue
+		}
+		if err := f.usable(ctx); err != nil {
+			return records, append(errs, err)
+		}
+		at := place{shard: int(sum[0]), path: filepath.Join(f.dir, name[:2], name+recordExt)}
+		r, err := f.present(at.path)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case r.State != state:
+			f.tidy(ctx, at, state)
+		case q.Matches(r):
+			records = append(records, r)
+		}
+	}
+	return records, errs
+}
+
+// present returns the record at path as it is remembered now.
+func (f *File) present(path string) (Record, error) {
+	r, err := readRecord(path)
+	now := clock()
+	if r.expired(now) {
+		r = Record{}
+	}
+	r.Now = now
+	return r, err
+}
+
+// tidy removes the entry of a record that is not in its state, once nobody writes
+// the record.
+func (f *File) tidy(ctx context.Context, at place, state State) {
+	unlock, err := f.lock(ctx, at.shard)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if r, err := f.present(at.path); err == nil && r.State != state {
+		_ = os.Remove(f.entry(at.path, state))
+	}
+}
+
+// Reindex reads every record, and has those that are running, in doubt or pending
+// found by [File.List]. The first listing of such records after a start of the host
+// does so by itself. Call it after programs have written that know of no index
+// (those before version 0.2), or after a backup was restored while the host went on
+// to run. It changes no record, may run beside any other call, and starts anew if
+// it was interrupted.
+func (f *File) Reindex(ctx context.Context) error {
+	for _, s := range openStates {
+		if err := makeDir(filepath.Join(f.dir, openName, string(s))); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	mark := f.mark()
+	for n := range f.shards {
+		paths, err := f.recordsOf(n)
+		if err == nil {
+			err = f.usable(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			r, err := f.present(path)
+			if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
+				return err
+			}
+			if err := f.enlist(path, r.State); err != nil {
+				return fmt.Errorf("store: %w", err)
+			}
+		}
+	}
+	if mark == "" {
+		return nil
+	}
+	temp, err := os.CreateTemp(filepath.Join(f.dir, openName), markName+".*"+tempExt)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	_, err = temp.WriteString(mark)
+	if err = errors.Join(err, temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), f.markPath())
+	}
+	if err != nil {
+		_ = os.Remove(temp.Name())
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
+func (f *File) markPath() string { return filepath.Join(f.dir, openName, markName) }
+
+// complete reports whether every open record has its entry.
+func (f *File) complete() bool {
+	mark := f.mark()
+	found, err := os.ReadFile(f.markPath())
+	return err == nil && mark != "" && string(found) == mark
+}
+
+// mark names this run of the host, and this directory: what is copied from one is
+// not complete in another. It is empty where the host does not name its runs.
+func (f *File) mark() string {
+	boot := bootID()
+	info, err := os.Stat(filepath.Join(f.dir, openName))
+	if boot == "" || err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %d\n", boot, inode(info))
+}
