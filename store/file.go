@@ -30,6 +30,9 @@ type FileOptions struct {
 // written: no clock is asked whether an owner lives, and [File.Acquire] marks
 // the doubt at once when the owner's process has died. Bid.Lease is only the
 // hint that Record.LeaseEnd gives. A claim takes a file descriptor.
+//
+// What is running, in doubt or pending has an empty file near its record, by which
+// [File.List] finds it; see [File.Reindex].
 type File struct {
 	dir    string
 	opened fs.FileInfo

@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"encoding/hex"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,24 +14,22 @@ import (
 )
 
 // This file is the index of what is open: an empty file for each record that is
-// running, in doubt or pending, open/<state>/<digest of its key>. It is made before
-// the record comes into that state, and removed after the record has left it. So
-// whenever a process ends, no open record is without its entry; an entry without
-// its record is removed by a listing that meets it.
+// running, in doubt or pending, <shard>/<state>/<digest of its key>. It is made
+// before the record comes into that state, and removed after the record has left
+// it. So whenever a process ends, no open record is without its entry; an entry
+// without its record is removed by a listing that meets it. It is near its record,
+// so that the file system writes down both at once.
 //
 // Entries are not made durable. A mark says in which run of the host they are
 // complete; after another start of it, all records are looked at once.
 
-const (
-	openName = "open"
-	markName = "complete"
-)
+const markName = "indexed"
 
 var openStates = []State{Running, InDoubt, Pending}
 
 // entry returns the path of the entry that a record has in a state.
 func (f *File) entry(record string, s State) string {
-	return filepath.Join(f.dir, openName, string(s), strings.TrimSuffix(filepath.Base(record), recordExt))
+	return filepath.Join(filepath.Dir(record), string(s), strings.TrimSuffix(filepath.Base(record), recordExt))
 }
 
 // enlist makes the entry of a record that is about to come into a state.
@@ -42,7 +40,10 @@ func (f *File) enlist(record string, s State) error {
 	path := f.entry(record, s)
 	err := touchNew(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = makeDir(filepath.Dir(path)); err == nil {
+		// Other entries may be gone with the directory. The writer of the record
+		// makes the new one durable.
+		_ = os.Remove(f.markPath())
+		if err = os.Mkdir(filepath.Dir(path), 0o700); err == nil || errors.Is(err, fs.ErrExist) {
 			err = touchNew(path)
 		}
 	}
@@ -75,7 +76,7 @@ func (f *File) delist(record string, left ...State) {
 }
 
 // List implements [Store]. It finds what is running, in doubt or pending by the
-// entries in dir/open, and a record by its Digest at once. Any other query reads
+// entries of an index, and a record by its Digest at once. Any other query reads
 // every record.
 func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
@@ -138,28 +139,31 @@ func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Re
 			return nil, []error{err}
 		}
 	}
-	entries, err := os.ReadDir(filepath.Join(f.dir, openName, string(state)))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, []error{fmt.Errorf("store: %w", err)}
-	}
-	for _, e := range entries {
-		name := e.Name()
-		sum, err := hex.DecodeString(name)
-		if err != nil || len(sum) != 32 || !strings.HasPrefix(name, q.Digest) {
-			continue
+	for n := range f.shards {
+		entries, err := os.ReadDir(filepath.Join(f.shardDir(n), string(state)))
+		if err == nil {
+			err = f.usable(ctx)
 		}
-		if err := f.usable(ctx); err != nil {
-			return records, append(errs, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("store: %w", err))
 		}
-		at := place{shard: int(sum[0]), path: filepath.Join(f.dir, name[:2], name+recordExt)}
-		r, err := f.present(at.path)
-		switch {
-		case err != nil:
-			errs = append(errs, err)
-		case r.State != state:
-			f.tidy(ctx, at, state)
-		case q.Matches(r):
-			records = append(records, r)
+		for _, e := range entries {
+			if len(e.Name()) != 2*sha256.Size || !strings.HasPrefix(e.Name(), q.Digest) {
+				continue
+			}
+			at := place{shard: n, path: filepath.Join(f.shardDir(n), e.Name()+recordExt)}
+			r, err := f.present(at.path)
+			switch {
+			case err != nil:
+				errs = append(errs, err)
+			case r.State != state:
+				f.tidy(ctx, at, state)
+			case q.Matches(r):
+				records = append(records, r)
+			}
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	return records, errs
@@ -196,13 +200,14 @@ func (f *File) tidy(ctx context.Context, at place, state State) {
 // to run. It changes no record, may run beside any other call, and starts anew if
 // it was interrupted.
 func (f *File) Reindex(ctx context.Context) error {
-	for _, s := range openStates {
-		if err := makeDir(filepath.Join(f.dir, openName, string(s))); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-	}
 	mark := f.mark()
 	for n := range f.shards {
+		for _, state := range openStates {
+			err := os.Mkdir(filepath.Join(f.shardDir(n), string(state)), 0o700)
+			if err != nil && !errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("store: %w", err)
+			}
+		}
 		paths, err := f.recordsOf(n)
 		if err == nil {
 			err = f.usable(ctx)
@@ -223,7 +228,7 @@ func (f *File) Reindex(ctx context.Context) error {
 	if mark == "" {
 		return nil
 	}
-	temp, err := os.CreateTemp(filepath.Join(f.dir, openName), markName+".*"+tempExt)
+	temp, err := os.CreateTemp(f.dir, markName+".*"+tempExt)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -238,20 +243,30 @@ func (f *File) Reindex(ctx context.Context) error {
 	return nil
 }
 
-func (f *File) markPath() string { return filepath.Join(f.dir, openName, markName) }
+func (f *File) markPath() string { return filepath.Join(f.dir, markName) }
 
 // complete reports whether every open record has its entry.
 func (f *File) complete() bool {
 	mark := f.mark()
 	found, err := os.ReadFile(f.markPath())
-	return err == nil && mark != "" && string(found) == mark
+	if err != nil || mark == "" || string(found) != mark {
+		return false
+	}
+	for n := range f.shards {
+		for _, state := range openStates {
+			if _, err := os.Stat(filepath.Join(f.shardDir(n), string(state))); err != nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // mark names this run of the host, and this directory: what is copied from one is
 // not complete in another. It is empty where the host does not name its runs.
 func (f *File) mark() string {
 	boot := bootID()
-	info, err := os.Stat(filepath.Join(f.dir, openName))
+	info, err := os.Stat(f.dir)
 	if boot == "" || err != nil {
 		return ""
 	}

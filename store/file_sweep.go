@@ -36,8 +36,8 @@ func (f *File) sweepAll(limit time.Duration) {
 	defer cancel()
 	for i, first := 0, rand.N(shards); i < shards; i++ {
 		n := (first + i) % shards
-		if names, err := f.namesOf(n); err == nil && len(names) <= 1 {
-			continue // the lock
+		if names, err := f.namesOf(n); err == nil && !slices.ContainsFunc(names, func(name string) bool { return filepath.Ext(name) != "" }) {
+			continue // the lock and the index
 		}
 		unlock, err := f.lock(ctx, n)
 		if err != nil {

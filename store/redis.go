@@ -41,6 +41,9 @@ type RedisOptions struct {
 // so that each call is one round trip and atomic. It asks only the server's
 // clock. Redis 7.0 or newer, as a single server, with Sentinel, or as a Cluster.
 //
+// What is running, in doubt or pending has an entry in an index beside the records,
+// written by the same scripts; see [Redis.List] and [Redis.Reindex].
+//
 // A record is as durable as the server: what a fail-over or a restart loses is
 // forgotten, and its effect may happen again; the package's documentation says
 // which settings prevent what. At its memory limit the server refuses new claims

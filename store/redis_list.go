@@ -90,6 +90,7 @@ func (s *Redis) listOpen(ctx context.Context, q Query, state State, yield func(R
 // brace if its key has a digest that begins so, and whether that is the whole
 // digest. It reports false if no digest begins so.
 func digestName(digest string) (part string, whole, ok bool) {
+	whole = len(digest) == 2*sha256.Size
 	known := len(digest) * 4 / 6 // characters of base64
 	if len(digest)%2 != 0 {
 		digest += "0"
@@ -99,10 +100,10 @@ func digestName(digest string) (part string, whole, ok bool) {
 		return "", false, false
 	}
 	part = base64.RawURLEncoding.EncodeToString(sum)
-	if len(sum) == sha256.Size && known == 42 {
-		return part, true, true
+	if !whole {
+		part = part[:known]
 	}
-	return part[:known], false, true
+	return part, whole, true
 }
 
 // Clear forgets every record under the store's prefix. It is for tests: effects
