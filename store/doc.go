@@ -121,8 +121,7 @@
 // outcome and what its key and IDs are longer than usual. Among a million records a
 // call on Redis costs what it costs among a thousand. On Memory a first run costs
 // 1.2 to 1.4 times as much, and a duplicate 2.4 times, 1.7 µs, since no cache has its
-// record; a read of a bare map grows 2.9 times. No call scans. [Redis.List] does, by
-// [SCAN] in steps, without blocking the server.
+// record; a read of a bare map grows 2.9 times. No call scans.
 // (go test -run '^$' -bench Scale ./store)
 //
 // The data of an outcome has at most [MaxData] bytes; a key, a text of [Info], a
@@ -130,6 +129,26 @@
 // resolution 4 kB, nonces and authors 512 bytes. More is answered [ErrInvalid] before
 // anything is written. A record that has more, or that contradicts itself, is
 // [ErrCorrupt], and costs no more than that answer.
+//
+// # Listing
+//
+// What is running, in doubt or pending is found in an index that the stores keep
+// with the records: a listing of it takes as long among a million settled records as
+// among ten thousand. It comes oldest first, and page by page with [Query.After]. A
+// record is found by its digest alone, too. Any other listing looks at all records;
+// on Redis by [SCAN] in steps, without blocking the server.
+// (go test -run '^$' -bench ListInDoubt ./store)
+//
+// Records of programs that knew of no index are found: the first listing of open
+// records looks at everything once. While such programs still run beside newer
+// ones, what they write may be missing until a call meets it; [Redis.Reindex] and
+// [File.Reindex] put that right, and what restored backups leave.
+//
+// On Redis the index is a sorted set, prefix + "open"; on a Cluster each slot has
+// its own. On a file system it is an empty file per open record, and is not made
+// durable: it is built anew after a start of the host. While a Cluster moves a slot,
+// calls about its keys may end in TRYAGAIN, and are repeated as after any error of
+// the store.
 //
 // [SCAN]: https://redis.io/docs/latest/commands/scan/
 package store

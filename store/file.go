@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -31,6 +30,9 @@ type FileOptions struct {
 // the doubt at once when the owner's process has died. Bid.Lease is only the
 // hint that Record.LeaseEnd gives, and a running record does not expire while its
 // owner lives. A claim takes a file descriptor.
+//
+// What is running, in doubt or pending has an empty file near its record, by which
+// [File.List] finds it; see [File.Reindex].
 //
 // A record that is damaged, or was changed by hand, is ErrCorrupt: it has a checksum.
 // A call about a file that another user can have written ends in ErrUnsafe, and did
@@ -124,7 +126,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 	}
 	for n := range f.shards {
 		f.shards[n].gate, f.shards[n].reads = make(chan struct{}, 1), make(chan struct{}, 1)
-		if _, err := f.makeShard(n); err != nil {
+		if _, err := f.makeDirAt(f.shardDir(n)); err != nil {
 			return nil, err
 		}
 	}
@@ -239,27 +241,6 @@ func (f *File) Load(ctx context.Context, key string) (Record, error) {
 	return r, err
 }
 
-// List implements [Store].
-func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		for n := range f.shards {
-			paths, err := reading(ctx, f, n, func() ([]string, error) { return f.recordsOf(n) })
-			if err != nil && (!yield(Record{}, err) || f.usable(ctx) != nil) {
-				return
-			}
-			for _, path := range paths {
-				r, err := f.load(ctx, place{shard: n, path: path})
-				if err == nil && (r.State == Absent || !q.Matches(r)) {
-					continue
-				}
-				if !yield(r, err) || err != nil && f.usable(ctx) != nil {
-					return
-				}
-			}
-		}
-	}
-}
-
 // Clear forgets everything. It is for tests: effects may then happen again.
 func (f *File) Clear(ctx context.Context) error {
 	var errs []error
@@ -294,6 +275,7 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 		if err != nil {
 			return Record{}, err
 		}
+		was := r.State
 		changed, answer := turn(&r, now)
 		if err := ctx.Err(); err != nil {
 			return Record{}, err // for whom nothing is begun any more
@@ -307,7 +289,7 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 			}
 		}
 		if changed || r.State != Absent && f.isUnsure(at.path) {
-			err = f.write(at, r, l)
+			err = f.write(at, r, l, was)
 		}
 		// An owner that got no answer does not know that it is one.
 		if grasped && (err != nil || !stays()) || !r.Owned(nonce) && err == nil {
@@ -321,14 +303,18 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 	})
 }
 
-// write replaces a record under l, the lock of its shard, and sometimes sweeps.
-func (f *File) write(at place, r Record, l *os.File) error {
+// write replaces a record, which was in another state perhaps, under l, the lock of
+// its shard, and sometimes sweeps.
+func (f *File) write(at place, r Record, l *os.File, was State) error {
 	if err := f.replace(at, r); err != nil {
 		return err
 	}
 	// Or else another process may have written at the same time, under a new lock.
 	if _, err := stillAt(l, f.lockPath(at.shard)); err != nil {
 		return err
+	}
+	if was != r.State {
+		f.delist(at.path, was)
 	}
 	f.sweepSometimes(at.shard, clock())
 	return nil

@@ -43,9 +43,9 @@ func TestFileChild(t *testing.T) {
 			r, err := f.Acquire(t.Context(), testBid(strings.TrimSpace(key), arg))
 			fmt.Println("child", r.Owned(arg), err) //nolint:forbidigo // to the parent
 		}
-	case "grant", "settle": // and be killed at a point of it
+	case "grant", "settle", "doubt": // and be killed at a point of it
 		b := testBid("k", "child")
-		if role == "settle" {
+		if role != "grant" {
 			_, err := f.Acquire(t.Context(), b)
 			require.NoError(t, err)
 		}
@@ -56,9 +56,12 @@ func TestFileChild(t *testing.T) {
 			}
 			return nil
 		}
-		if role == "settle" {
+		switch role {
+		case "settle":
 			_, _ = f.Settle(t.Context(), b, testSuccess)
-		} else {
+		case "doubt":
+			_, _ = f.Settle(t.Context(), b, Outcome{State: InDoubt})
+		default:
 			_, _ = f.Acquire(t.Context(), b)
 		}
 	}
@@ -222,5 +225,5 @@ func TestFile_ReopeningRemovesWhatACrashLeft(t *testing.T) {
 	f := newFile(t, dir)
 	names, err := f.namesOf(locate("", "k").shard)
 	require.NoError(t, err)
-	require.Equal(t, []string{lockName}, names)
+	require.ElementsMatch(t, []string{lockName, string(Running)}, names)
 }

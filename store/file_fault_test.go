@@ -202,10 +202,11 @@ func TestFile_SweepRemovesOnlyWhatIsOver(t *testing.T) {
 		require.NoError(t, err)
 		return len(names)
 	}
-	// Five records, one of them running, the corrupt one, the lock and a claim.
+	// Five records, one of them running, the corrupt one, the lock, a claim, and the
+	// index of three states.
 	require.Eventually(t, func() bool {
 		newFile(t, dir)
-		return names() == 5+3
+		return names() == 5+3+3
 	}, 10*time.Second, time.Millisecond)
 	require.FileExists(t, corrupt)
 	for _, key := range keys[:5] {

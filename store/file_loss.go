@@ -42,7 +42,7 @@ func (f *File) restore(n int) error {
 
 // remake makes the directory of a shard if it is gone.
 func (f *File) remake(n int) error {
-	made, err := f.makeShard(n)
+	made, err := f.makeDirAt(f.shardDir(n))
 	if made {
 		f.lose(n)
 	}

@@ -163,7 +163,9 @@ func (f *File) replace(at place, r Record) error {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	temp := strings.TrimSuffix(at.path, recordExt) + tempExt
-	err = f.writeTemp(temp, data, at.path)
+	if err = f.enlist(at.path, r.State); err == nil {
+		err = f.writeTemp(temp, data, at.path)
+	}
 	if err == nil {
 		err = os.Rename(temp, at.path)
 	}

@@ -64,7 +64,7 @@ func (f *File) adopt(info fs.FileInfo) error {
 // isOurs reports whether a file of that name is in the directory of a store, or in
 // an empty file system.
 func isOurs(name string) bool {
-	return len(name) == 2 && strings.Trim(name, "0123456789abcdef") == "" || name == "lost+found"
+	return len(name) == 2 && strings.Trim(name, "0123456789abcdef") == "" || strings.HasPrefix(name, markName) || name == "lost+found"
 }
 
 // isStore reports whether the directory has been a store: a shard has been locked.
@@ -77,9 +77,8 @@ func (f *File) isStore() bool {
 	return false
 }
 
-// makeShard makes the directory of a shard, and reports whether there was none.
-func (f *File) makeShard(n int) (made bool, err error) {
-	dir := f.shardDir(n)
+// makeDirAt makes a directory of the store, and reports whether there was none.
+func (f *File) makeDirAt(dir string) (made bool, err error) {
 	err = os.Mkdir(dir, 0o700)
 	switch {
 	case errors.Is(err, fs.ErrExist):

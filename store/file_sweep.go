@@ -36,8 +36,8 @@ func (f *File) sweepAll(limit time.Duration) {
 	defer cancel()
 	for i, first := 0, rand.N(shards); i < shards; i++ {
 		n := (first + i) % shards
-		if names, err := f.namesOf(n); err == nil && len(names) <= 1 {
-			continue // the lock
+		if names, err := f.namesOf(n); err == nil && !slices.ContainsFunc(names, func(name string) bool { return filepath.Ext(name) != "" }) {
+			continue // the lock and the index
 		}
 		_, err := f.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
 			f.sweep(n, clock())
@@ -84,6 +84,7 @@ func (f *File) sweep(n int, now time.Time) {
 		}
 		if gone, err := f.forgotten(place{shard: n, path: path}, r, now); err == nil && gone {
 			_ = os.Remove(path)
+			f.delist(path, r.State)
 		}
 	}
 }
@@ -95,6 +96,7 @@ func (f *File) clearShard(ctx context.Context, n int) error {
 			if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
 				err = errors.Join(err, fmt.Errorf("store: %w", e))
 			}
+			f.delist(path, openStates...)
 		}
 		return Record{}, err
 	})
@@ -113,8 +115,10 @@ func (f *File) recordsOf(n int) ([]string, error) {
 	return paths, err
 }
 
-func (f *File) namesOf(n int) ([]string, error) {
-	dir := f.shardDir(n)
+func (f *File) namesOf(n int) ([]string, error) { return f.namesAt(f.shardDir(n)) }
+
+// namesAt returns the names in a directory of the store.
+func (f *File) namesAt(dir string) ([]string, error) {
 	if err := f.checkDir(dir); err != nil {
 		return nil, prefixed(err)
 	}

@@ -30,7 +30,7 @@ func TestFile_IsOnTheDiskBeforeItAnswers(t *testing.T) {
 		d.see(t, call)
 	}
 	require.Equal(t, 3, d.records)
-	require.Equal(t, 2+shards, d.dirs)
+	require.Equal(t, 2+shards+1, d.dirs, "those above, the shards, and what is running in one")
 	require.Equal(t, 1+4, d.answers)
 }
 

@@ -4,8 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
-	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,11 +25,13 @@ type Memory struct {
 	mu      sync.Mutex
 	entries map[string]*entry
 	expiry  expiryHeap
+	open    openList
 }
 
 type entry struct {
 	record Record
 	index  int // in the expiry heap; -1 if kept forever
+	open   int // in the list of what is open; -1 if it is not
 }
 
 var _ Store = (*Memory)(nil)
@@ -114,30 +114,12 @@ func (m *Memory) Load(ctx context.Context, key string) (Record, error) {
 	return m.update(ctx, key, func(*Record, time.Time) (bool, error) { return false, nil })
 }
 
-// List implements [Store].
-func (m *Memory) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		m.mu.Lock()
-		keys := slices.Collect(maps.Keys(m.entries))
-		m.mu.Unlock()
-		for _, key := range keys {
-			r, err := m.Load(ctx, key)
-			if err == nil && (r.State == Absent || !q.Matches(r)) {
-				continue
-			}
-			if !yield(r, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
 // Clear forgets everything. It is for tests: effects may then happen again.
 func (m *Memory) Clear() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.entries)
-	m.expiry = nil
+	m.expiry, m.open = nil, nil
 }
 
 func (m *Memory) update(ctx context.Context, key string, turn func(*Record, time.Time) (bool, error)) (Record, error) {
@@ -150,7 +132,7 @@ func (m *Memory) update(ctx context.Context, key string, turn func(*Record, time
 	m.forget(now)
 	e, found := m.entries[key]
 	if !found {
-		e = &entry{record: Record{Key: key}, index: -1}
+		e = &entry{record: Record{Key: key}, index: -1, open: -1}
 	}
 	changed, err := turn(&e.record, now)
 	if changed && !found {
@@ -161,6 +143,7 @@ func (m *Memory) update(ctx context.Context, key string, turn func(*Record, time
 	}
 	if changed {
 		m.expiry.place(e)
+		m.open.place(e)
 	}
 	r := e.record.clone()
 	r.Now = now
@@ -172,6 +155,7 @@ func (m *Memory) forget(now time.Time) {
 	for len(m.expiry) > 0 && m.expiry[0].record.expired(now) {
 		e := heap.Pop(&m.expiry).(*entry)
 		delete(m.entries, e.record.Key)
+		m.open.remove(e)
 	}
 }
 

@@ -215,6 +215,17 @@ func (q Query) Matches(r Record) bool {
 		(q.After.State == Absent || q.After.State == r.State && q.After.compare(r) < 0)
 }
 
+// only returns the one state that q selects; Absent if it may select several.
+func (q Query) only() State {
+	switch {
+	case q.State != Absent:
+		return q.State
+	case q.DoubtedFor != 0:
+		return InDoubt
+	}
+	return q.After.State
+}
+
 // Since is when the record came into its state, by the store's clock.
 func (r Record) Since() time.Time {
 	switch r.State {

@@ -41,6 +41,9 @@ type RedisOptions struct {
 // so that each call is one round trip and atomic. It asks only the server's
 // clock. Redis 7.0 or newer, as a single server, with Sentinel, or as a Cluster.
 //
+// What is running, in doubt or pending has an entry in an index beside the records,
+// written by the same scripts; see [Redis.List] and [Redis.Reindex].
+//
 // A record is as durable as the server: what a fail-over or a restart loses is
 // forgotten, and its effect may happen again; the package's documentation says
 // which settings prevent what. At its memory limit the server refuses new claims
@@ -53,6 +56,7 @@ type Redis struct {
 	prefix     string
 	replicas   int
 	quarantine time.Duration
+	index      redisIndex
 
 	id string // of this handle
 
@@ -87,7 +91,8 @@ func NewRedis(client redis.UniversalClient, o RedisOptions) (*Redis, error) {
 	}
 	return &Redis{
 		client: client, prefix: o.Prefix, replicas: o.Replicas, quarantine: o.Quarantine,
-		id: rand.Text(), beats: map[string]int64{}, losses: map[string]time.Time{}, evicted: map[string]int64{},
+		index: newRedisIndex(client, o.Prefix),
+		id:    rand.Text(), beats: map[string]int64{}, losses: map[string]time.Time{}, evicted: map[string]int64{},
 	}, nil
 }
 
@@ -113,6 +118,8 @@ var (
 	readLua string
 	//go:embed redis/turns.lua
 	turnsLua string
+	//go:embed redis/open.lua
+	openLua string
 	//go:embed redis/quick_acquire.lua
 	quickAcquireLua string
 	//go:embed redis/quick_settle.lua
@@ -140,12 +147,12 @@ var (
 const allowOOM = "#!lua flags=allow-oom\n"
 
 var (
-	acquireVerb  = verb{name: "acquire", script: redis.NewScript(readLua + quickAcquireLua + turnsLua + bidLua + acquireLua), claims: true}
-	renewVerb    = verb{name: "renew", script: redis.NewScript(allowOOM + readLua + turnsLua + bidLua + renewLua)}
-	settleVerb   = verb{name: "settle", script: redis.NewScript(allowOOM + readLua + quickSettleLua + turnsLua + bidLua + settleLua), decides: true}
-	releaseVerb  = verb{name: "release", script: redis.NewScript(allowOOM + readLua + turnsLua + bidLua + releaseLua)}
-	takeoverVerb = verb{name: "takeover", script: redis.NewScript(readLua + turnsLua + bidLua + takeoverLua), claims: true}
-	resolveVerb  = verb{name: "resolve", script: redis.NewScript(allowOOM + readLua + turnsLua + resolveLua), decides: true}
+	acquireVerb  = verb{name: "acquire", script: redis.NewScript(readLua + quickAcquireLua + openLua + turnsLua + bidLua + acquireLua), claims: true}
+	renewVerb    = verb{name: "renew", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + bidLua + renewLua)}
+	settleVerb   = verb{name: "settle", script: redis.NewScript(allowOOM + readLua + quickSettleLua + openLua + turnsLua + bidLua + settleLua), decides: true}
+	releaseVerb  = verb{name: "release", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + bidLua + releaseLua)}
+	takeoverVerb = verb{name: "takeover", script: redis.NewScript(readLua + openLua + turnsLua + bidLua + takeoverLua), claims: true}
+	resolveVerb  = verb{name: "resolve", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + resolveLua), decides: true}
 	loadVerb     = verb{name: "load", script: redis.NewScript("#!lua flags=no-writes\n" + readLua + loadLua)}
 )
 
@@ -220,7 +227,7 @@ func (s *Redis) run(ctx context.Context, v verb, c call, args []any) (Record, er
 		return Record{}, err
 	}
 	name := s.name(c.bid.Key)
-	reply, err := v.script.Run(ctx, s.client, []string{name}, args...).Slice()
+	reply, err := s.eval(ctx, v, name, args...).Slice()
 	if err != nil {
 		s.reload(ctx, err)
 		return Record{}, s.fail(v.name, name, s.explain(ctx, name, err))

@@ -34,6 +34,9 @@ func (s *Redis) Check(ctx context.Context) error {
 	if _, err := s.Load(ctx, "check"); err != nil {
 		return err
 	}
+	if err := s.prepare(ctx); err != nil {
+		return s.fail("check", s.index.whole, err)
+	}
 	if err := s.watch(ctx); err != nil {
 		return s.fail("check", "", err)
 	}

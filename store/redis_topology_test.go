@@ -21,6 +21,8 @@ func TestRedis_Cluster(t *testing.T) { //nolint:tparallel // its steps share one
 	t.Run("contract", func(t *testing.T) { runContract(t, c.dial(t)) })
 	t.Run("list, clear and check ask every master", func(t *testing.T) { requireAllMasters(t, c) })
 	t.Run("each master grants the rights", func(t *testing.T) { requireRightsOnEachMaster(t, c) })
+	t.Run("an index for each slot", func(t *testing.T) { requireIndexPerSlot(t, c) })
+	t.Run("listings while slots move", func(t *testing.T) { requireListWhileSlotsMove(t, c) })
 	t.Run("replicas confirm", func(t *testing.T) { requireReplicasConfirm(t, c) })
 	t.Run("slots move", func(t *testing.T) { requireSlotsMove(t, c) })
 	t.Run("a witness moves", func(t *testing.T) { requireWitnessMoves(t, c) })

@@ -18,5 +18,10 @@ elseif r.state == 'running' and r.owner ~= owner and now >= tonumber(r.lease_end
   extend(ttl)
 else
   touch(ttl)
+  -- A program that knew of no index may have written it.
+  local at = place(r.state, r.claimed, r.doubted, r.settled)
+  if at then
+    redis.pcall('ZADD', KEYS[2], at, KEYS[1])
+  end
 end
 return reply('')

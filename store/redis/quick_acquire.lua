@@ -1,7 +1,11 @@
 -- quick_acquire: what most acquires meet, answered before the turns are defined.
--- A key without a record is granted; a record that nothing changes is returned.
+-- A key without a record is granted; a settled record that nothing changes is
+-- returned.
 --
 -- Reply  {now, expires} if the key had no record
+--
+-- What a script adds to the index it adds first, and what it removes it removes
+-- last: a record that is open is never without its entry.
 
 local ttl = tonumber(ARGV[5])
 
@@ -14,7 +18,9 @@ if not state then
     return redis.error_reply('NOPERM pexpireat')
   end
   local ends = ARGV[6] == '0' and 0 or now + ARGV[6]
-  local head = string.format('1 running first 1 %.0f %.0f %.0f %.0f 0 0 - ', now, now, now + ARGV[4], ends)
+  local at = string.format('%.0f', now)
+  local head = string.format('1 running first 1 %s %s %.0f %.0f 0 0 - ', at, at, now + ARGV[4], ends)
+  redis.call('ZADD', KEYS[2], at, KEYS[1])
   redis.call('HSET', KEYS[1], 'head', head .. ARGV[2], 'id', ARGV[1], 'info', ARGV[7])
   local expires = 0
   if ttl ~= 0 then
@@ -22,7 +28,7 @@ if not state then
     redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', expires))
   end
   return {now, expires}
-elseif state ~= 'running' and state ~= 'tombstone' and not h.history then
+elseif (state == 'succeeded' or state == 'failed') and not h.history then
   local expires = math.max(redis.call('PEXPIRETIME', KEYS[1]), 0)
   if expires == 0 or ttl ~= 0 and expires * 1000 - now >= ttl then
     return {now, '', expires, fields}

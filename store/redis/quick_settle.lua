@@ -17,5 +17,6 @@ if state == 'running' and held_by == ARGV[2] and (ARGV[3] == held_fence or ARGV[
     expires = math.max(redis.call('PEXPIRETIME', KEYS[1]), 0)
   end
   redis.call('HSET', KEYS[1], 'head', head, 'data', ARGV[10], 'context', ARGV[11])
+  redis.pcall('ZREM', KEYS[2], KEYS[1])
   return {now, expires, head}
 end

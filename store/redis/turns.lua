@@ -168,6 +168,7 @@ local function readable_info()
 end
 
 -- changes returns the commands that write the record, and makes fields the answer.
+-- What they add to the index comes first, and what they remove from it last.
 local function changes()
   set('head', table.concat({'1', r.state, r.origin, r.revision, r.fence, r.claimed, r.lease_end, r.deadline,
     r.doubted, r.settled, '-' .. r.marked .. r.forgotten .. r.kept, r.owner}, ' '))
@@ -190,13 +191,21 @@ local function changes()
     fields[#fields + 1] = field
     fields[#fields + 1] = value
   end
-  return {sets, gone[3] and gone}
+  local commands = {sets, gone[3] and gone}
+  local before = place(state, claimed, doubted, settled)
+  local after = place(r.state, r.claimed, r.doubted, r.settled)
+  if after and after ~= before then
+    table.insert(commands, 1, {'ZADD', KEYS[2], after, KEYS[1]})
+  elseif before and not after then
+    commands[#commands + 1] = {'ZREM', KEYS[2], KEYS[1]}
+  end
+  return commands
 end
 
 -- commit runs all commands, or none if this user may not run one of them.
 local function commit(commands)
   for _, c in ipairs(#commands > 1 and redis.acl_check_cmd and commands or {}) do
-    if not redis.acl_check_cmd(c[1], KEYS[1], '0', '0') then
+    if not redis.acl_check_cmd(c[1], c[2], '0', '0') then
       return redis.error_reply('NOPERM ' .. string.lower(c[1]))
     end
   end

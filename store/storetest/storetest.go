@@ -81,6 +81,7 @@ func suite() []group {
 		{"bytes", bytesCases},
 		{"keys", keysCases},
 		{"list", listCases},
+		{"open", openCases},
 		{"calls", callsCases},
 		{"contention", contentionCases},
 		{"races", raceCases},
