@@ -137,6 +137,9 @@ func (f *faultyFile) fail(t *testing.T, v faulty, sites []site, name string) {
 		if fired = allInjected(tr.calls(t), f.dir, sites, keys); fired {
 			break
 		}
+		for _, key := range keys {
+			_, _ = f.Release(t.Context(), fileBid(key, "a"))
+		}
 	}
 	require.True(t, fired, "the calls were not made to fail: %s", sites)
 	for i, at := range sites {
