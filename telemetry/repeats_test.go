@@ -57,7 +57,7 @@ func TestRepeats_OfAKeyThatIsHeld(t *testing.T) {
 
 		r, err := w.store.Load(t.Context(), w.key)
 		require.NoError(t, err)
-		_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone(), "it is gone")
+		_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone(), interceptor.Decision{By: "ops", Why: "it is gone"})
 		require.NoError(t, err)
 		w.claimedBy("run-3").doubt()
 		pass(settleDelay)
@@ -191,7 +191,7 @@ func TestRepeats_EventsAreReportedEachTime(t *testing.T) {
 			w.observe(p, surrounding)
 			r, err := w.store.Load(t.Context(), w.key)
 			require.NoError(t, err)
-			_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone().Forced(), "undone")
+			_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone(), interceptor.Decision{By: "ops", Why: "undone", Force: true})
 			require.NoError(t, err)
 		}
 		require.Len(t, w.lines.containing("WARN atmostonce: conflict"), 3)

@@ -75,7 +75,7 @@ func TestRecords_ADoubtWhoseWorkflowHasEnded(t *testing.T) {
 			s.eventually(is(records, func(v float64) bool { return v == 1 }), "the record is in doubt")
 			s.eventually(is(age, func(v float64) bool { return v > 2 }), "and gets older, though nobody tries again")
 
-			_, err = guard.Resolve(t.Context(), s.record(store.InDoubt), interceptor.Done(receipt{ID: "found"}), "it is there")
+			_, err = guard.Resolve(t.Context(), s.record(store.InDoubt), interceptor.Done(receipt{ID: "found"}), interceptor.Decision{By: "ops", Why: "it is there"})
 			require.NoError(t, err)
 			s.eventually(is(records, func(v float64) bool { return v == 0 }), "it is resolved")
 			s.eventually(is(age, func(v float64) bool { return v == 0 }), "there is none")
