@@ -207,6 +207,24 @@ func TestRecords_GoToTheHandlerOfEachClient(t *testing.T) {
 	})
 }
 
+// A guard that is no plugin of a client learns of its metrics handler and of the
+// namespace from a call.
+func TestRecords_OfAWorkersPlugin(t *testing.T) {
+	t.Parallel()
+	for _, throughTemporal := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, setup{policy: perOrder, change: counting, temporal: throughTemporal}, true)
+			w.working(t, "worker")
+			defer w.stopped(t, "worker")
+			require.Empty(t, w.gauges(t, openRecords))
+			w.observe(path{}, surrounding)
+			pass(every)
+			synctest.Wait()
+			require.Equal(t, records(testNamespace, 0, 0, 0), w.gauges(t, openRecords))
+		})
+	}
+}
+
 // listed is a store whose listing does as it is told.
 type listed struct {
 	store.Store

@@ -58,7 +58,9 @@ func TestRecords_ADoubtWhoseWorkflowHasEnded(t *testing.T) {
 			guard, err := interceptor.New(s.store, o)
 			require.NoError(t, err)
 			w := s.workWith(guard, worker.Options{}, func(r worker.Registry) {
-				register(r, func(context.Context, charge) (receipt, error) { return receipt{}, once.MaybeDone(context.DeadlineExceeded) })
+				register(r, func(context.Context, charge) (receipt, error) {
+					return receipt{}, once.MaybeDone(context.DeadlineExceeded)
+				})
 			})
 			is := func(metric string, condition func(float64) bool) func() bool {
 				return func() bool {
@@ -70,7 +72,7 @@ func TestRecords_ADoubtWhoseWorkflowHasEnded(t *testing.T) {
 			s.eventually(is(records, func(v float64) bool { return v == 0 }), "it is 0 before anything happens")
 
 			run := s.start("ends", "one", call{})
-			s.held(run, once.InDoubt)
+			require.Error(t, s.held(run, once.InDoubt))
 			require.NoError(t, s.client.TerminateWorkflow(t.Context(), run.GetID(), run.GetRunID(), "nobody waits for it"))
 			s.eventually(is(records, func(v float64) bool { return v == 1 }), "the record is in doubt")
 			s.eventually(is(age, func(v float64) bool { return v > 2 }), "and gets older, though nobody tries again")
