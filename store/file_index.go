@@ -38,13 +38,13 @@ func (f *File) enlist(record string, s State) error {
 		return nil
 	}
 	path := f.entry(record, s)
-	err := touchNew(path)
+	err := f.touchNew(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Other entries may be gone with the directory. The writer of the record
 		// makes the new one durable.
 		_ = os.Remove(f.markPath())
 		if _, err = f.makeDirAt(filepath.Dir(path)); err == nil {
-			err = touchNew(path)
+			err = f.touchNew(path)
 		}
 	}
 	if err == nil {
@@ -54,7 +54,10 @@ func (f *File) enlist(record string, s State) error {
 }
 
 // touchNew makes an empty file, unless something is there.
-func touchNew(path string) error {
+func (f *File) touchNew(path string) error {
+	if err := f.provide(path); err != nil {
+		return err
+	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
@@ -220,7 +223,9 @@ func (f *File) Reindex(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	_, err = temp.WriteString(mark)
+	if err = f.give(temp, ""); err == nil {
+		_, err = temp.WriteString(mark)
+	}
 	if err = errors.Join(err, temp.Close()); err == nil {
 		err = os.Rename(temp.Name(), f.markPath())
 	}

@@ -32,6 +32,8 @@ func TestFile_CheckAtEachFault(t *testing.T) {
 	}
 	grant(t, first, "warm", "a")
 	sites := slices.Collect(maps.Keys(sitesOf(t, check, first, key)))
+	// strace counts the calls of each thread, and Check makes many of these.
+	sites = slices.DeleteFunc(sites, func(at site) bool { return at.call == "newfstatat" && at.nth > 1 })
 	require.Greater(t, len(sites), 10)
 	for _, name := range injectedErrors {
 		t.Run(name, func(t *testing.T) {

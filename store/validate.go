@@ -99,6 +99,8 @@ func (r Record) check() error {
 		return fmt.Errorf("%w: no key, owner, fence or revision", ErrCorrupt)
 	case r.Origin != First && r.Origin != Taken && r.Origin != Clean:
 		return fmt.Errorf("%w: unknown origin", ErrCorrupt)
+	case !r.State.open() && r.State != Succeeded && r.State != Failed && r.State != Tombstone:
+		return fmt.Errorf("%w: unknown state", ErrCorrupt)
 	case len(r.Key) > maxText || len(r.Owner) > maxName || len(r.By) > maxText:
 		return fmt.Errorf("%w: key, owner or author too long", ErrCorrupt)
 	case len(r.History) > maxHistory:
