@@ -120,8 +120,8 @@ func (s *Redis) prepare(ctx context.Context) error {
 // Reindex looks at every record, and has those that are running, in doubt or
 // pending found by [Redis.List]. The first listing of such records does so by
 // itself. Call it after programs have written that know of no index, or after a
-// backup of some of a Cluster's masters was restored. It changes no record, may run beside any other call, and starts anew if it was
-// interrupted.
+// backup of some of a Cluster's masters was restored. It changes no record, may run
+// beside any other call, and starts anew if it was interrupted.
 func (s *Redis) Reindex(ctx context.Context) error {
 	for {
 		perSlot := s.index.perSlot.Load()
