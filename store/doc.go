@@ -89,8 +89,8 @@
 //
 // [Redis.Check] asks for each command that calls need, on keys of the prefix, and
 // refuses a user that lacks one, with [ErrDenied]. A right that is taken away later
-// stops a call before it writes, also with ErrDenied. These are needed on top, or
-// can be left out:
+// stops a call before it changes what a record says, also with ErrDenied. These are
+// needed on top, or can be left out:
 //
 //   - wait is needed where RedisOptions.Replicas is set, cluster|slots by the client
 //     of a Cluster.

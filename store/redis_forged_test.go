@@ -193,3 +193,31 @@ func (f *forger) try(field, value string, costly bool, n int) {
 		require.NoError(f.t, err, "%s: what was answered cannot be read again", where)
 	}
 }
+
+// A record whose fields contradict each other is refused by the verb that would
+// make it unreadable, or write on under the name of another.
+func TestRedis_ForgedContradictionsAreRefused(t *testing.T) {
+	t.Parallel()
+	ctx, client := t.Context(), dialRedis(t, startRedis(t))
+	s := newRedis(t, client)
+
+	marked := redisBid("marked, with a reason", "a")
+	mustAcquire(t, s, marked)
+	mustSettle(t, s, marked, store.Outcome{State: store.InDoubt, Data: []byte("e"), Context: "c"})
+	name := redisName(marked.Key)
+	head := client.HGet(ctx, name, "head").Val()
+	require.NoError(t, client.HSet(ctx, name, "head", strings.Replace(head, " - ", " -m ", 1)).Err())
+	before := client.HGetAll(ctx, name).Val()
+	_, err := s.Renew(ctx, marked)
+	require.ErrorIs(t, err, store.ErrCorrupt)
+	require.Equal(t, before, client.HGetAll(ctx, name).Val())
+
+	running := redisBid("running, by an operator", "a")
+	mustAcquire(t, s, running)
+	require.NoError(t, client.HSet(ctx, redisName(running.Key), "by", store.ByOperator).Err())
+	r := mustSettle(t, s, running, redisDone)
+	stored, err := s.Load(ctx, running.Key)
+	require.NoError(t, err)
+	require.Empty(t, stored.By, "the owner has settled it")
+	require.Equal(t, r.By, stored.By)
+}

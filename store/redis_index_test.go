@@ -295,3 +295,68 @@ func requireListWhileSlotsMove(t *testing.T, c *redisCluster) {
 	require.Positive(t, listings)
 	require.NoError(t, s.Clear(ctx))
 }
+
+// A listing whose context ends says so once, however many records it was to look at.
+func TestRedis_ListEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	client := dialRedis(t, startRedis(t))
+	want := make([]string, 40)
+	for i := range want {
+		want[i] = fmt.Sprint(i)
+		putOld(t, client, want[i], store.InDoubt, 1_760_000_000_000_000)
+	}
+	s := newRedis(t, client)
+	require.Len(t, listOpen(t, s, store.InDoubt), len(want))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	client.AddHook(afterPage{cancel})
+	failures := 0
+	for _, err := range s.List(ctx, store.Query{State: store.InDoubt}) {
+		require.ErrorIs(t, err, context.Canceled)
+		failures++
+	}
+	require.Equal(t, 1, failures)
+}
+
+// afterPage cancels a context once a page of an index was read: before its records.
+type afterPage struct{ cancel func() }
+
+func (afterPage) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (afterPage) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (a afterPage) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		a.cancel()
+		return err
+	}
+}
+
+// A caller whose context ends between two records does not take those for all.
+func TestRedis_ListSaysThatItsContextHasEnded(t *testing.T) {
+	t.Parallel()
+	client := dialRedis(t, startRedis(t))
+	putAllOld(t, client)
+	s := newRedis(t, client)
+	for _, q := range []store.Query{{}, {State: store.Succeeded}, {State: store.InDoubt}} {
+		whole := 0
+		for _, err := range s.List(t.Context(), q) {
+			require.NoError(t, err)
+			whole++
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		records, failures := 0, 0
+		for _, err := range s.List(ctx, q) {
+			cancel()
+			if err == nil {
+				records++
+				continue
+			}
+			require.ErrorIs(t, err, context.Canceled)
+			failures++
+		}
+		cancel()
+		require.LessOrEqual(t, failures, 1)
+		require.True(t, records == whole || failures == 1, "%+v: %d of %d", q, records, whole)
+	}
+}

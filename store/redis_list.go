@@ -53,7 +53,11 @@ func (s *Redis) listNames(ctx context.Context, q Query, names []string, yield fu
 		if err == nil && (r.State == Absent || !q.Matches(r)) {
 			continue
 		}
-		if !yield(r, err) || ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
+			yield(Record{}, ctx.Err())
+			return false
+		}
+		if !yield(r, err) {
 			return false
 		}
 	}
@@ -69,6 +73,9 @@ func (s *Redis) listOpen(ctx context.Context, q Query, state State, yield func(R
 			break
 		}
 		records, errs := s.look(ctx, x, state, entries)
+		if err = ctx.Err(); err != nil {
+			break
+		}
 		for _, err := range errs {
 			if !yield(Record{}, err) {
 				return

@@ -202,12 +202,9 @@ func (s *Redis) askEach(ctx context.Context, indexes []string, from map[string]s
 		calls[i] = scriptCall{keys: keys, args: s.pageArgs(indexes[i:i+1], from, high)}
 	}
 	for i, cmd := range s.evalAll(ctx, pageScript, calls) {
-		pages, elsewhere, err := readPages(indexes[i:i+1], cmd)
-		if err == nil && len(elsewhere) > 0 {
-			err = fmt.Errorf("%w: %s", ErrCorrupt, elsewhere)
-		}
+		pages, _, err := readPages(indexes[i:i+1], cmd)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", indexes[i], err)
 		}
 		all = append(all, pages...)
 	}

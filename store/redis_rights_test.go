@@ -289,3 +289,24 @@ func TestRedis_ALostRightLeavesNoHalfARecord(t *testing.T) {
 		}
 	}
 }
+
+// A listing that the server refuses says which command is missing, and does not call
+// the index corrupt.
+func TestRedis_ListNamesAMissingRight(t *testing.T) {
+	t.Parallel()
+	addr := startRedis(t)
+	admin := dialRedis(t, addr)
+	mustAcquire(t, newRedis(t, admin), redisBid("k", "a"))
+	require.NotEmpty(t, listOpen(t, newRedis(t, admin), store.Running))
+	for _, command := range []string{"zscore", "zrange", "hgetall", "evalsha"} {
+		name := "no-" + command
+		setUser(t, admin, name, "-"+command)
+		s, failures := newRedis(t, dialRedis(t, addr, asUser(name))), 0
+		for _, err := range s.List(t.Context(), store.Query{State: store.Running}) {
+			require.ErrorIs(t, err, store.ErrDenied, command)
+			require.NotErrorIs(t, err, store.ErrCorrupt, command)
+			failures++
+		}
+		require.Equal(t, 1, failures, command)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -27,7 +28,7 @@ func TestRedis_SameAsMemory(t *testing.T) {
 			for i := range sequences {
 				seed := rand.Uint64()
 				d := &twins{
-					t: t, rand: rand.New(rand.NewPCG(seed, 0)), key: fmt.Sprintf("key/%d/%d", w, i),
+					t: t, rand: rand.New(rand.NewPCG(seed, 0)), client: client, key: fmt.Sprintf("key/%d/%d", w, i),
 					memory: &side{store: memory}, redis: &side{store: rds},
 				}
 				for range length {
@@ -43,6 +44,7 @@ func TestRedis_SameAsMemory(t *testing.T) {
 type twins struct {
 	t             *testing.T
 	rand          *rand.Rand
+	client        *redis.Client
 	key           string
 	trail         []string
 	memory, redis *side
@@ -117,6 +119,21 @@ func (d *twins) step() {
 	require.NoError(d.t, err)
 	stored.Now = got.Now
 	require.Equal(d.t, stored, got, "what was answered is not what was stored: %v", d.trail)
+	d.requireIndexed(stored)
+}
+
+// requireIndexed requires that the record has an entry in the index if it is open, by
+// since when, and none otherwise.
+func (d *twins) requireIndexed(r store.Record) {
+	d.t.Helper()
+	low, open := map[store.State]float64{store.Running: 0, store.InDoubt: -9e15, store.Pending: -4.5e15}[r.State]
+	score, err := d.client.ZScore(d.t.Context(), "atmostonce:open", redisName(d.key)).Result()
+	if !open {
+		require.ErrorIs(d.t, err, redis.Nil, "%v", d.trail)
+		return
+	}
+	require.NoError(d.t, err, "%v", d.trail)
+	require.Equal(d.t, low+float64(r.Since().UnixMicro()), score, "%v", d.trail) //nolint:testifylint // it is exact
 }
 
 func (s *side) apply(ctx context.Context, c step) (r store.Record, err error) {

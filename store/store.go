@@ -148,6 +148,6 @@ var (
 	// ErrUnsafe: the store, as it is set up, would lose records.
 	ErrUnsafe = errors.New("store: unsafe set-up")
 	// ErrDenied, which is an ErrUnsafe too: the server's user may not run a command,
-	// or not on the store's keys. Nothing was written.
+	// or not on the store's keys. No record says anything else than before.
 	ErrDenied = fmt.Errorf("%w: rights are missing", ErrUnsafe)
 )

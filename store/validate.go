@@ -158,7 +158,7 @@ func (r Record) hasItsOutcome() bool {
 	case Succeeded, Failed:
 		return o.State == r.State
 	case InDoubt:
-		return o.IsZero() || o.State == InDoubt && len(o.Data) > 0 && o.Missing == ""
+		return o.IsZero() || !r.Marked && o.State == InDoubt && len(o.Data) > 0 && o.Missing == ""
 	default:
 		return o.IsZero()
 	}

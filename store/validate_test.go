@@ -79,6 +79,9 @@ var contradictions = map[string]struct {
 	"an empty reason of doubt": {[]State{InDoubt}, func(r *Record) {
 		r.Outcome = Outcome{State: InDoubt, Data: []byte{}, Context: "json"}
 	}},
+	"marked, with a reason of doubt": {[]State{InDoubt}, func(r *Record) {
+		r.Marked, r.Outcome = true, Outcome{State: InDoubt, Data: []byte("x"), Context: "json"}
+	}},
 	"kept": {[]State{InDoubt, Succeeded, Failed, Tombstone}, func(r *Record) { r.Kept = &Outcome{State: Succeeded} }},
 	"kept, but no success": {[]State{Running, Pending}, func(r *Record) {
 		r.Kept = &Outcome{State: Failed}

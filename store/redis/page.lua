@@ -16,7 +16,9 @@ local pages = {}
 for i = 4, #ARGV, 2 do
   local index, which = ARGV[i], (i - 4) / 2
   local complete = redis.pcall('ZSCORE', index, ARGV[1])
-  if type(complete) == 'table' then
+  if type(complete) == 'table' and KEYS[1] then
+    return complete
+  elseif type(complete) == 'table' then
     pages[#pages + 1] = {which}
   else
     local page = redis.call('ZRANGE', index, ARGV[i + 1], ARGV[2], 'BYSCORE', 'LIMIT', 0, ARGV[3], 'WITHSCORES')

@@ -6,7 +6,7 @@
 local ttl = tonumber(ARGV[5])
 
 if state == 'running' and held_by == ARGV[2] and (ARGV[3] == held_fence or ARGV[3] == '0') and not h.history
-    and kept == '' and h.info == ARGV[7] and (ARGV[8] == 'succeeded' or ARGV[8] == 'failed')
+    and kept == '' and not h.by and h.info == ARGV[7] and (ARGV[8] == 'succeeded' or ARGV[8] == 'failed')
     and ARGV[9] ~= '' and ARGV[11] ~= '' and ARGV[12] == '' and ttl ~= 0 and revision + 0 < max_number then
   local head = string.format('1 %s %s %.0f %s %s 0 %s 0 %.0f -%s ', ARGV[8], origin, revision + 1, held_fence, claimed,
     deadline, now, forgotten) .. held_by

@@ -64,7 +64,7 @@ if fields[1] then
       or h.data or h.context or h.missing) and 'CORRUPT head'
   elseif state == 'in_doubt' then
     bad = (lease_end ~= '0' or doubted < '1' or settled ~= '0'
-      or h.missing or h.data == '' or h.context and not h.data) and 'CORRUPT head'
+      or h.missing or h.data == '' or h.data and marked ~= '' or h.context and not h.data) and 'CORRUPT head'
   else
     bad = (state ~= 'pending' and state ~= 'tombstone' or lease_end ~= '0' or doubted ~= '0' or settled < '1'
       or h.data or h.context or h.missing) and 'CORRUPT head'

@@ -177,7 +177,7 @@ func (h *history) check() {
 				silent++
 			}
 		}
-		switch porcupine.CheckOperationsTimeout(model, h.calls[key], checkLimit) {
+		switch porcupine.CheckOperationsTimeout(h.model(), h.calls[key], checkLimit) {
 		case porcupine.Illegal:
 			h.explain(h.calls[key])
 		case porcupine.Unknown:
@@ -190,16 +190,25 @@ func (h *history) check() {
 	h.sum.unanswered.Add(int64(silent))
 }
 
+// model is that of the store.
+func (k *kit) model() porcupine.Model {
+	if k.h.LeaseByLock {
+		return lockedModel
+	}
+	return model
+}
+
 // explain fails with the shortest beginning of the calls that no order explains.
 func (h *history) explain(calls []porcupine.Operation) {
 	h.Helper()
+	model := h.model()
 	slices.SortFunc(calls, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
 	for end := range h.clock.Load() + 1 {
 		begun := until(end, calls)
 		if porcupine.CheckOperations(model, begun) {
 			continue
 		}
-		begun = relevant(begun)
+		begun = relevant(model, begun)
 		_, info := porcupine.CheckOperationsVerbose(model, begun, checkLimit)
 		drawing := filepath.Join(h.ArtifactDir(), "history.html")
 		if err := porcupine.VisualizePath(model, info, drawing); err != nil {
@@ -226,7 +235,7 @@ func until(end int64, calls []porcupine.Operation) []porcupine.Operation {
 
 // relevant leaves out calls that were told what another was told before, as far
 // as the rest is still not explained: they wrote nothing.
-func relevant(calls []porcupine.Operation) []porcupine.Operation {
+func relevant(model porcupine.Model, calls []porcupine.Operation) []porcupine.Operation {
 	for i := len(calls) - 1; i >= 0; i-- {
 		op, a := calls[i], calls[i].Output.(answer)
 		told := !a.silent && slices.ContainsFunc(calls, func(before porcupine.Operation) bool {

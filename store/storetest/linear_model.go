@@ -14,28 +14,38 @@ import (
 // can tell, and without a clock. It is written from the contract of
 // [store.Store], not from any store.
 
-// model is the sequential key. A call without an answer forks it: the call may
+// A model is the sequential key. A call without an answer forks it: the call may
 // have been applied, or not.
-var model = (&porcupine.NondeterministicModel{
-	Init: func() []any { return []any{state{}} },
-	Step: func(s, input, output any) (after []any) {
-		a := output.(answer)
-		if a.silent {
-			after = append(after, s)
-		}
-		for _, t := range s.(state).turns(input.(call)) {
-			if a.silent && t.fence != s.(state).fence {
-				t.mortal = true // an owner that got no answer may be given up
+var (
+	model = newModel(false)
+	// lockedModel is of a store with Harness.LeaseByLock: it may take the lease of an
+	// owner that got no answer for over.
+	lockedModel = newModel(true)
+)
+
+func newModel(byLock bool) porcupine.Model {
+	nondeterministic := porcupine.NondeterministicModel{
+		Init: func() []any { return []any{state{}} },
+		Step: func(s, input, output any) (after []any) {
+			a := output.(answer)
+			if a.silent {
+				after = append(after, s)
 			}
-			if next, ok := t.explain(a); ok {
-				after = append(after, next)
+			for _, t := range s.(state).turns(input.(call)) {
+				if byLock && a.silent && t.fence != s.(state).fence {
+					t.mortal = true
+				}
+				if next, ok := t.explain(a); ok {
+					after = append(after, next)
+				}
 			}
-		}
-		return after
-	},
-	DescribeOperation: func(input, output any) string { return fmt.Sprint(input, " → ", output) },
-	DescribeState:     func(s any) string { return fmt.Sprintf("%+v", s) },
-}).ToModel()
+			return after
+		},
+		DescribeOperation: func(input, output any) string { return fmt.Sprint(input, " → ", output) },
+		DescribeState:     func(s any) string { return fmt.Sprintf("%+v", s) },
+	}
+	return nondeterministic.ToModel()
+}
 
 // view is what of a record the model explains; fence and revision come beside
 // it, since a store is free in the steps by which they rise.

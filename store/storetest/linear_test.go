@@ -2,8 +2,10 @@ package storetest
 
 import (
 	"context"
+	"math"
 	"testing"
 
+	"github.com/anishathalye/porcupine"
 	"github.com/stretchr/testify/require"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -73,4 +75,22 @@ func TestHistories_RefusesCorruption(t *testing.T) {
 		},
 	})
 	require.Contains(t, why, "store: record is corrupt")
+}
+
+// An owner that got no answer may be given up where locks show its death, and
+// nowhere else.
+func TestModel_GivesUpAnOwnerWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	a := store.Bid{Key: theKey, Owner: "a", Lease: longLease, TTL: longTTL}
+	b := a
+	b.Owner = "b"
+	marked := answer{view: view{State: store.InDoubt, Owner: "a", Marked: true}, fence: 1, revision: 2}
+	calls := []porcupine.Operation{
+		{Input: call{verb: "Acquire", key: theKey, bid: a}, Call: 1, Output: answer{silent: true}, Return: math.MaxInt64},
+		{Input: call{verb: "Acquire", key: theKey, bid: b}, Call: 2, Output: marked, Return: 3},
+	}
+	for byLock, m := range map[bool]porcupine.Model{false: model, true: lockedModel} {
+		require.Equal(t, byLock, porcupine.CheckOperations(m, calls))
+		require.Equal(t, byLock, porcupine.CheckOperations((&kit{h: Harness{LeaseByLock: byLock}}).model(), calls))
+	}
 }
