@@ -195,3 +195,37 @@ func TestFile_KilledWhileWritingLosesNoEntry(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be looked at may be open, so that the index is not complete; but it
+// hides nothing else.
+func TestFile_ReindexGoesOnBesideWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]func(f *File) string{
+		"a record": func(f *File) string { return locate(f.dir, "in_doubt0").path },
+		"a directory of the index": func(f *File) string {
+			return filepath.Dir(f.entry(locate(f.dir, "in_doubt0").path, InDoubt))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFile(t, t.TempDir())
+			want := putOpen(t, f)
+			loseEntries(t, f)
+			require.NoFileExists(t, f.markPath())
+			require.NoError(t, os.Chmod(path(f), 0o722))
+			keys := []string{}
+			for r, err := range f.List(t.Context(), Query{State: InDoubt}) {
+				if err != nil {
+					require.ErrorIs(t, err, ErrUnsafe)
+					continue
+				}
+				keys = append(keys, r.Key)
+			}
+			require.Equal(t, want[InDoubt][1:], keys)
+			require.ErrorIs(t, f.Reindex(t.Context()), ErrUnsafe)
+
+			require.NoError(t, os.Chmod(path(f), 0o700))
+			requireOpen(t, f, want)
+		})
+	}
+}
