@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -38,7 +39,10 @@ func (f *File) enlist(record string, s State) error {
 		return nil
 	}
 	path := f.entry(record, s)
-	err := f.touchNew(path)
+	err := f.checkDir(filepath.Dir(path))
+	if err == nil {
+		err = f.touchNew(path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		// Other entries may be gone with the directory. The writer of the record
 		// makes the new one durable.
@@ -249,18 +253,33 @@ func (f *File) writeMark(mark string) error {
 	}
 	if err != nil {
 		_ = os.Remove(temp.Name())
+		if why := f.checkFile(f.markPath(), ErrUnsafe); errors.Is(why, ErrUnsafe) {
+			return why
+		}
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil
+}
+
+// readMark returns what is in the mark; nothing if it is no file.
+func (f *File) readMark() string {
+	file, err := os.OpenFile(f.markPath(), os.O_RDONLY|openPlain, 0)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	found, _ := io.ReadAll(io.LimitReader(file, 1<<10))
+	return string(found)
 }
 
 func (f *File) markPath() string { return filepath.Join(f.dir, markName) }
 
 // complete reports whether every open record has its entry.
 func (f *File) complete() bool {
-	mark := f.mark()
-	found, err := os.ReadFile(f.markPath())
-	if err != nil || mark == "" || string(found) != mark {
+	if mark := f.mark(); mark == "" || f.readMark() != mark {
 		return false
 	}
 	for n := range f.shards {
