@@ -144,6 +144,21 @@ func TestFile_HungDiskDoesNotHoldUpCheckAndClose(t *testing.T) {
 	})
 }
 
+func TestFile_HungDiskDoesNotHoldUpReindex(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t, dir)
+		want := putOpen(t, f)
+		goOn, _ := hang(f, "enlist")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, f.Reindex(ctx), context.DeadlineExceeded)
+		goOn()
+		requireOpen(t, f, want)
+	})
+}
+
 // A claim that was granted when its caller had gone is not held on: nobody knows
 // of it, and nobody would end it.
 func TestFile_LateGrantIsNotHeld(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -38,7 +39,10 @@ func (f *File) enlist(record string, s State) error {
 		return nil
 	}
 	path := f.entry(record, s)
-	err := f.touchNew(path)
+	err := f.checkDir(filepath.Dir(path))
+	if err == nil {
+		err = f.touchNew(path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		// Other entries may be gone with the directory. The writer of the record
 		// makes the new one durable.
@@ -134,15 +138,16 @@ func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Re
 		return nil, []error{err}
 	}
 	complete, err := reading(ctx, f, 0, func() (bool, error) { return f.complete(), nil })
-	if err != nil {
-		return nil, []error{err}
+	if err == nil && !complete {
+		err = f.Reindex(ctx)
 	}
-	if !complete {
-		if err := f.Reindex(ctx); err != nil {
-			return nil, []error{err}
-		}
+	if err != nil {
+		errs = append(errs, err)
 	}
 	for n := range f.shards {
+		if err := f.usable(ctx); err != nil {
+			return records, append(errs, err)
+		}
 		dir := filepath.Join(f.shardDir(n), string(state))
 		entries, err := reading(ctx, f, n, func() ([]string, error) { return f.namesAt(dir) })
 		if err != nil {
@@ -162,9 +167,6 @@ func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Re
 			case q.Matches(r):
 				records = append(records, r)
 			}
-		}
-		if ctx.Err() != nil {
-			break
 		}
 	}
 	return records, errs
@@ -191,34 +193,54 @@ func (f *File) tidy(ctx context.Context, at place, state State) {
 // does so by itself. Call it after programs have written that know of no index
 // or after a backup was restored while the host went on
 // to run. It changes no record, may run beside any other call, and starts anew if
-// it was interrupted.
+// it was interrupted, or could not look at some of them: it goes on with the others,
+// and its error says which.
 func (f *File) Reindex(ctx context.Context) error {
-	mark := f.mark()
+	mark, err := reading(ctx, f, 0, func() (string, error) { return f.mark(), nil })
+	errs := []error{err}
 	for n := range f.shards {
-		paths, err := reading(ctx, f, n, func() ([]string, error) {
-			for _, state := range openStates {
-				if _, err := f.makeDirAt(filepath.Join(f.shardDir(n), string(state))); err != nil {
-					return nil, err
-				}
-			}
-			return f.recordsOf(n)
-		})
-		if err != nil {
+		if err := f.usable(ctx); err != nil {
 			return err
 		}
-		for _, path := range paths {
-			r, err := f.load(ctx, place{shard: n, path: path})
-			if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
-				return err
-			}
-			if err := f.enlist(path, r.State); err != nil {
-				return fmt.Errorf("store: %w", err)
+		errs = append(errs, f.reindexShard(ctx, n))
+	}
+	if err := errors.Join(errs...); err != nil || mark == "" {
+		return err
+	}
+	_, err = reading(ctx, f, 0, func() (none struct{}, err error) { return none, f.writeMark(mark) })
+	return err
+}
+
+func (f *File) reindexShard(ctx context.Context, n int) error {
+	paths, err := reading(ctx, f, n, func() ([]string, error) {
+		for _, state := range openStates {
+			if _, err := f.makeDirAt(filepath.Join(f.shardDir(n), string(state))); err != nil {
+				return nil, err
 			}
 		}
+		return f.recordsOf(n)
+	})
+	errs := []error{err}
+	for _, path := range paths {
+		r, err := f.load(ctx, place{shard: n, path: path})
+		if err == nil && r.State.open() {
+			_, err = reading(ctx, f, n, func() (none struct{}, err error) { return none, f.enlist(path, r.State) })
+			if err != nil {
+				err = prefixed(err)
+			}
+		}
+		if err := f.usable(ctx); err != nil {
+			return err
+		}
+		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
+			errs = append(errs, err)
+		}
 	}
-	if mark == "" {
-		return nil
-	}
+	return errors.Join(errs...)
+}
+
+// writeMark says that the entries are complete.
+func (f *File) writeMark(mark string) error {
 	temp, err := os.CreateTemp(f.dir, markName+".*"+tempExt)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -231,18 +253,33 @@ func (f *File) Reindex(ctx context.Context) error {
 	}
 	if err != nil {
 		_ = os.Remove(temp.Name())
+		if why := f.checkFile(f.markPath(), ErrUnsafe); errors.Is(why, ErrUnsafe) {
+			return why
+		}
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil
+}
+
+// readMark returns what is in the mark; nothing if it is no file.
+func (f *File) readMark() string {
+	file, err := os.OpenFile(f.markPath(), os.O_RDONLY|openPlain, 0)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	found, _ := io.ReadAll(io.LimitReader(file, 1<<10))
+	return string(found)
 }
 
 func (f *File) markPath() string { return filepath.Join(f.dir, markName) }
 
 // complete reports whether every open record has its entry.
 func (f *File) complete() bool {
-	mark := f.mark()
-	found, err := os.ReadFile(f.markPath())
-	if err != nil || mark == "" || string(found) != mark {
+	if mark := f.mark(); mark == "" || f.readMark() != mark {
 		return false
 	}
 	for n := range f.shards {

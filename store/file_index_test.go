@@ -3,12 +3,14 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -193,5 +195,99 @@ func TestFile_KilledWhileWritingLosesNoEntry(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What cannot be looked at may be open, so that the index is not complete; but it
+// hides nothing else.
+func TestFile_ReindexGoesOnBesideWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]func(f *File) string{
+		"a record": func(f *File) string { return locate(f.dir, "in_doubt0").path },
+		"a directory of the index": func(f *File) string {
+			return filepath.Dir(f.entry(locate(f.dir, "in_doubt0").path, InDoubt))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFile(t, t.TempDir())
+			want := putOpen(t, f)
+			loseEntries(t, f)
+			require.NoFileExists(t, f.markPath())
+			require.NoError(t, os.Chmod(path(f), 0o722))
+			keys := []string{}
+			for r, err := range f.List(t.Context(), Query{State: InDoubt}) {
+				if err != nil {
+					require.ErrorIs(t, err, ErrUnsafe)
+					continue
+				}
+				keys = append(keys, r.Key)
+			}
+			require.Equal(t, want[InDoubt][1:], keys)
+			require.ErrorIs(t, f.Reindex(t.Context()), ErrUnsafe)
+
+			require.NoError(t, os.Chmod(path(f), 0o700))
+			requireOpen(t, f, want)
+		})
+	}
+}
+
+// What is planted in place of the mark keeps no listing, and no other call, waiting.
+func TestFile_PlantedMark(t *testing.T) {
+	t.Parallel()
+	for what, plant := range plants {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := newFile(t, t.TempDir())
+			want := putOpen(t, f)
+			outside := filepath.Join(t.TempDir(), "outside")
+			require.NoError(t, os.WriteFile(outside, []byte(f.mark()), 0o600))
+			plant(t, f.markPath(), outside)
+			loseEntries(t, f)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			keys := []string{}
+			for r, err := range f.List(ctx, Query{State: Running}) {
+				if err != nil {
+					require.Equal(t, "a directory", what, "anything else makes way: %v", err)
+					require.ErrorIs(t, err, ErrUnsafe)
+					require.ErrorContains(t, err, "move it away")
+					continue
+				}
+				keys = append(keys, r.Key)
+			}
+			require.Equal(t, want[Running], keys)
+		})
+	}
+}
+
+// What is planted in place of a directory of the index is named, and stops only those
+// who need it.
+func TestFile_PlantedDirectoryOfTheIndex(t *testing.T) {
+	t.Parallel()
+	for what, plant := range plants {
+		if what == "a directory" {
+			continue
+		}
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := newFile(t, t.TempDir())
+			b := testBid("k", "a")
+			outside := t.TempDir()
+			path := filepath.Dir(f.entry(locate(f.dir, "k").path, Running))
+			plant(t, path, outside)
+			_, err := f.Acquire(t.Context(), b)
+			require.ErrorIs(t, err, ErrUnsafe)
+			require.ErrorContains(t, err, "move it away")
+			require.Empty(t, f.claims)
+			names, err := namesIn(outside)
+			require.NoError(t, err)
+			require.Empty(t, names)
+
+			require.NoError(t, os.Remove(path))
+			r, err := f.Acquire(t.Context(), b)
+			require.NoError(t, err)
+			require.True(t, r.Owned("a"))
+		})
 	}
 }

@@ -3,6 +3,8 @@ package store_test
 import (
 	"fmt"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,4 +86,26 @@ func fill(t *testing.T, v reflect.Value, at time.Time) {
 			fill(t, f, at)
 		}
 	}
+}
+
+// The clock of a server may be set back between a grant and its renewal, or be behind
+// that of the server whose place it takes.
+func TestRedis_RenewsByAnEarlierClock(t *testing.T) {
+	t.Parallel()
+	client := dialRedis(t, startRedis(t))
+	s, b := newRedis(t, client), redisBid("k", "a")
+	redisSituations["over"](t, s, b)
+	require.Equal(t, store.InDoubt, mustAcquire(t, s, b).State)
+	b.Owner = "o"
+	head := strings.Fields(client.HGet(t.Context(), redisName("k"), "head").Val())
+	claimed, err := strconv.ParseInt(head[5], 10, 64)
+	require.NoError(t, err)
+	head[5] = strconv.FormatInt(claimed+1e12, 10)
+	require.NoError(t, client.HSet(t.Context(), redisName("k"), "head", strings.Join(head, " ")).Err())
+	_, err = s.Renew(t.Context(), b)
+	require.NoError(t, err)
+	r, err := s.Load(t.Context(), "k")
+	require.NoError(t, err)
+	require.True(t, r.Owned("o"))
+	require.True(t, r.LeaseEnd.Before(r.Claimed))
 }

@@ -53,25 +53,24 @@ var contradictions = map[string]struct {
 	states []State
 	change func(*Record)
 }{
-	"no key":             {recordStates, func(r *Record) { r.Key = "" }},
-	"no owner":           {recordStates, func(r *Record) { r.Owner = "" }},
-	"no fence":           {recordStates, func(r *Record) { r.Fence = 0 }},
-	"no revision":        {recordStates, func(r *Record) { r.Revision = 0 }},
-	"no state":           {recordStates, func(r *Record) { r.State = Absent }},
-	"unknown state":      {recordStates, func(r *Record) { r.State = "asleep" }},
-	"no origin":          {recordStates, func(r *Record) { r.Origin = "" }},
-	"unknown origin":     {recordStates, func(r *Record) { r.Origin = "last" }},
-	"never claimed":      {recordStates, func(r *Record) { r.Claimed = time.Time{} }},
-	"no lease":           {[]State{Running}, func(r *Record) { r.LeaseEnd = time.Time{} }},
-	"lease before claim": {[]State{Running}, func(r *Record) { r.LeaseEnd = r.Claimed.Add(-1) }},
-	"a lease":            {recordStates[1:], func(r *Record) { r.LeaseEnd = r.Claimed.Add(1) }},
-	"no doubt":           {[]State{InDoubt}, func(r *Record) { r.Doubted = time.Time{} }},
-	"a doubt":            {[]State{Running, Pending, Succeeded, Failed, Tombstone}, func(r *Record) { r.Doubted = r.Claimed }},
-	"no end":             {recordStates[2:], func(r *Record) { r.Settled = time.Time{} }},
-	"an end":             {recordStates[:2], func(r *Record) { r.Settled = r.Claimed }},
-	"marked":             {[]State{Running, Pending, Succeeded, Failed, Tombstone}, func(r *Record) { r.Marked = true }},
-	"an outcome":         {[]State{Running, Pending, Tombstone}, func(r *Record) { r.Outcome.Data = []byte("x") }},
-	"why it is missing":  {[]State{Running, InDoubt, Pending, Tombstone}, func(r *Record) { r.Outcome.Missing = "x" }},
+	"no key":            {recordStates, func(r *Record) { r.Key = "" }},
+	"no owner":          {recordStates, func(r *Record) { r.Owner = "" }},
+	"no fence":          {recordStates, func(r *Record) { r.Fence = 0 }},
+	"no revision":       {recordStates, func(r *Record) { r.Revision = 0 }},
+	"no state":          {recordStates, func(r *Record) { r.State = Absent }},
+	"unknown state":     {recordStates, func(r *Record) { r.State = "asleep" }},
+	"no origin":         {recordStates, func(r *Record) { r.Origin = "" }},
+	"unknown origin":    {recordStates, func(r *Record) { r.Origin = "last" }},
+	"never claimed":     {recordStates, func(r *Record) { r.Claimed = time.Time{} }},
+	"no lease":          {[]State{Running}, func(r *Record) { r.LeaseEnd = time.Time{} }},
+	"a lease":           {recordStates[1:], func(r *Record) { r.LeaseEnd = r.Claimed.Add(1) }},
+	"no doubt":          {[]State{InDoubt}, func(r *Record) { r.Doubted = time.Time{} }},
+	"a doubt":           {[]State{Running, Pending, Succeeded, Failed, Tombstone}, func(r *Record) { r.Doubted = r.Claimed }},
+	"no end":            {recordStates[2:], func(r *Record) { r.Settled = time.Time{} }},
+	"an end":            {recordStates[:2], func(r *Record) { r.Settled = r.Claimed }},
+	"marked":            {[]State{Running, Pending, Succeeded, Failed, Tombstone}, func(r *Record) { r.Marked = true }},
+	"an outcome":        {[]State{Running, Pending, Tombstone}, func(r *Record) { r.Outcome.Data = []byte("x") }},
+	"why it is missing": {[]State{Running, InDoubt, Pending, Tombstone}, func(r *Record) { r.Outcome.Missing = "x" }},
 	"another outcome": {[]State{Succeeded, Failed}, func(r *Record) {
 		r.Outcome.State = map[State]State{Succeeded: Failed, Failed: Succeeded}[r.State]
 	}},
@@ -139,6 +138,22 @@ func TestRecord_CheckAcceptsWhatIsWritten(t *testing.T) {
 		c.change(&c.r)
 		require.NoError(t, c.r.check(), "%+v", c.r.State)
 	}
+}
+
+// The clock of a store may be set back between a grant and its renewal.
+func TestRecord_CheckAcceptsARenewalByAnEarlierClock(t *testing.T) {
+	t.Parallel()
+	b, now := testBid("k", "a"), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	var r Record
+	_, err := r.acquire(b, now, false)
+	require.NoError(t, err)
+	_, err = r.acquire(testBid("k", "b"), now, true)
+	require.NoError(t, err)
+	require.True(t, r.Marked)
+	_, err = r.renew(b, now.Add(-time.Hour))
+	require.NoError(t, err)
+	require.True(t, r.Owned("a"))
+	require.NoError(t, r.check())
 }
 
 // What is over a bound is refused by every store before it is written, and what is

@@ -60,7 +60,7 @@ if fields[1] then
   elseif state == 'succeeded' or state == 'failed' then
     bad = (lease_end ~= '0' or doubted ~= '0' or settled < '1') and 'CORRUPT head'
   elseif state == 'running' then
-    bad = (lease_end < '1' or lease_end + 0 < claimed + 0 or doubted ~= '0' or settled ~= '0'
+    bad = (lease_end < '1' or doubted ~= '0' or settled ~= '0'
       or h.data or h.context or h.missing) and 'CORRUPT head'
   elseif state == 'in_doubt' then
     bad = (lease_end ~= '0' or doubted < '1' or settled ~= '0'
