@@ -115,8 +115,10 @@ func (g *Guard) resolve(ctx context.Context, r store.Record, f Finding, d Decisi
 	if err := g.checkResult(r.Info.Activity, f); err != nil {
 		return r, err
 	}
-	if now, err := g.tooEarly(ctx, r, d); f.to == store.Tombstone && err != nil {
-		return now, err
+	if f.to == store.Tombstone {
+		if now, err := g.tooEarly(ctx, r, d); err != nil {
+			return now, err
+		}
 	}
 	outcome, err := g.encodeFinding(ctx, r, f)
 	if err != nil {
