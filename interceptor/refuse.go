@@ -45,7 +45,8 @@ func (c *call) refuse(r refusal, repeated bool) error {
 	if r.retryable {
 		o.NextRetryDelay = r.delay
 	}
-	if r.reason == once.InFlight || repeated && r.retryable && !c.situation(r.record, "").mayBeLast(r.delay) {
+	s := c.situation(r.record, "")
+	if r.retryable && (r.reason == once.InFlight && !s.isLast(r.delay) || repeated && !s.mayBeLast(r.delay)) {
 		o.Category = temporal.ApplicationErrorCategoryBenign
 	}
 	return temporal.NewApplicationErrorWithOptions(c.message(r), string(r.reason), o)
