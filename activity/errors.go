@@ -28,7 +28,8 @@ const (
 	// the InDoubt policy says.
 	InDoubt Reason = reasonPrefix + "InDoubt"
 	// OutcomeNotKept: the effect took place, but its result could not be
-	// recorded. Non-retryable.
+	// recorded; or it failed for good, as the message then says, and what encrypts
+	// the failure makes it too large. Non-retryable.
 	OutcomeNotKept Reason = reasonPrefix + "OutcomeNotKept"
 	// StoreDown: the store gave no answer, or grants no new keys (it is full, say),
 	// so the activity was not run. Retryable.

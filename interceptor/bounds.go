@@ -3,6 +3,7 @@ package interceptor
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	failurepb "go.temporal.io/api/failure/v1"
 	"go.temporal.io/sdk/temporal"
@@ -19,7 +20,7 @@ const (
 	// maxContext bounds the JSON of a target, and why an outcome is missing.
 	maxContext = 64 << 10
 	maxMissing = 1 << 10
-	// maxErrorText is what is kept of the text of an error with too many causes.
+	// maxErrorText is what is kept of the text of an error that is not kept as it is.
 	maxErrorText = 16 << 10
 )
 
@@ -62,10 +63,16 @@ func shortened(err error) error {
 		}
 		cause = errors.Unwrap(cause)
 	}
+	return plain(err, fmt.Sprintf("its causes: more than %d, one of the other", maxCauses))
+}
+
+// plain returns an error of err's kind and text that has no details and no causes,
+// and says which of them it has left out.
+func plain(err error, without string) error {
 	kind, text := kindOf(err)
 	if len(text) > maxErrorText {
-		text = clip(text, maxErrorText) + "…"
+		text = text[:maxErrorText] + "…"
 	}
 	return temporal.NewNonRetryableApplicationError(
-		fmt.Sprintf("%s (atmostonce has left out its causes: more than %d, one of the other)", text, maxCauses), clip(kind, maxCause), nil)
+		fmt.Sprintf("%s (atmostonce has left out %s)", strings.ToValidUTF8(text, ""), without), clip(kind, maxCause), nil)
 }

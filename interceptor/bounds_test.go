@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/proto"
 
+	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -131,13 +132,63 @@ func TestCodec_KeepsNothingThatItWouldNotRead(t *testing.T) {
 
 	c := newConverters(nil, nil).codec(t.Context(), infoOf("order-7"))
 	o, replayed := c.encodeFailure(temporal.NewApplicationError("m", "T", strings.Repeat("x", 4<<20)))
-	require.Contains(t, o.Missing, "more than Options.MaxOutcome")
-	require.Nil(t, o.Data)
-	require.ErrorContains(t, replayed, "m (type: T")
+	require.Empty(t, o.Missing)
+	require.ErrorContains(t, replayed, "m (atmostonce has left out its details and causes: its 41")
 
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), talkative{})
 	o, _, _ = conv.codec(t.Context(), infoOf("order-7")).encode("x", maxOutcome)
 	require.Less(t, len(o.Missing), maxMissing+100)
+}
+
+// Whoever gets no failure might take the effect for granted: one that cannot be kept
+// as it is is replayed without what does not fit.
+func TestCodec_KeepsTheKindOfEachFailure(t *testing.T) {
+	t.Parallel()
+	small := newConverters(nil, nil)
+	small.limit = 1
+	sealed := newConverters(nil, nil)
+	sealed.rest = converter.GetDefaultDataConverter()
+	sealed.limit = 1
+	for name, conv := range map[string]*converters{"usual": newConverters(nil, nil), "small": small, "sealed": sealed} {
+		for _, err := range []error{
+			temporal.NewApplicationError("declined", "T", strings.Repeat("x", 4<<20)),
+			temporal.NewApplicationErrorWithCause("declined", "T", errors.New(strings.Repeat("x", 4<<20))),
+			temporal.NewApplicationError("declined"+strings.Repeat("x", 4<<20), "T"),
+			temporal.NewApplicationError("declined\xff", "T"),
+			temporal.NewApplicationErrorWithCause("declined", "T", errors.New("\xff")),
+		} {
+			c := conv.codec(t.Context(), infoOf("order-7"))
+			o, answer := c.encodeFailure(err)
+			require.Empty(t, o.Missing, name)
+			_, failure, broken := c.replay(o)
+			require.NoError(t, broken, name)
+			require.Equal(t, answer.Error(), failure.Error())
+			app := (*temporal.ApplicationError)(nil)
+			require.ErrorAs(t, failure, &app)
+			require.Equal(t, "T", app.Type())
+			require.True(t, app.NonRetryable())
+			require.Contains(t, app.Message(), "declined")
+			require.Contains(t, app.Message(), "left out its details and causes")
+		}
+	}
+}
+
+func TestResolve_RefusesAnErrorThatCannotBeKept(t *testing.T) {
+	t.Parallel()
+	s := store.NewMemory(store.MemoryOptions{})
+	g, err := New(s, Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
+	require.NoError(t, err)
+	g.client = newConverters(nil, nil)
+	g.client.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), growing{20 << 20})
+	b := store.Bid{Key: "v1/default/g/ChargeCard", Owner: "a", Lease: time.Minute, TTL: time.Hour, Info: store.Info{Activity: "ChargeCard"}}
+	_, err = s.Acquire(t.Context(), b)
+	require.NoError(t, err)
+	r, err := s.Settle(t.Context(), b, store.Outcome{State: store.InDoubt})
+	require.NoError(t, err)
+	for what, f := range map[string]Finding{"error": Failed(errors.New("declined")), "result": Done("r-7")} {
+		_, err = g.Resolve(t.Context(), r, f, Decision{By: "ann", Why: "asked"})
+		require.ErrorContains(t, err, "the "+what+": sealed by Options.DataConverter")
+	}
 }
 
 // shownCause is an error that makes its text of that of its cause.

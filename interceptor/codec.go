@@ -234,10 +234,27 @@ var errContext = errors.New("its serialization context cannot be read")
 var errSealed = errors.New("it is sealed: this guard needs the interceptor.Options.DataConverter of the one that recorded it")
 
 // encodeFailure returns the outcome of a body that failed for good, and the
-// error in the form in which it is replayed.
+// error in the form in which it is replayed. A failure that cannot be kept as it is
+// is replayed as a plain one: who gets none might take the effect for granted.
 func (c codec) encodeFailure(err error) (store.Outcome, error) {
-	o := store.Outcome{State: store.Failed}
 	err = shortened(err)
+	failure, data, broken := c.marshalFailure(err)
+	if broken != nil {
+		failure, data, broken = c.marshalFailure(plain(err, "its details and causes: "+clip(broken.Error(), maxMissing)))
+	}
+	o := store.Outcome{State: store.Failed, Data: data}
+	if broken != nil { // the converter itself makes it so
+		o.Data, o.Missing = nil, clip(broken.Error(), maxMissing)
+	}
+	if failure == nil {
+		return c.seal(o), err
+	}
+	return c.seal(o), c.failuresIn(c.where).FailureToError(failure)
+}
+
+// marshalFailure encodes an error as a failure that is not retried. It returns no
+// failure if that has too many causes to make an error of it.
+func (c codec) marshalFailure(err error) (*failurepb.Failure, []byte, error) {
 	// An error that came from a failure gives that very failure back.
 	failure := proto.Clone(c.failuresIn(c.where).ErrorToFailure(err)).(*failurepb.Failure)
 	if app := failure.GetApplicationFailureInfo(); app != nil {
@@ -248,19 +265,14 @@ func (c codec) encodeFailure(err error) (store.Outcome, error) {
 		failure = c.failuresIn(c.where).ErrorToFailure(
 			temporal.NewNonRetryableApplicationError(err.Error(), "", err))
 	}
-	data, marshalErr := proto.Marshal(failure)
-	if marshalErr != nil {
-		o.Missing = notEncoded
-		return c.seal(o), err
+	if err := fitsCauses(failure); err != nil {
+		return nil, nil, err
 	}
-	o.Data = data
-	if tooDeep := fitsCauses(failure); tooDeep != nil { // the converter's own
-		o.Data, o.Missing = nil, tooDeep.Error()
-		return c.seal(o), err
-	} else if tooLarge := c.fits(data); tooLarge != nil {
-		o.Data, o.Missing = nil, tooLarge.Error()
+	data, err := proto.Marshal(failure)
+	if err == nil {
+		err = c.fits(data)
 	}
-	return c.seal(o), c.failuresIn(c.where).FailureToError(failure)
+	return failure, data, err
 }
 
 var errNotKept = errors.New("outcome not kept")

@@ -80,6 +80,10 @@ func (f *faulty) Acquire(ctx context.Context, b store.Bid) (store.Record, error)
 	return f.call("acquire", func() (store.Record, error) { return f.Memory.Acquire(ctx, b) })
 }
 
+func (f *faulty) Load(ctx context.Context, key string) (store.Record, error) {
+	return f.call("load", func() (store.Record, error) { return f.Memory.Load(ctx, key) })
+}
+
 func (f *faulty) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
 	return f.call("renew", func() (store.Record, error) { return f.Memory.Renew(ctx, b) })
 }

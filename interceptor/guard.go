@@ -180,7 +180,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
 	}
 	g := &Guard{options: o, observers: newObservers(o.Observers), marks: marks, workers: map[string]*workerGuard{}, began: time.Now()}
-	g.census = census{guard: g, seen: map[population]bool{}}
+	g.census = census{guard: g, busy: make(chan struct{}, 1), seen: map[population]bool{}}
 	g.store, g.storeKind = measured{s, g}, storeKind(s)
 	if o.DataConverter != nil {
 		g.own = newConverters(o.DataConverter, o.FailureConverter)

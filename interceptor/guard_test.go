@@ -399,6 +399,20 @@ func TestGuard_OutcomeThatCannotBeKept(t *testing.T) {
 		}
 		require.Equal(t, 1, runs)
 	})
+	t.Run("a failure", func(t *testing.T) {
+		t.Parallel()
+		s := memory()
+		g, r := doubted(t, s, once.Policy{})
+		_, err := s.Resolve(t.Context(), r.Key, r, store.Resolution{
+			ID: "1", By: store.ByOperator, Why: "asked", TTL: time.Hour, To: store.Failed,
+			Outcome: store.Outcome{State: store.Failed, Missing: "it is too large"},
+		})
+		require.NoError(t, err)
+		_, err = execute(t, g, (&payments{}).ChargeCard, order(7))
+		requireReason(t, err, once.OutcomeNotKept, false)
+		require.ErrorContains(t, err, "ended in a final failure")
+		require.NotContains(t, err.Error(), "took effect")
+	})
 }
 
 func TestGuard_PendingIsNeitherRunNorReplayed(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/log"
@@ -20,7 +19,7 @@ import (
 // census counts the store's open records while workers run.
 type census struct {
 	guard *Guard
-	busy  atomic.Bool // a count has not come back yet
+	busy  chan struct{} // full: a count has not come back yet
 
 	mu      sync.Mutex
 	workers int
@@ -32,7 +31,8 @@ type census struct {
 // population is the records of one activity.
 type population struct{ namespace, activity string }
 
-// countLimit is how long a count may take, where CountRecords is less.
+// countLimit is how long a count may take, where CountRecords is less, and how long
+// it waits for one that has not come back.
 const countLimit = 10 * time.Second
 
 // states are those that are counted.
@@ -78,7 +78,7 @@ func (n *census) run(ctx context.Context) {
 }
 
 // count counts once. A store may ignore its context: a count that hangs is left
-// behind, and no other is begun beside it.
+// behind, and no other is begun beside it, though another worker has started since.
 func (n *census) count(ctx context.Context) {
 	type answer struct {
 		stats []store.Stat
@@ -89,9 +89,10 @@ func (n *census) count(ctx context.Context) {
 	began := time.Now()
 	came := make(chan answer, 1)
 	a := answer{err: context.DeadlineExceeded}
-	if n.busy.CompareAndSwap(false, true) {
+	select {
+	case n.busy <- struct{}{}:
 		go func() {
-			defer n.busy.Store(false)
+			defer func() { <-n.busy }()
 			a := answer{err: errors.New("the store panics")}
 			quietly(func() { a.stats, a.err = store.Stats(limit, n.guard.store.Store) })
 			came <- a
@@ -100,6 +101,8 @@ func (n *census) count(ctx context.Context) {
 		case a = <-came:
 		case <-limit.Done():
 		}
+	case <-limit.Done():
+	case <-time.After(countLimit):
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -45,7 +45,8 @@ func (c *call) refuse(r refusal, repeated bool) error {
 	if r.retryable {
 		o.NextRetryDelay = r.delay
 	}
-	if r.reason == once.InFlight || repeated && r.retryable && !c.situation(r.record, "").mayBeLast(r.delay) {
+	s := c.situation(r.record, "")
+	if r.retryable && (r.reason == once.InFlight && !s.isLast(r.delay) || repeated && !s.mayBeLast(r.delay)) {
 		o.Category = temporal.ApplicationErrorCategoryBenign
 	}
 	return temporal.NewApplicationErrorWithOptions(c.message(r), string(r.reason), o)
@@ -82,6 +83,10 @@ func (c *call) message(r refusal) string {
 		return fmt.Sprintf("in doubt: nobody knows whether %s took effect, last run by %s, %s %s: %s, policy %v. %s",
 			name, holder(r.record), began(r.record), since(r.record).UTC().Format(time.RFC3339), next, c.policy.InDoubt, c.clear(r))
 	case once.OutcomeNotKept:
+		if r.record.Outcome.State == store.Failed {
+			return fmt.Sprintf("outcome not kept: %s ended in a final failure and belongs to %s, but the failure was not recorded (%s): %s. See there what it was",
+				name, holder(r.record), r.record.Outcome.Missing, next)
+		}
 		return fmt.Sprintf("outcome not kept: %s took effect and belongs to %s, but the result was not recorded (%s): %s. Take the result from the callee, then mend what the activity returns",
 			name, holder(r.record), r.record.Outcome.Missing, next)
 	case once.StoreDown:

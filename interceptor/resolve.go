@@ -247,13 +247,21 @@ func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f Finding) (s
 	}}}
 	if f.to == store.Failed {
 		o, _ := c.encodeFailure(f.err)
-		return o, nil
+		return o, kept(o, "error")
 	}
 	o, _, err := c.encode(f.result, g.options.MaxOutcome)
-	if err == nil && o.Missing != "" {
-		err = fmt.Errorf("the result: %s", o.Missing)
+	if err == nil {
+		err = kept(o, "result")
 	}
 	return o, err
+}
+
+// kept refuses an outcome without what it is to replay.
+func kept(o store.Outcome, what string) error {
+	if o.Missing != "" {
+		return fmt.Errorf("the %s: %s", what, o.Missing)
+	}
+	return nil
 }
 
 // decided tells that an operator has decided about the key of a call.

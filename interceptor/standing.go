@@ -101,8 +101,11 @@ func author(r store.Record) string {
 		return "by the Reconcile function"
 	}
 	for i := len(r.History) - 1; i >= 0; i-- {
-		if e := r.History[i]; e.What == store.EventResolved && e.Who != "" {
-			return fmt.Sprintf("by the operator %s", e.Who)
+		if e := r.History[i]; e.What == store.EventResolved {
+			if e.Who != "" {
+				return fmt.Sprintf("by the operator %s", e.Who)
+			}
+			break // Store.Resolve may be given no name
 		}
 	}
 	return "by an operator"

@@ -200,3 +200,27 @@ func (d *desk) tries(try func(d *desk, by interceptor.Decision) (store.Record, e
 	require.Equal(d.t, []string{"bob", "why", store.ByOperator}, []string{e.Who, e.Why, e.By})
 	return fmt.Sprintf("%s: it is %s", e.What, now.State)
 }
+
+// A decision by way of the store may have no name: it is not that of who came before.
+func TestResolve_NamesNobodyElse(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.ends(store.Outcome{State: store.InDoubt})
+	d.resolves(decline)
+	d.took(d.store.Resolve(t.Context(), d.bid.Key, d.r, store.Resolution{
+		ID: "1", To: store.Succeeded, Outcome: d.outcome(done), By: store.ByOperator, Why: "asked", TTL: time.Hour,
+	}))
+	_, err := d.guard.Resolve(t.Context(), d.r, done, byAnn("asked the bank"))
+	require.ErrorContains(t, err, "settled as succeeded already, by an operator:")
+}
+
+// What keeps no call from running needs no second look at the record.
+func TestResolve_WritesAtOnceWhatLetsNothingRun(t *testing.T) {
+	t.Parallel()
+	s := newFaulty()
+	g, r := doubted(t, s, once.Policy{})
+	s.set("load", fault{times: always})
+	_, err := g.Resolve(t.Context(), r, done, byAnn("asked the bank"))
+	require.NoError(t, err)
+	require.Zero(t, s.count("load"))
+}

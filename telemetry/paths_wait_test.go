@@ -101,7 +101,7 @@ var waitPaths = []path{
 	},
 	{
 		name: "pending, last attempt of another call", policy: perOrder, before: pendingFor(time.Second), call: attempt{number: 2, last: true, within: 50 * time.Second},
-		spans: []span{waited("timeout"), {kind: "fail", failed: "in_flight", benign: true, about: original, age: 46 * time.Second, polled: true}}, counted: "failed/in_flight",
+		spans: []span{waited("timeout"), {kind: "fail", failed: "in_flight", about: original, age: 46 * time.Second, polled: true}}, counted: "failed/in_flight",
 	},
 	{
 		name: "canceled", policy: waiting, before: owned(func(w *world, _ owner) { w.cancel(nil) }),

@@ -315,7 +315,7 @@ func TestRecords_OfAStoreThatHangsOrPanics(t *testing.T) {
 		require.Equal(t, asked+1, l.asked.Load(), "another count is not begun beside the one that hangs")
 		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+20)
 		require.Empty(t, w.gauges(t, openRecords))
-		require.Greater(t, w.counts(t, "atmostonce.store.operation.duration", "atmostonce.store.operation", "error.type")["list/timeout"], int64(200))
+		require.Greater(t, w.counts(t, "atmostonce.store.operation.duration", "atmostonce.store.operation", "error.type")["list/timeout"], int64(100))
 		require.Len(t, w.lines.containing("WARN"), 1)
 		l.does(func(context.Context) error { return nil })
 		close(free)
@@ -326,5 +326,24 @@ func TestRecords_OfAStoreThatHangsOrPanics(t *testing.T) {
 		pass(every)
 		synctest.Wait()
 		require.Empty(t, w.gauges(t, openRecords))
+	})
+}
+
+// The count of a worker that has stopped may not be back yet when another one starts.
+func TestRecords_OfAWorkerThatStartsAtOnce(t *testing.T) {
+	t.Parallel()
+	failingList(t, func(t *testing.T, w *world, l *listed) {
+		l.does(func(ctx context.Context) error { pass(time.Second); return ctx.Err() })
+		pass(every)
+		synctest.Wait()
+		w.stopped(t, "worker")
+		w.working(t, "next")
+		defer w.stopped(t, "next")
+		require.Empty(t, w.gauges(t, openRecords))
+		pass(10 * time.Second)
+		synctest.Wait()
+		require.Equal(t, records(testNamespace, 0, 1, 0), w.gauges(t, openRecords))
+		require.Empty(t, w.lines.containing("WARN"), "nothing failed")
+		require.Zero(t, w.counts(t, "atmostonce.store.operation.duration", "atmostonce.store.operation", "error.type")["list/timeout"])
 	})
 }
