@@ -26,16 +26,16 @@ func TestDistrust_OfACallAboutWhichNothingWasDecided(t *testing.T) {
 		return g
 	}
 	after := func(what string) func(*given) {
-		return func(g *given) { g.record.History = []store.Event{{What: what}} }
+		return func(g *given) { g.record.History = []store.Turn{{What: what}} }
 	}
 	for name, c := range map[string]struct {
 		given
 		want bool
 	}{
 		"a retry from before":          {old, true},
-		"after a bid was given back":   {change(after(store.EventReleased)), true},
-		"after an operator's decision": {change(after(store.EventResolved)), false},
-		"after a takeover":             {change(after(store.EventTakenOver)), false},
+		"after a bid was given back":   {change(after(store.TurnReleased)), true},
+		"after an operator's decision": {change(after(store.TurnResolved)), false},
+		"after a takeover":             {change(after(store.TurnTakenOver)), false},
 		"a takeover":                   {change(func(g *given) { g.record.Origin = store.Clean }), false},
 		"attempt 1, perhaps a reset's": {change(func(g *given) { g.attempt = 1 }), true},
 		"scheduled under the guard":    {change(func(g *given) { g.scheduled = rollOut }), false},

@@ -41,7 +41,7 @@ func TestForget_ErasesTheRecord(t *testing.T) {
 		require.True(t, now.Outcome.IsZero())
 		require.Len(t, now.History, 1)
 		e := now.History[0]
-		require.Equal(t, []string{store.EventErased, "ann", "request 4711"}, []string{e.What, e.Who, e.Why})
+		require.Equal(t, []string{store.TurnErased, "ann", "request 4711"}, []string{e.What, e.Who, e.Why})
 
 		notice := <-notices.begun
 		require.Equal(t, interceptor.Erased, notice.Notice)

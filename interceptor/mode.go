@@ -189,8 +189,8 @@ func (c *call) distrusted(r store.Record, nonce string) bool {
 	if !r.Owned(nonce) || r.Origin != store.First || !c.older() {
 		return false
 	}
-	return !slices.ContainsFunc(r.History, func(e store.Event) bool {
-		return e.What == store.EventResolved || e.What == store.EventTakenOver
+	return !slices.ContainsFunc(r.History, func(e store.Turn) bool {
+		return e.What == store.TurnResolved || e.What == store.TurnTakenOver
 	})
 }
 

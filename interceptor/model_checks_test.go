@@ -174,7 +174,7 @@ func (m *model) checkRecord() {
 	}
 	for i := range m.decided {
 		id := fmt.Sprint("operator", i)
-		if !slices.ContainsFunc(r.History, func(e store.Event) bool { return e.ID == id && e.Who == "ann" || e.ID == id && m.epoch > 0 }) {
+		if !slices.ContainsFunc(r.History, func(e store.Turn) bool { return e.ID == id && e.Who == "ann" || e.ID == id && m.epoch > 0 }) {
 			m.breaks("the decision %s is not in the history", id)
 		}
 	}

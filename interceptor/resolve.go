@@ -206,8 +206,8 @@ func (g *Guard) tooEarly(ctx context.Context, r store.Record, d Decision) (store
 // ownerSettled reports whether an operator corrected what the owner itself had
 // settled: that one's body is over.
 func ownerSettled(r store.Record) bool {
-	return slices.ContainsFunc(r.History, func(e store.Event) bool {
-		return e.What == store.EventResolved && e.Owner == r.Owner && (e.From == store.Succeeded || e.From == store.Failed) && e.FromBy == ""
+	return slices.ContainsFunc(r.History, func(e store.Turn) bool {
+		return e.What == store.TurnResolved && e.Owner == r.Owner && (e.From == store.Succeeded || e.From == store.Failed) && e.FromBy == ""
 	})
 }
 

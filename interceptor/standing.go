@@ -51,7 +51,7 @@ func unforgettable(r store.Record, d Decision) error {
 
 func isErased(r store.Record) bool {
 	last := len(r.History) - 1
-	return r.State == store.Tombstone && last >= 0 && r.History[last].What == store.EventErased && r.By != ""
+	return r.State == store.Tombstone && last >= 0 && r.History[last].What == store.TurnErased && r.By != ""
 }
 
 // unchanged says so if the record has that outcome already.
@@ -101,7 +101,7 @@ func author(r store.Record) string {
 		return "by the Reconcile function"
 	}
 	for i := len(r.History) - 1; i >= 0; i-- {
-		if e := r.History[i]; e.What == store.EventResolved {
+		if e := r.History[i]; e.What == store.TurnResolved {
 			if e.Who != "" {
 				return fmt.Sprintf("by the operator %s", e.Who)
 			}

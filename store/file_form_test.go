@@ -19,7 +19,7 @@ import (
 // text.
 func fullRecord(tb testing.TB, key, text string) Record {
 	tb.Helper()
-	r := Record{Kept: new(Outcome), History: make([]Event, 2)}
+	r := Record{Kept: new(Outcome), History: make([]Turn, 2)}
 	at := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
 	fillFields(tb, reflect.ValueOf(&r).Elem(), text, at)
 	r.Key, r.State, r.Now = key, Succeeded, time.Time{}
@@ -38,7 +38,7 @@ func fillFields(tb testing.TB, v reflect.Value, text string, at time.Time) {
 	case *Outcome:
 		fillFields(tb, v.Elem(), text, at)
 		return
-	case []Event:
+	case []Turn:
 		for i := range x {
 			fillFields(tb, v.Index(i), text, at)
 		}

@@ -134,7 +134,7 @@ func TestFile_RecordForm(t *testing.T) {
 		Claimed: at, Settled: at.Add(time.Second), Expires: at.Add(time.Hour), Origin: Taken,
 		Info:    Info{Activity: "ChargeCard", Input: "sha", Holder: Holder{Namespace: "default", WorkflowID: "order-7", Attempt: 2}},
 		Outcome: Outcome{State: Succeeded, Data: []byte("<42>"), Context: "json"},
-		History: []Event{{What: EventTakenOver, At: at, From: InDoubt, Owner: "n1", Fence: 7}},
+		History: []Turn{{What: TurnTakenOver, At: at, From: InDoubt, Owner: "n1", Fence: 7}},
 	}
 	data, err := encodeRecord(r)
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func FuzzFile_Record(f *testing.F) {
 		{Key: "k", State: Running, Owner: "a", Fence: 1, Revision: 1, Origin: First, Claimed: at, LeaseEnd: at},
 		{
 			Key: "\xff", State: Running, Owner: "a", Fence: 1, Revision: 2, Origin: Taken, Claimed: at, LeaseEnd: at, Kept: &testSuccess,
-			History: []Event{{What: EventTakenOver, At: at, From: InDoubt, Owner: "b", Fence: 1}},
+			History: []Turn{{What: TurnTakenOver, At: at, From: InDoubt, Owner: "b", Fence: 1}},
 		},
 		{Key: "k", State: Succeeded, Owner: "a", Fence: 1, Revision: 2, Origin: First, Claimed: at, Settled: at, Outcome: testSuccess},
 	} {

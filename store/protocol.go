@@ -67,7 +67,7 @@ func (r *Record) settle(b Bid, o Outcome, now time.Time) (changed bool, err erro
 			r.Deadline = now.Add(b.Deadline)
 		}
 		r.expiresAnew(now, b.TTL)
-		r.note(Event{What: EventForgotten, At: now, Owner: b.Owner, Fence: b.Fence})
+		r.note(Turn{What: TurnForgotten, At: now, Owner: b.Owner, Fence: b.Fence})
 		r.put(o, now)
 	case r.owns(b):
 		if err = r.settleOwn(b, o, now); errors.Is(err, ErrSuperseded) {
@@ -90,7 +90,7 @@ func (r *Record) settledBefore(b Bid, o Outcome) (done bool, err error) {
 			continue
 		}
 		switch {
-		case e.What == EventConflict && o.State == Succeeded:
+		case e.What == TurnConflict && o.State == Succeeded:
 			return true, ErrConflict
 		case e.heard(o.State):
 			return true, nil
@@ -110,9 +110,9 @@ func (r *Record) settledBefore(b Bid, o Outcome) (done bool, err error) {
 }
 
 // heard reports whether e overrode what the owner had settled to.
-func (e Event) heard(to State) bool {
+func (e Turn) heard(to State) bool {
 	switch {
-	case e.What != EventResolved && e.What != EventErased && e.What != EventTakenOver:
+	case e.What != TurnResolved && e.What != TurnErased && e.What != TurnTakenOver:
 		return false
 	case e.From == Succeeded || e.From == Failed:
 		return saidBefore(e.From, e.FromBy, to)
@@ -180,12 +180,12 @@ func (r *Record) settleLate(b Bid, o Outcome, now time.Time) {
 // noteReplaced keeps the owner's nonce from being granted again, unless a
 // resolution has done so.
 func (r *Record) noteReplaced(now time.Time) {
-	what := EventTakenOver
+	what := TurnTakenOver
 	if r.State == Tombstone {
-		what = EventReleased
+		what = TurnReleased
 	}
 	if r.By == "" {
-		r.note(Event{What: what, At: now, From: r.State, Owner: r.Owner, Fence: r.Fence})
+		r.note(Turn{What: what, At: now, From: r.State, Owner: r.Owner, Fence: r.Fence})
 	}
 }
 
@@ -202,7 +202,7 @@ func (r *Record) release(b Bid, now time.Time) (changed bool, err error) {
 		return true, nil
 	case !r.owns(b):
 		for _, e := range r.History {
-			if e.What == EventReleased && e.Owner == b.Owner {
+			if e.What == TurnReleased && e.Owner == b.Owner {
 				return false, nil
 			}
 		}
@@ -210,8 +210,8 @@ func (r *Record) release(b Bid, now time.Time) (changed bool, err error) {
 	case r.State == Tombstone:
 		return false, nil
 	case r.State == Succeeded || r.State == Failed:
-		if r.By == BySuperseded || slices.ContainsFunc(r.History, func(e Event) bool {
-			return e.Owner == b.Owner && e.What == EventResolved && e.FromBy == BySuperseded
+		if r.By == BySuperseded || slices.ContainsFunc(r.History, func(e Turn) bool {
+			return e.Owner == b.Owner && e.What == TurnResolved && e.FromBy == BySuperseded
 		}) {
 			return false, nil
 		}
@@ -259,20 +259,20 @@ func (r *Record) takeover(b Bid, from Record, now time.Time) (changed bool, err 
 
 func (r *Record) resolve(res Resolution, from Record, now time.Time) (changed bool, err error) {
 	for _, e := range r.History {
-		if e.ID == res.ID && (e.What == EventResolved || e.What == EventErased) {
+		if e.ID == res.ID && (e.What == TurnResolved || e.What == TurnErased) {
 			return false, nil
 		}
 	}
 	if !r.isAsIn(from) || !res.applies(r.State) {
 		return false, ErrMoved
 	}
-	e := Event{
-		What: EventResolved, At: now, From: r.State, FromBy: r.By, Owner: r.Owner, Fence: r.Fence,
+	e := Turn{
+		What: TurnResolved, At: now, From: r.State, FromBy: r.By, Owner: r.Owner, Fence: r.Fence,
 		By: res.By, Who: res.Who, Why: res.Why, ID: res.ID,
 	}
 	switch {
 	case res.Erase:
-		e.What = EventErased
+		e.What = TurnErased
 		r.erase(now)
 		r.expiresAnew(now, TombstoneTTL)
 	case res.To == Tombstone:
@@ -309,7 +309,7 @@ func (r *Record) erase(now time.Time) {
 	r.bury(now)
 	r.Deadline, r.Forgotten, r.Info = time.Time{}, false, Info{}
 	for i := range r.History {
-		if e := &r.History[i]; e.What != EventErased {
+		if e := &r.History[i]; e.What != TurnErased {
 			e.Who, e.Why = "", ""
 		}
 	}
@@ -395,16 +395,16 @@ func (r *Record) bury(now time.Time) {
 }
 
 func (r *Record) conflict(b Bid, now time.Time) {
-	r.note(Event{What: EventConflict, At: now, From: r.State, Owner: b.Owner, Fence: b.Fence})
+	r.note(Turn{What: TurnConflict, At: now, From: r.State, Owner: b.Owner, Fence: b.Fence})
 	r.Revision++
 }
 
-func (r *Record) note(e Event) {
+func (r *Record) note(e Turn) {
 	r.History = append(r.History, e)
 	if len(r.History) <= maxHistory {
 		return
 	}
-	drop := slices.IndexFunc(r.History, func(e Event) bool { return e.What == EventReleased })
+	drop := slices.IndexFunc(r.History, func(e Turn) bool { return e.What == TurnReleased })
 	for i, old := range r.History {
 		if slices.ContainsFunc(r.History[i+1:], old.isRepeatedBy) {
 			drop = i
@@ -416,7 +416,7 @@ func (r *Record) note(e Event) {
 }
 
 // isRepeatedBy reports whether the protocol goes by the later event as well.
-func (e Event) isRepeatedBy(later Event) bool {
+func (e Turn) isRepeatedBy(later Turn) bool {
 	return e.What == later.What && e.Owner == later.Owner && e.From == later.From && e.FromBy == later.FromBy
 }
 

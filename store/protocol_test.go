@@ -217,8 +217,8 @@ func (w *world) check() {
 			effects++
 		}
 	}
-	resolved := slices.ContainsFunc(r.History, func(e Event) bool { return e.What == EventResolved || e.What == EventErased })
-	conflict := slices.ContainsFunc(r.History, func(e Event) bool { return e.What == EventConflict })
+	resolved := slices.ContainsFunc(r.History, func(e Turn) bool { return e.What == TurnResolved || e.What == TurnErased })
+	conflict := slices.ContainsFunc(r.History, func(e Turn) bool { return e.What == TurnConflict })
 	if effects > 1 && !w.rules.rerun && w.rules.operator == 0 && w.rules.forget == 0 {
 		w.violated("the act happened twice")
 	}

@@ -54,7 +54,7 @@ type Record struct {
 	Info    Info     `json:"info"`             // of Owner's bid
 	Outcome Outcome  `json:"outcome,omitzero"` // of Succeeded and Failed; of InDoubt if the owner said why
 	Kept    *Outcome `json:"kept,omitempty"`   // a superseded owner's success, while another one runs
-	History []Event  `json:"history,omitempty"`
+	History []Turn   `json:"history,omitempty"`
 }
 
 // Origin says how a claim came by its key.
@@ -112,9 +112,9 @@ func (o Outcome) IsZero() bool {
 	return o.State == "" && o.Data == nil && o.Context == "" && o.Missing == ""
 }
 
-// Event is one turn in a record's life, other than the plain run and settle.
-type Event struct {
-	What  string    `json:"what"`            // one of the Event constants
+// Turn is one turn in a record's life, other than the plain run and settle.
+type Turn struct {
+	What  string    `json:"what"`            // one of the Turn constants
 	At    time.Time `json:"at"`              // the store's clock
 	From  State     `json:"from,omitempty"`  // the state before
 	Owner string    `json:"owner,omitempty"` // the nonce that the event is about
@@ -128,14 +128,14 @@ type Event struct {
 	Who    string `json:"who,omitempty"` // the person who decided
 }
 
-// What an Event tells.
+// What a Turn says.
 const (
-	EventReleased  = "released"   // Owner gave the key back, and another claim followed
-	EventTakenOver = "taken_over" // Owner was superseded by a Takeover
-	EventConflict  = "conflict"   // Owner succeeded after it was superseded
-	EventResolved  = "resolved"   // a Resolve overrode Owner
-	EventForgotten = "forgotten"  // the store had no record of Owner's claim when it settled
-	EventErased    = "erased"     // a Resolve erased the record; earlier events have lost Who and Why
+	TurnReleased  = "released"   // Owner gave the key back, and another claim followed
+	TurnTakenOver = "taken_over" // Owner was superseded by a Takeover
+	TurnConflict  = "conflict"   // Owner succeeded after it was superseded
+	TurnResolved  = "resolved"   // a Resolve overrode Owner
+	TurnForgotten = "forgotten"  // the store had no record of Owner's claim when it settled
+	TurnErased    = "erased"     // a Resolve erased the record; earlier events have lost Who and Why
 )
 
 // Who decided, where it was not the owner.
@@ -182,7 +182,7 @@ type Resolution struct {
 	TTL      time.Duration
 	Force    bool // also while Running; to erase, while InDoubt or Pending too
 	// Erase, with To Tombstone, leaves nothing of the record but its key, its fence,
-	// the nonces that are spent and an EventErased, and those no longer than
+	// the nonces that are spent and a TurnErased, and those no longer than
 	// TombstoneTTL, whatever was promised before. It needs no TTL.
 	Erase bool
 }

@@ -158,14 +158,14 @@ func (l *lossyLives) live(i int) store.State {
 		_, err := l.call(func() (store.Record, error) { return l.s.Release(ctx, holder) })
 		require.NoError(l.t, err)
 		holder, _ = l.contend(rivals, nil, take)
-		turns, history = turns+2, []string{store.EventReleased}
+		turns, history = turns+2, []string{store.TurnReleased}
 		settle(want)
 	case 2:
 		from := settle(store.Outcome{State: store.InDoubt})
 		holder, _ = l.contend(rivals, store.ErrMoved, func(b store.Bid) (store.Record, error) {
 			return l.s.Takeover(ctx, b, from)
 		})
-		turns, history = turns+1, []string{store.EventTakenOver}
+		turns, history = turns+1, []string{store.TurnTakenOver}
 		want.State = store.Failed
 		settle(want)
 	case 3:
@@ -178,7 +178,7 @@ func (l *lossyLives) live(i int) store.State {
 		first := errors.Is(answers[0].err, store.ErrMoved)
 		require.Equal(l.t, !first, errors.Is(answers[1].err, store.ErrMoved), "one decision is written")
 		require.True(l.t, answers[0].err == nil || answers[1].err == nil)
-		turns, history = turns+1, []string{store.EventResolved}
+		turns, history = turns+1, []string{store.TurnResolved}
 	}
 
 	late, err := l.call(func() (store.Record, error) { return l.s.Acquire(ctx, redisBid(key, "late")) })

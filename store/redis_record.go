@@ -284,7 +284,7 @@ func kept(r *Record) *Outcome {
 
 // parseHistory reads what cjson has written, which leaves bytes that are not UTF-8 as
 // they are. JSON of Go would replace them: it gets each byte as a character instead.
-func parseHistory(value string) ([]Event, error) {
+func parseHistory(value string) ([]Turn, error) {
 	if len(value) > maxWords {
 		return nil, errors.New("too long")
 	}
@@ -292,7 +292,7 @@ func parseHistory(value string) ([]Event, error) {
 		return nil, err
 	}
 	var list []struct {
-		Event
+		Turn
 		At    int64  `json:"at,string"`
 		Fence uint64 `json:"fence,string"`
 	}
@@ -303,9 +303,9 @@ func parseHistory(value string) ([]Event, error) {
 	if err := json.Unmarshal([]byte(value), &list); err != nil {
 		return nil, err
 	}
-	events := make([]Event, len(list))
+	events := make([]Turn, len(list))
 	for i, e := range list {
-		events[i] = e.Event
+		events[i] = e.Turn
 		events[i].At, events[i].Fence = fromMicros(e.At), e.Fence
 		if !text {
 			eachString(reflect.ValueOf(&events[i]).Elem(), bytePerChar)

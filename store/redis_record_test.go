@@ -51,7 +51,7 @@ func TestRedis_Format(t *testing.T) { //nolint:tparallel // its steps share one 
 			Claimed: at, Settled: at.Add(time.Microsecond), Origin: store.Clean, Forgotten: true, By: store.BySuperseded,
 			Info:    store.Info{Activity: "Charge Card", Holder: store.Holder{Attempt: 3, Local: true}},
 			Outcome: store.Outcome{State: store.Succeeded, Data: []byte("\x00\xff"), Context: "json", Missing: "no"},
-			History: []store.Event{{What: "taken_over", At: at, From: store.InDoubt, Owner: "o", Fence: 1699999999999999}},
+			History: []store.Turn{{What: "taken_over", At: at, From: store.InDoubt, Owner: "o", Fence: 1699999999999999}},
 		}, r)
 	})
 }

@@ -95,14 +95,14 @@ var contradictions = map[string]struct {
 	"a long owner":       {recordStates, func(r *Record) { r.Owner = strings.Repeat("x", maxName+1) }},
 	"a long author":      {recordStates, func(r *Record) { r.By = strings.Repeat("x", maxText+1) }},
 	"long info":          {recordStates, func(r *Record) { r.Info.Match = strings.Repeat("x", 4*maxWords+1) }},
-	"many events":        {recordStates, func(r *Record) { r.History = slicesRepeat(Event{What: EventReleased}, maxHistory+1) }},
-	"long events":        {recordStates, func(r *Record) { r.History = []Event{{What: "x", Why: strings.Repeat("x", 4*maxWords)}} }},
-	"an event of none":   {recordStates, func(r *Record) { r.History = []Event{{By: "operator"}} }},
+	"many events":        {recordStates, func(r *Record) { r.History = slicesRepeat(Turn{What: TurnReleased}, maxHistory+1) }},
+	"long events":        {recordStates, func(r *Record) { r.History = []Turn{{What: "x", Why: strings.Repeat("x", 4*maxWords)}} }},
+	"an event of none":   {recordStates, func(r *Record) { r.History = []Turn{{By: "operator"}} }},
 	"outcome of a doubt": {[]State{Succeeded, Failed}, func(r *Record) { r.Outcome.State = InDoubt }},
 }
 
-func slicesRepeat(e Event, n int) []Event {
-	list := make([]Event, n)
+func slicesRepeat(e Turn, n int) []Turn {
+	list := make([]Turn, n)
 	for i := range list {
 		list[i] = e
 	}
@@ -133,7 +133,7 @@ func TestRecord_CheckAcceptsWhatIsWritten(t *testing.T) {
 		{someRecord(InDoubt), func(r *Record) { r.Marked = true }},
 		{someRecord(InDoubt), func(r *Record) { r.Outcome = Outcome{State: InDoubt, Data: []byte("x"), Context: "json"} }},
 		{someRecord(Succeeded), func(r *Record) { r.By, r.Outcome.Data = ByReconcile, make([]byte, MaxData) }},
-		{someRecord(Tombstone), func(r *Record) { r.By, r.History = ByOperator, slicesRepeat(Event{What: EventReleased}, maxHistory) }},
+		{someRecord(Tombstone), func(r *Record) { r.By, r.History = ByOperator, slicesRepeat(Turn{What: TurnReleased}, maxHistory) }},
 	} {
 		c.change(&c.r)
 		require.NoError(t, c.r.check(), "%+v", c.r.State)

@@ -101,7 +101,7 @@ var acquireCases = []testCase{
 			k.that(r.Fence > a.Fence, "the fence went from %d to %d", a.Fence, r.Fence)
 			k.that(r.Revision > tomb.Revision, "the revision went from %d to %d", tomb.Revision, r.Revision)
 			k.that(r.Origin == store.First && r.Settled.IsZero(), "origin %q, settled %v", r.Origin, r.Settled)
-			e := k.event(r, store.EventReleased, "a")
+			e := k.event(r, store.TurnReleased, "a")
 			k.that(e.Fence == a.Fence, "the event's fence is %d, want %d", e.Fence, a.Fence)
 			k.that(r.Info.Holder.WorkflowID == "order-b", "the record describes %q", r.Info.Holder.WorkflowID)
 		},
@@ -157,7 +157,7 @@ var acquireCases = []testCase{
 				k.that(tomb.Revision > r.Revision, "the revision went from %d to %d", r.Revision, tomb.Revision)
 				last = tomb
 			}
-			k.event(last, store.EventTakenOver, "a")
+			k.event(last, store.TurnTakenOver, "a")
 			k.that(len(last.History) < 80, "the history of 80 releases has %d events", len(last.History))
 		},
 	},

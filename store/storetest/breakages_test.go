@@ -210,7 +210,7 @@ var breakages = map[string]struct {
 		return &broken{settle: func(ctx context.Context, m *store.Memory, b store.Bid, o store.Outcome) (store.Record, error) {
 			r, err := m.Load(ctx, b.Key)
 			if last := len(r.History) - 1; err == nil && last >= 0 && (r.State == store.Succeeded || r.State == store.Failed) &&
-				r.History[last].What == store.EventResolved && r.History[last].Owner == b.Owner {
+				r.History[last].What == store.TurnResolved && r.History[last].Owner == b.Owner {
 				return r, nil
 			}
 			return m.Settle(ctx, b, o)
@@ -231,7 +231,7 @@ var breakages = map[string]struct {
 	}},
 	"a history that drops what is oldest": {"correct/many corrections forget no nonce", false, func() *broken {
 		forgets := func(r store.Record, nonce string) bool {
-			return len(r.History) >= 60 && slices.ContainsFunc(r.History[:1], func(e store.Event) bool { return e.Owner == nonce })
+			return len(r.History) >= 60 && slices.ContainsFunc(r.History[:1], func(e store.Turn) bool { return e.Owner == nonce })
 		}
 		return &broken{acquire: func(ctx context.Context, m *store.Memory, b store.Bid) (store.Record, error) {
 			if r, err := m.Load(ctx, b.Key); err == nil && forgets(r, b.Owner) {
@@ -279,7 +279,7 @@ var breakages = map[string]struct {
 	"an erasure that refuses the evidence": {"erase/a success that comes after an erasure settles it", true, func() *broken {
 		return &broken{settle: func(ctx context.Context, m *store.Memory, b store.Bid, o store.Outcome) (store.Record, error) {
 			r, err := m.Load(ctx, b.Key)
-			if last := len(r.History) - 1; err == nil && r.State == store.Tombstone && last >= 0 && r.History[last].What == store.EventErased {
+			if last := len(r.History) - 1; err == nil && r.State == store.Tombstone && last >= 0 && r.History[last].What == store.TurnErased {
 				return r, store.ErrSuperseded
 			}
 			return m.Settle(ctx, b, o)

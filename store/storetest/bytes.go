@@ -167,7 +167,7 @@ var bytesCases = []testCase{
 			} {
 				r := read()
 				k.holds(r, succeeded("settled"))
-				k.event(r, store.EventTakenOver, a.Owner)
+				k.event(r, store.TurnTakenOver, a.Owner)
 				spoil(r)
 			}
 			k.holds(k.load(theKey), succeeded("settled"))
@@ -217,15 +217,15 @@ func (k *kit) keepsText(suffix, text string) {
 	k.ok(k.s.Release(k.ctx, c))
 	k.grant(k.s, &store.Bid{Key: b.Key, Owner: "d", Lease: longLease, TTL: longTTL, Info: b.Info})
 	r = k.load(b.Key)
-	e := k.event(r, store.EventResolved, b.Owner)
+	e := k.event(r, store.TurnResolved, b.Owner)
 	k.that(e.By == res.By && e.Why == res.Why && e.ID == res.ID, "the resolution %+v came back as %+v", res, e)
-	k.event(r, store.EventReleased, c.Owner)
+	k.event(r, store.TurnReleased, c.Owner)
 }
 
 // spoil overwrites what r points to.
 func spoil(r store.Record) {
 	copy(r.Outcome.Data, bytes.Repeat([]byte("X"), len(r.Outcome.Data)))
 	for i := range r.History {
-		r.History[i] = store.Event{}
+		r.History[i] = store.Turn{}
 	}
 }

@@ -132,7 +132,7 @@ var contentionCases = []testCase{
 			r := k.load(theKey)
 			n := 0
 			for _, e := range r.History {
-				if e.What == store.EventResolved {
+				if e.What == store.TurnResolved {
 					n++
 				}
 			}

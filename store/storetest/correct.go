@@ -119,7 +119,7 @@ var correctCases = []testCase{
 					}
 					late := k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late")))
 					k.holds(late, r.Outcome)
-					k.event(late, store.EventConflict, "a")
+					k.event(late, store.TurnConflict, "a")
 					late = k.correct("3", late)
 					k.unchanged(late, k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late"))))
 				}

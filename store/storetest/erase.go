@@ -33,11 +33,11 @@ func (k *kit) erased(r store.Record, from store.Record, res store.Resolution) {
 	k.that(len(r.History) == len(from.History)+1, "of %d events %d are left", len(from.History), len(r.History)-1)
 	for i, e := range from.History {
 		left := r.History[i]
-		k.that(e.What == store.EventErased || left.Who == "" && left.Why == "", "an event still says who and why: %+v", left)
+		k.that(e.What == store.TurnErased || left.Who == "" && left.Why == "", "an event still says who and why: %+v", left)
 		k.that(left.What == e.What && left.From == e.From && left.FromBy == e.FromBy && left.Owner == e.Owner && left.Fence == e.Fence && left.ID == e.ID,
 			"an event is %+v, was %+v", left, e)
 	}
-	e := k.event(r, store.EventErased, from.Owner)
+	e := k.event(r, store.TurnErased, from.Owner)
 	k.that(e.From == from.State && e.FromBy == from.By && e.Fence == from.Fence && e.By == res.By && e.Who == res.Who && e.Why == res.Why && e.ID == res.ID,
 		"the event is %+v", e)
 }
@@ -177,7 +177,7 @@ var eraseCases = []testCase{
 				k.is(r, store.Succeeded, "a")
 				k.holds(r, succeeded("late"))
 				k.that(differentInfo(a.Info, r.Info) == "", "the record describes %+v", r.Info)
-				k.event(r, store.EventErased, from.Owner)
+				k.event(r, store.TurnErased, from.Owner)
 				k.remembered(r, longTTL)
 				k.unchanged(r, k.answer(want)(k.s.Settle(k.ctx, a, succeeded("late"))))
 			}
@@ -204,9 +204,9 @@ var eraseCases = []testCase{
 			b := k.granted("b")
 			r := k.correct("2", k.ok(k.s.Settle(k.ctx, b, succeeded("2"))))
 			r = k.ok(k.s.Resolve(k.ctx, theKey, r, erase("3")))
-			e := k.event(r, store.EventErased, "a")
+			e := k.event(r, store.TurnErased, "a")
 			k.that(e.Who == "ann" && e.Why == "asked the bank" && e.ID == "1", "the event is %+v", e)
-			e = k.event(r, store.EventResolved, "b")
+			e = k.event(r, store.TurnResolved, "b")
 			k.that(e.Who == "" && e.Why == "" && e.ID == "2", "the event is %+v", e)
 		},
 	},

@@ -197,7 +197,7 @@ func erase(id string) store.Resolution {
 }
 
 // event returns the last event of that kind about owner, or fails.
-func (k *kit) event(r store.Record, what, owner string) store.Event {
+func (k *kit) event(r store.Record, what, owner string) store.Turn {
 	k.Helper()
 	for i := len(r.History) - 1; i >= 0; i-- {
 		if e := r.History[i]; e.What == what && e.Owner == owner {
@@ -205,11 +205,11 @@ func (k *kit) event(r store.Record, what, owner string) store.Event {
 		}
 	}
 	k.fail("the history has no event %q about %q: %+v", what, owner, r.History)
-	return store.Event{}
+	return store.Turn{}
 }
 
 // extends checks that all events of before are still there.
-func (k *kit) extends(now, before []store.Event) {
+func (k *kit) extends(now, before []store.Turn) {
 	k.Helper()
 	diff := differentHistory(before, now[:min(len(before), len(now))])
 	k.that(diff == "", "%s", diff)
@@ -265,7 +265,7 @@ func differentInfo(a, b store.Info) string {
 	return ""
 }
 
-func differentHistory(a, b []store.Event) string {
+func differentHistory(a, b []store.Turn) string {
 	equal := len(a) == len(b)
 	for i := range min(len(a), len(b)) {
 		e, f := a[i], b[i]

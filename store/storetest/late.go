@@ -20,7 +20,7 @@ func (k *kit) kept() (a, b store.Bid) {
 // and that its repetition changes nothing.
 func (k *kit) late(r store.Record, a store.Bid) {
 	k.Helper()
-	k.event(r, store.EventConflict, a.Owner)
+	k.event(r, store.TurnConflict, a.Owner)
 	k.unchanged(r, k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late"))))
 }
 
@@ -157,8 +157,8 @@ var lateCases = []testCase{
 			k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late")))
 			r := k.answer(store.ErrConflict)(k.s.Settle(k.ctx, b, succeeded("later")))
 			k.is(r, store.Running, "c")
-			k.event(r, store.EventConflict, "a")
-			k.event(r, store.EventConflict, "b")
+			k.event(r, store.TurnConflict, "a")
+			k.event(r, store.TurnConflict, "b")
 			r = k.ok(k.s.Release(k.ctx, c))
 			k.holds(r, succeeded("late"))
 		},

@@ -181,13 +181,13 @@ func (s state) renew(b store.Bid) []turn {
 func (s state) settle(b store.Bid, o store.Outcome) []turn {
 	late := o.State == store.Succeeded
 	switch {
-	case late && s.happened(store.EventConflict, b.Owner):
+	case late && s.happened(store.TurnConflict, b.Owner):
 		return s.answers(store.ErrConflict)
 	case s.heard(b.Owner, o.State):
 		return s.answers(nil)
 	case s.State == store.Absent:
 		s.Owner, s.origin, s.fence, s.brief = b.Owner, store.First, number{n: max(b.Fence, 1)}, b.TTL < longTTL
-		return s.noted(store.EventForgotten, b.Owner).settled(o).answers(nil)
+		return s.noted(store.TurnForgotten, b.Owner).settled(o).answers(nil)
 	case !s.owned(b) && !late:
 		return s.answers(store.ErrSuperseded)
 	case !s.owned(b):
@@ -220,7 +220,7 @@ func (s state) settle(b store.Bid, o store.Outcome) []turn {
 
 // conflict keeps the success of a claim that was superseded.
 func (s state) conflict(b store.Bid, o store.Outcome) []turn {
-	s = s.noted(store.EventConflict, b.Owner)
+	s = s.noted(store.TurnConflict, b.Owner)
 	s.revision = s.revision.higher()
 	switch s.State {
 	case store.Tombstone, store.InDoubt:
@@ -241,11 +241,11 @@ func (s state) release(b store.Bid) []turn {
 		s.Owner, s.origin, s.fence = b.Owner, store.First, s.fence.higher()
 		return s.to(store.Tombstone).answers(nil)
 	case !s.owned(b):
-		if s.happened(store.EventReleased, b.Owner) {
+		if s.happened(store.TurnReleased, b.Owner) {
 			return s.answers(nil)
 		}
 		return s.answers(store.ErrSuperseded)
-	case s.State == store.Tombstone, s.By == store.BySuperseded, s.happened(store.EventResolved, b.Owner, by(store.Succeeded, store.BySuperseded)):
+	case s.State == store.Tombstone, s.By == store.BySuperseded, s.happened(store.TurnResolved, b.Owner, by(store.Succeeded, store.BySuperseded)):
 		return s.answers(nil)
 	case s.State == store.Succeeded, s.State == store.Failed:
 		return s.answers(store.ErrSuperseded)
@@ -293,9 +293,9 @@ func (s state) resolve(from store.Record, r store.Resolution) []turn {
 	if !s.readAs(from) || !open {
 		return s.answers(store.ErrMoved)
 	}
-	what := store.EventResolved
+	what := store.TurnResolved
 	if r.Erase {
-		what = store.EventErased
+		what = store.TurnErased
 	}
 	o := r.Outcome
 	o.State = r.To
@@ -350,9 +350,9 @@ func (s state) replaced() state {
 	case s.By != "":
 		return s
 	case s.State == store.Tombstone:
-		return s.noted(store.EventReleased, s.Owner)
+		return s.noted(store.TurnReleased, s.Owner)
 	}
-	return s.noted(store.EventTakenOver, s.Owner)
+	return s.noted(store.TurnTakenOver, s.Owner)
 }
 
 // decision stands beside the Event constants.
@@ -379,7 +379,7 @@ func (s state) happened(what, nonce string, in ...string) bool {
 // heard reports whether the claim of that nonce had settled to that state before
 // somebody else did.
 func (s state) heard(nonce string, to store.State) bool {
-	for _, what := range []string{store.EventResolved, store.EventErased, store.EventTakenOver} {
+	for _, what := range []string{store.TurnResolved, store.TurnErased, store.TurnTakenOver} {
 		before := []string{by(store.Succeeded, ""), by(store.Failed, ""), by(to, ""), by(to, store.ByReconcile)}
 		if to != store.Succeeded {
 			before = append(before, by(store.Succeeded, store.BySuperseded))

@@ -309,7 +309,7 @@ func (r *race) successKept(now store.Record, settle call) {
 	r.Helper()
 	kept := sameOutcome(now.Outcome, settle.outcome)
 	for _, e := range now.History {
-		kept = kept || e.Owner == settle.bid.Owner && (e.What == store.EventConflict || e.From == store.Succeeded)
+		kept = kept || e.Owner == settle.bid.Owner && (e.What == store.TurnConflict || e.From == store.Succeeded)
 	}
 	r.that(settle.outcome.State != store.Succeeded || kept, "the success of %s is lost: %+v", settle.bid.Owner, now)
 }

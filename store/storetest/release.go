@@ -158,7 +158,7 @@ var releaseCases = []testCase{
 			r := k.ok(k.s.Release(k.ctx, b))
 			k.is(r, store.Tombstone, "b")
 			k.that(!r.Expires.Before(before.Expires), "the expiry went from %v to %v", before.Expires, r.Expires)
-			k.event(r, store.EventTakenOver, "a")
+			k.event(r, store.TurnTakenOver, "a")
 			k.unchanged(r, k.ok(k.s.Release(k.ctx, b)))
 			c := bid("c")
 			granted := k.grant(k.s, &c)

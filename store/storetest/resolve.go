@@ -10,7 +10,7 @@ func (k *kit) resolved(r store.Record, from store.Record, res store.Resolution) 
 	k.is(r, res.To, from.Owner)
 	k.that(r.By == res.By && r.Revision > from.Revision && r.Fence == from.Fence,
 		"by %q, revision %d after %d, fence %d, was %d", r.By, r.Revision, from.Revision, r.Fence, from.Fence)
-	e := k.event(r, store.EventResolved, from.Owner)
+	e := k.event(r, store.TurnResolved, from.Owner)
 	k.that(e.From == from.State && e.FromBy == from.By && e.By == res.By && e.Fence == from.Fence, "the event is %+v", e)
 	k.that(e.Who == res.Who && e.Why == res.Why && e.ID == res.ID, "the event is %+v", e)
 	k.extends(r.History, from.History)
@@ -61,7 +61,7 @@ var resolveCases = []testCase{
 			b := bid("b")
 			r := k.grant(k.s, &b)
 			k.that(r.Origin == store.First && r.By == "" && b.Fence > a.Fence, "origin %q, by %q, fence %d after %d", r.Origin, r.By, b.Fence, a.Fence)
-			k.event(r, store.EventResolved, "a")
+			k.event(r, store.TurnResolved, "a")
 		},
 	},
 	{
@@ -97,7 +97,7 @@ var resolveCases = []testCase{
 				r := k.ok(k.s.Resolve(k.ctx, a.Key, from, res))
 				k.resolved(r, from, res)
 				k.that(r.Kept == nil, "a success is still kept")
-				k.event(r, store.EventConflict, "a")
+				k.event(r, store.TurnConflict, "a")
 				k.unchanged(r, k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late"))))
 			}
 		},
@@ -218,7 +218,7 @@ var resolveCases = []testCase{
 				late := k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("1")))
 				k.holds(late, r.Outcome)
 				k.that(late.Revision > r.Revision && late.By == store.ByOperator, "revision %d after %d, by %q", late.Revision, r.Revision, late.By)
-				k.event(late, store.EventConflict, "a")
+				k.event(late, store.TurnConflict, "a")
 				k.unchanged(late, k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("1"))))
 			}
 		},

@@ -133,7 +133,7 @@ var settleCases = []testCase{
 				k.that(r.Key == b.Key && r.Fence == 77 && r.Revision > 0, "key %q, fence %d, revision %d", r.Key, r.Fence, r.Revision)
 				k.that(r.Forgotten, "Forgotten is not set")
 				k.that(r.Expires.After(r.Now.Add(longTTL-tick)), "it expires %v after now", r.Expires.Sub(r.Now))
-				k.event(r, store.EventForgotten, "a")
+				k.event(r, store.TurnForgotten, "a")
 				d := differentInfo(fullInfo, r.Info)
 				k.that(d == "", "%s", d)
 				if o.State == store.Succeeded || o.State == store.Failed {

@@ -26,7 +26,7 @@ var takeoverCases = []testCase{
 				k.that(r.Fence > a.Fence && r.Revision > from.Revision, "fence %d after %d, revision %d after %d", r.Fence, a.Fence, r.Revision, from.Revision)
 				k.that(r.Doubted.IsZero() && !r.Marked && r.LeaseEnd.After(r.Now), "doubted %v, marked %v, lease end %v", r.Doubted, r.Marked, r.LeaseEnd)
 				k.that(r.Deadline.IsZero(), "the deadline is still that of another claim: %v", r.Deadline)
-				e := k.event(r, store.EventTakenOver, "a")
+				e := k.event(r, store.TurnTakenOver, "a")
 				k.that(e.From == o.State && e.Fence == a.Fence && near(e.At, r.Now), "the event is %+v", e)
 				d := differentInfo(fullInfo, r.Info)
 				k.that(d == "", "%s", d)
@@ -161,16 +161,16 @@ var takeoverCases = []testCase{
 			k.that(limit >= 16 && limit < n, "%d takeovers leave a history of %d events", n, limit)
 			for i, e := range r.History {
 				want := fmt.Sprint(n - limit + i)
-				k.that(e.What == store.EventTakenOver && e.Owner == want, "event %d of %d is %q about %q, want a takeover of %q", i, limit, e.What, e.Owner, want)
+				k.that(e.What == store.TurnTakenOver && e.Owner == want, "event %d of %d is %q about %q, want a takeover of %q", i, limit, e.What, e.Owner, want)
 			}
 			k.unchanged(r, k.answer(store.ErrSuperseded)(k.s.Acquire(k.ctx, bid(fmt.Sprint(n-1)))))
 
 			b := k.took("released", r, true)
 			oldest := fmt.Sprint(n - limit + 1)
-			k.event(k.load(theKey), store.EventTakenOver, oldest)
+			k.event(k.load(theKey), store.TurnTakenOver, oldest)
 			k.ok(k.s.Release(k.ctx, b))
 			k.granted("next")
-			k.event(k.load(theKey), store.EventTakenOver, oldest)
+			k.event(k.load(theKey), store.TurnTakenOver, oldest)
 		},
 	},
 }
