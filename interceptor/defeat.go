@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/once"
 )
 
 // manyAttempts are as good as unlimited ones, and can be counted in time.
