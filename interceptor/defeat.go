@@ -7,6 +7,7 @@ import (
 	"time"
 
 	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/store"
 )
 
 // manyAttempts are as good as unlimited ones, and can be counted in time.
@@ -74,8 +75,8 @@ func (c *call) defeatsTakeover() error {
 	if n < 2 || span <= 0 || c.info.IsLocalActivity {
 		return nil
 	}
-	if c.guard.storeKind == "file" {
-		lease = 0 // it sees that the owner is dead
+	if w, ok := c.guard.store.Store.(store.OwnerWatcher); ok && w.SeesDeath() {
+		lease = 0
 	}
 	// When its worker is killed, the next attempt comes at the attempt's end, and
 	// then one every maxRetry until the lease is over. One lets the settle delay

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/store"
 )
 
 func TestDefeats_NameWhatKeepsAPolicyFromBeingCarriedOut(t *testing.T) {
@@ -77,14 +78,24 @@ func TestDefeats_AreJudgedByWhatTheWorkflowSaid(t *testing.T) {
 }
 
 // The store that sees its owner die leaves only the settle delay to pass.
-func TestDefeats_AFileStoreHasNoLeaseToWaitFor(t *testing.T) {
+func TestDefeats_AStoreThatSeesDeathHasNoLeaseToWaitFor(t *testing.T) {
 	t.Parallel()
 	c := calledWith(sdkactivity.Info{RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 3}, StartToCloseTimeout: 10 * time.Second}, callHeader{})
 	c.policy.InDoubt = once.Rerun
 	require.Error(t, c.defeats())
-	c.guard.storeKind = "file"
+	c.guard.store.Store = watching{sees: false}
+	require.Error(t, c.defeats())
+	c.guard.store.Store = watching{sees: true}
 	require.NoError(t, c.defeats())
 }
+
+// watching is a store that says whether it sees the death of an owner.
+type watching struct {
+	store.Store
+	sees bool
+}
+
+func (w watching) SeesDeath() bool { return w.sees }
 
 func BenchmarkDefeats(b *testing.B) {
 	c := calledWith(sdkactivity.Info{RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 5000}, StartToCloseTimeout: time.Minute}, callHeader{})

@@ -55,16 +55,10 @@ func storeError(err error) string {
 }
 
 func storeKind(s store.Store) string {
-	switch s.(type) {
-	case *store.Memory:
-		return "memory"
-	case *store.File:
-		return "file"
-	case *store.Redis:
-		return "redis"
-	default:
-		return "other"
+	if k, ok := s.(store.Kinded); ok {
+		return k.Kind()
 	}
+	return "other"
 }
 
 func (m measured) call(ctx context.Context, operation, namespace string, f func() (store.Record, error)) (store.Record, error) {
