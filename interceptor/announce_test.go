@@ -14,7 +14,6 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -41,11 +40,11 @@ func (l *lines) ours() (all [][]any) {
 func TestStart_SaysWhatIsGuarded(t *testing.T) {
 	t.Parallel()
 	o := options(once.Mark(once.Policy{OnDuplicate: once.Wait}, (*chargers).Process), once.Mark(once.Policy{InDoubt: once.Fail}, "Served"))
-	o.Mode = func(name string) interceptor.Mode {
+	o.Mode = func(name string) once.Mode {
 		if name == "Served" {
-			return interceptor.Observe
+			return once.Observe
 		}
-		return interceptor.Enforce
+		return once.Enforce
 	}
 	g := newGuard(t, checkedStore{memory(), store.ErrUnverified}, o)
 	logger := &lines{}

@@ -20,6 +20,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -150,7 +151,7 @@ func TestAnyConverter_ResolvedByAProcessWithoutAClient(t *testing.T) {
 	}
 	_, err := run()
 	requireReason(t, err, once.InDoubt, true)
-	_, err = newGuard(t, s, o).Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "found"}), byAnn("seen at the provider"))
+	_, err = newGuard(t, s, o).Resolve(t.Context(), only(t, s), resolve.AsDone(receipt{ID: "found"}), byAnn("seen at the provider"))
 	require.NoError(t, err)
 	require.Contains(t, string(only(t, s).Outcome.Data), "binary/salted", "it rests sealed")
 	got, err := run()

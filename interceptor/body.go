@@ -10,7 +10,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	sdkactivity "go.temporal.io/sdk/activity"
 
-	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -31,7 +32,7 @@ func (c *call) execute(ctx context.Context, bid store.Bid, r store.Record, sent 
 		return c.ended(ctx)
 	}
 	bid.Began = true
-	c.report.Kind, c.report.Takeover, c.report.Record = Execute, r.Origin == store.Taken, shown(r)
+	c.report.Kind, c.report.Takeover, c.report.Record = observe.KindExecute, r.Origin == store.Taken, shown(r)
 	bctx, l := c.keepAlive(once.NewContext(c.evidence.watch(ctx), once.Claim{
 		Key: c.downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
 		Token: func() string { return c.token(bid, r.Origin) }, Begin: func() { c.evidence.begun.Store(true) },
@@ -143,7 +144,7 @@ func (c *call) doubtful(ctx context.Context, bid store.Bid, now store.Record, ca
 // ran passes an answer on for a call whose body did run, whatever the answer
 // rests on.
 func (c *call) ran(result any, err error) (any, error) {
-	c.report.Kind = Execute
+	c.report.Kind = observe.KindExecute
 	return result, err
 }
 
@@ -177,7 +178,7 @@ func (c *call) commit(ctx context.Context, l *lease, write func(context.Context)
 		if last := why.Load(); last != nil {
 			err = *last
 		}
-		c.notice(detached, SettleDelayed, store.Record{}, err)
+		c.notice(detached, observe.SettleDelayed, store.Record{}, err)
 	})
 	c.background(func(stop context.Context) {
 		defer l.end()
@@ -267,12 +268,12 @@ func (e *definiteError) Unwrap() error { return e.err }
 func (c *call) noteWrite(ctx context.Context, r store.Record, err error) {
 	switch {
 	case errors.Is(err, store.ErrConflict):
-		c.notice(ctx, Conflict, r, err)
+		c.notice(ctx, observe.Conflict, r, err)
 	case errors.Is(err, store.ErrSuperseded):
 		c.noticeLeaseLost(ctx, r, err)
 	case err != nil:
-		c.notice(ctx, SettleFailed, r, err)
+		c.notice(ctx, observe.SettleFailed, r, err)
 	case r.Forgotten:
-		c.notice(ctx, StoreLost, r, nil)
+		c.notice(ctx, observe.StoreLost, r, nil)
 	}
 }

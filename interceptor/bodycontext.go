@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/once"
 )
 
 // bodyContext is the context of a body. It judges the clocks when it is asked,

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/once"
 )
 
 // agesBy are the ways in which a moment can lie in the past by one clock or both.

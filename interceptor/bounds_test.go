@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -185,8 +186,8 @@ func TestResolve_RefusesAnErrorThatCannotBeKept(t *testing.T) {
 	require.NoError(t, err)
 	r, err := s.Settle(t.Context(), b, store.Outcome{State: store.InDoubt})
 	require.NoError(t, err)
-	for what, f := range map[string]Finding{"error": Failed(errors.New("declined")), "result": Done("r-7")} {
-		_, err = g.Resolve(t.Context(), r, f, Decision{By: "ann", Why: "asked"})
+	for what, f := range map[string]resolve.Finding{"error": resolve.AsFailed(errors.New("declined")), "result": resolve.AsDone("r-7")} {
+		_, err = g.Resolve(t.Context(), r, f, resolve.Decision{By: "ann", Why: "asked"})
 		require.ErrorContains(t, err, "the "+what+": sealed by Options.DataConverter")
 	}
 }

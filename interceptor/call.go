@@ -16,8 +16,9 @@ import (
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 
-	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -47,10 +48,10 @@ type call struct {
 	surrounded bool
 	returns    reflect.Type // the type of the body's result; nil: none, or not known
 
-	evidence  evidence    // of what the body did
-	enforced  bool        // the worker's stop waits for it
-	report    Event       // what became of the call
-	leaseLost atomic.Bool // it was told
+	evidence  evidence      // of what the body did
+	enforced  bool          // the worker's stop waits for it
+	report    observe.Event // what became of the call
+	leaseLost atomic.Bool   // it was told
 
 	deadline time.Time // less the margin that an answer needs
 	span     time.Duration
@@ -71,12 +72,12 @@ func newCall(ctx context.Context, w *workerGuard, m mark, args []any, beat *hear
 }
 
 // identified is identify, and tells of a panic that passes through it.
-func (c *call) identified(ctx context.Context, m mark, mode Mode) (err error) {
+func (c *call) identified(ctx context.Context, m mark, mode once.Mode) (err error) {
 	returned := false
 	defer func() {
 		if !returned {
-			_, _, end := c.begin(ctx, c.event(Claim))
-			e := c.event(Fail)
+			_, _, end := c.begin(ctx, c.event(observe.KindClaim))
+			e := c.event(observe.KindFail)
 			e.Reason = once.BadKey
 			end(e)
 		}
@@ -89,8 +90,8 @@ func (c *call) identified(ctx context.Context, m mark, mode Mode) (err error) {
 // identify derives all that identifies the call. It runs before the body, which
 // may modify its input. A mode that changes nothing is not to be stopped by a
 // panic of a converter either.
-func (c *call) identify(ctx context.Context, m mark, mode Mode) (err error) {
-	if mode != Enforce {
+func (c *call) identify(ctx context.Context, m mark, mode once.Mode) (err error) {
+	if mode != once.Enforce {
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("panic: %v", p)
@@ -287,16 +288,16 @@ func (c *call) background(f func(stop context.Context)) {
 	}()
 }
 
-func (c *call) event(k Kind) Event {
-	return Event{
+func (c *call) event(k observe.Kind) observe.Event {
+	return observe.Event{
 		Kind: k, Activity: c.info.ActivityType.Name, Digest: c.digest, Policy: c.policy.OnDuplicate,
 		WorkflowID: c.info.WorkflowExecution.ID, RunID: cmp.Or(c.info.WorkflowExecution.RunID, c.info.ActivityRunID),
 		ActivityID: c.info.ActivityID, Attempt: c.info.Attempt,
 	}
 }
 
-func (c *call) notice(ctx context.Context, what string, r store.Record, err error) {
-	e := c.event(Notice)
+func (c *call) notice(ctx context.Context, what observe.Notice, r store.Record, err error) {
+	e := c.event(observe.KindNotice)
 	e.Notice, e.Err, e.Record = what, err, shown(r)
 	c.tell(ctx, e)
 }
@@ -304,12 +305,12 @@ func (c *call) notice(ctx context.Context, what string, r store.Record, err erro
 // noticeLeaseLost tells once that the claim is another call's, or may be.
 func (c *call) noticeLeaseLost(ctx context.Context, r store.Record, err error) {
 	if c.leaseLost.CompareAndSwap(false, true) {
-		c.notice(ctx, LeaseLost, r, err)
+		c.notice(ctx, observe.LeaseLost, r, err)
 	}
 }
 
 // tell counts a notice, logs it, and tells the observers.
-func (c *call) tell(ctx context.Context, e Event) {
+func (c *call) tell(ctx context.Context, e observe.Event) {
 	e.Store, e.Repeated = c.guard.storeKind, c.guard.repeats.isRepeat(e)
 	c.countNotice(ctx, e)
 	c.guard.warn(ctx, e)
@@ -320,9 +321,9 @@ func (c *call) tell(ctx context.Context, e Event) {
 
 // begin tells of the call's beginning. It returns the call's traceparent, and
 // what is called at the end, and counts the call.
-func (c *call) begin(ctx context.Context, claim Event) (bctx context.Context, traceparent string, end func(Event)) {
+func (c *call) begin(ctx context.Context, claim observe.Event) (bctx context.Context, traceparent string, end func(observe.Event)) {
 	bctx, traceparent, tell := c.guard.begin(ctx, claim)
-	return bctx, traceparent, func(e Event) {
+	return bctx, traceparent, func(e observe.Event) {
 		c.count(bctx, e)
 		tell(e)
 	}

@@ -14,8 +14,8 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
-	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -41,15 +41,15 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 		return err
 	}
 	e := ending{result, once.Plain(failure)}
-	mode := Off
+	mode := once.Off
 	if t.Bid.Owner != "" {
 		m, _ := g.find(t.Bid.Info.Activity)
 		mode = g.modeOf(m, t.Where.ActivityType)
 	}
-	if mode != Off {
+	if mode != once.Off {
 		recorded, err := g.record(ctx, t, result, failure, mode)
 		switch {
-		case mode == Observe: // Temporal gets what it would get without a guard
+		case mode == once.Observe: // Temporal gets what it would get without a guard
 		case err != nil:
 			return err
 		default:
@@ -58,7 +58,7 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 	}
 	if err := e.report(ctx, c, t); err != nil {
 		recorded := "recorded"
-		if mode != Enforce {
+		if mode != once.Enforce {
 			recorded = "not recorded for certain"
 		}
 		return fmt.Errorf("atmostonce: the outcome is %s, and Temporal has not been told: %w", recorded, err)
@@ -67,7 +67,7 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 }
 
 // record writes down what was reported, and returns what to tell Temporal.
-func (g *Guard) record(ctx context.Context, t ticket, result any, failure error, mode Mode) (ending, error) {
+func (g *Guard) record(ctx context.Context, t ticket, result any, failure error, mode once.Mode) (ending, error) {
 	conv, err := g.converters()
 	if err != nil {
 		return ending{}, fmt.Errorf("atmostonce: %w", err)
@@ -75,7 +75,7 @@ func (g *Guard) record(ctx context.Context, t ticket, result any, failure error,
 	if _, marked := g.find(t.Bid.Info.Activity); failure != nil && !marked {
 		return ending{}, fmt.Errorf("atmostonce: activity %s is not marked here: which policy judges the failure? Mark it by the name it is registered under", t.Bid.Info.Activity)
 	}
-	if mode == Observe {
+	if mode == once.Observe {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
 		defer cancel()

@@ -16,6 +16,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -237,7 +238,7 @@ func TestComplete_OfASupersededCall(t *testing.T) {
 	s, c := memory(), &completions{}
 	g := guarded(t, s, once.Policy{})
 	token := pending(t, g, order(7))
-	_, err := g.Resolve(t.Context(), only(t, s), interceptor.Done(receipt{ID: "operator"}), byAnn("seen at the provider"))
+	_, err := g.Resolve(t.Context(), only(t, s), resolve.AsDone(receipt{ID: "operator"}), byAnn("seen at the provider"))
 	require.NoError(t, err)
 	require.ErrorIs(t, g.Complete(t.Context(), c, token, receipt{ID: "x"}, nil), store.ErrConflict)
 	require.ErrorIs(t, g.Complete(t.Context(), c, token, nil, errors.New("declined")), store.ErrSuperseded)
@@ -328,7 +329,7 @@ func (l *handsOver) ChargeCard(ctx context.Context, _ charge) (receipt, error) {
 func TestComplete_WithoutAClaim(t *testing.T) {
 	t.Parallel()
 	declined := errors.New("declined")
-	for name, mode := range map[string]interceptor.Mode{"Off": interceptor.Off, "Observe": interceptor.Observe} {
+	for name, mode := range map[string]once.Mode{"Off": once.Off, "Observe": once.Observe} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, c := newFaulty(), &completions{}
@@ -336,7 +337,7 @@ func TestComplete_WithoutAClaim(t *testing.T) {
 			g, _ := inMode(t, s, mode, once.Policy{OnFailure: once.Lock})
 			require.NoError(t, g.Complete(t.Context(), c, pending(t, g, order(7)), nil, declined))
 			require.Equal(t, declined, c.told[0].Err)
-			if mode == interceptor.Off {
+			if mode == once.Off {
 				return
 			}
 			require.NoError(t, g.Complete(t.Context(), c, pending(t, g, order(8)), nil, declined))

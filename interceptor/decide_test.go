@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 

@@ -21,3 +21,5 @@
 // [Workflows] serves workers that only run workflows, and [Options] has what a
 // running system needs to take up the guard: Mode, DistrustBefore, Strict.
 package interceptor
+
+import ()

@@ -17,18 +17,19 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
 
 // enforceOnly returns a mode that is asked at each call, so it may as well read a
 // configuration that changes.
-func enforceOnly(activities ...string) func(activity string) interceptor.Mode {
-	return func(activity string) interceptor.Mode {
+func enforceOnly(activities ...string) func(activity string) once.Mode {
+	return func(activity string) once.Mode {
 		if slices.Contains(activities, activity) {
-			return interceptor.Enforce
+			return once.Enforce
 		}
-		return interceptor.Observe
+		return once.Observe
 	}
 }
 
@@ -42,7 +43,7 @@ func ExampleOptions_observe() {
 		Activities: GuardedPayouts(&Payouts{}),
 		Mode:       enforceOnly(), // nothing yet
 		KeySecret:  []byte(os.Getenv("ATMOSTONCE_KEY_SECRET")),
-		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})},
+		Observers:  []observe.Observer{telemetry.NewOTel(telemetry.Options{})},
 	})
 	if err != nil {
 		log.Fatalln(err)
@@ -77,7 +78,7 @@ func ExampleOptions_enforce() {
 		Mode:           enforceOnly("PayOut"),
 		DistrustBefore: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC), // when the guard was first deployed
 		KeySecret:      []byte(os.Getenv("ATMOSTONCE_KEY_SECRET")),
-		Observers:      []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})},
+		Observers:      []observe.Observer{telemetry.NewOTel(telemetry.Options{})},
 	}
 	if _, err := interceptor.New(store.NewMemory(store.MemoryOptions{}), options); err != nil {
 		log.Fatalln(err)
@@ -92,15 +93,15 @@ func TestDistrustBefore_CoversATimeOfOff(t *testing.T) {
 		if distrust {
 			o.DistrustBefore = time.Now().Add(time.Hour)
 		}
-		mode := interceptor.Off
-		o.Mode = func(string) interceptor.Mode { return mode }
+		mode := once.Off
+		o.Mode = func(string) once.Mode { return mode }
 		env, ran := guardedWorkflows(t, newGuard(t, memory(), o)), 0
 		env.RegisterActivityWithOptions(func(context.Context, charge) (receipt, error) {
 			ran++
-			if mode == interceptor.Enforce {
+			if mode == once.Enforce {
 				return receipt{}, nil
 			}
-			mode = interceptor.Enforce
+			mode = once.Enforce
 			return receipt{}, errors.New("reported as an error, after the effect")
 		}, named("ChargeCard"))
 		env.ExecuteWorkflow(chargesTwice(false))
@@ -116,7 +117,7 @@ func TestObserve_TellsTheReason(t *testing.T) {
 		once.Duplicate: {OnDuplicate: once.Reject},
 	} {
 		s, ran := memory(), &payments{}
-		g, events := inMode(t, s, interceptor.Observe, p)
+		g, events := inMode(t, s, once.Observe, p)
 		second := order(7)
 		if reason == once.Mismatch {
 			second.Cents++

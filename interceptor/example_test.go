@@ -12,6 +12,8 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/store/redisstore"
 	"github.com/atmostonce/atmostonce/telemetry"
@@ -65,7 +67,7 @@ func ExampleNew() {
 	}
 	guard, err := interceptor.New(s, interceptor.Options{
 		Activities: Guarded(payments),
-		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})}, // spans; for metrics and warnings nothing is needed
+		Observers:  []observe.Observer{telemetry.NewOTel(telemetry.Options{})}, // spans; for metrics and warnings nothing is needed
 	})
 	if err != nil {
 		log.Fatalln(err)
@@ -102,7 +104,7 @@ func ExampleGuard_Resolve() {
 	if err != nil {
 		log.Fatalln(err)
 	}
-	_, err = guard.Resolve(ctx, r, interceptor.Done(Receipt{ID: "ch_7"}), interceptor.Decision{
+	_, err = guard.Resolve(ctx, r, resolve.AsDone(Receipt{ID: "ch_7"}), resolve.Decision{
 		By: "ann@example.com", Why: "found at the provider",
 	})
 	if err != nil { // such as store.ErrMoved: the owner came back meanwhile
@@ -125,7 +127,7 @@ func ExampleGuard_Forget() {
 	if err != nil {
 		log.Fatalln(err)
 	}
-	_, err = guard.Forget(ctx, r, interceptor.Decision{By: "ann@example.com", Why: "request 4711"})
+	_, err = guard.Forget(ctx, r, resolve.Decision{By: "ann@example.com", Why: "request 4711"})
 	if err != nil { // such as that it is in doubt: find out first
 		log.Fatalln(err)
 	}

@@ -218,7 +218,7 @@ func TestGuard_PanicOfAModeFunctionRunsNothing(t *testing.T) {
 	t.Parallel()
 	s, p := memory(), &payments{}
 	o := options(once.Mark(once.Policy{}, "ChargeCard"))
-	o.Mode = func(string) interceptor.Mode { panic("mode") }
+	o.Mode = func(string) once.Mode { panic("mode") }
 	_, err := execute(t, newGuard(t, s, o), p.ChargeCard, order(7))
 	require.ErrorContains(t, err, "mode")
 	require.Empty(t, p.charges)

@@ -35,7 +35,6 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -257,10 +256,10 @@ type end struct{}
 // judged asserts how the guard takes a failure, in both modes that record it.
 func judged(t *testing.T, p once.Policy, fail failureOf, doubt bool) {
 	t.Helper()
-	for _, mode := range []interceptor.Mode{interceptor.Enforce, interceptor.Observe} {
+	for _, mode := range []once.Mode{once.Enforce, once.Observe} {
 		s := memory()
 		o := options(once.Mark(p, "ChargeCard"))
-		o.Mode = func(string) interceptor.Mode { return mode }
+		o.Mode = func(string) once.Mode { return mode }
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		env := environment(t)
@@ -276,7 +275,7 @@ func judged(t *testing.T, p once.Policy, fail failureOf, doubt bool) {
 		_, err := env.ExecuteActivity("ChargeCard", order(7))
 		require.Error(t, err)
 		require.Error(t, returned)
-		if mode == interceptor.Enforce {
+		if mode == once.Enforce {
 			require.Equal(t, doubt, once.MayHaveHappened(err), "%v", returned)
 			require.Equal(t, doubt, once.Is(err, once.InDoubt), "%v", err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -218,9 +219,9 @@ func TestBadRecord_IsNeverTakenForAbsent(t *testing.T) {
 func TestSettleThatFails_IsToldBeforeTheWorkerHasStopped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, notices := newFaulty(), newWatch(interceptor.Notice)
+		s, notices := newFaulty(), newWatch(observe.KindNotice)
 		o := options(once.Mark(once.Policy{}, "ChargeCard"))
-		o.Observers = []interceptor.Observer{notices}
+		o.Observers = []observe.Observer{notices}
 		g := newGuard(t, s, o)
 		s.set("settle", fault{times: always})
 		w := worker.PluginConfigureWorkerOptions{WorkerInstanceKey: "worker", WorkerOptions: &worker.Options{},
@@ -235,8 +236,8 @@ func TestSettleThatFails_IsToldBeforeTheWorkerHasStopped(t *testing.T) {
 		require.NoError(t, err)
 		g.StopWorker(t.Context(), worker.PluginStopWorkerOptions{WorkerInstanceKey: "worker"}, func(context.Context, worker.PluginStopWorkerOptions) {})
 		require.Len(t, notices.ended, 2)
-		require.Equal(t, interceptor.SettleDelayed, receive(t, notices.ended).Notice)
-		require.Equal(t, interceptor.SettleFailed, receive(t, notices.ended).Notice)
+		require.Equal(t, observe.SettleDelayed, receive(t, notices.ended).Notice)
+		require.Equal(t, observe.SettleFailed, receive(t, notices.ended).Notice)
 	})
 }
 
@@ -253,16 +254,16 @@ func TestStoreFull_DoesNotRun(t *testing.T) {
 
 func TestStoreThatForgot_GetsTheOutcomeAndSaysSo(t *testing.T) {
 	t.Parallel()
-	s, lost := memory(), newWatch(interceptor.Notice)
+	s, lost := memory(), newWatch(observe.KindNotice)
 	o := options(once.Mark(once.Policy{}, "ChargeCard"))
-	o.Observers = []interceptor.Observer{lost}
+	o.Observers = []observe.Observer{lost}
 	g := newGuard(t, s, o)
 	finish := running(t, g, order(7))
 	s.Clear()
 	got, err := finish()
 	require.NoError(t, err)
 	require.Equal(t, "first", got.ID)
-	require.Equal(t, interceptor.StoreLost, receive(t, lost.ended).Notice)
+	require.Equal(t, observe.StoreLost, receive(t, lost.ended).Notice)
 	again, err := execute(t, g, (&payments{}).ChargeCard, order(7))
 	require.NoError(t, err)
 	require.Equal(t, got, again)
@@ -270,9 +271,9 @@ func TestStoreThatForgot_GetsTheOutcomeAndSaysSo(t *testing.T) {
 
 func TestConflict_TwoExecutionsAreReported(t *testing.T) {
 	t.Parallel()
-	s, notices := memory(), newWatch(interceptor.Notice)
+	s, notices := memory(), newWatch(observe.KindNotice)
 	o := options(once.Mark(once.Policy{}, "ChargeCard"))
-	o.Observers = []interceptor.Observer{notices}
+	o.Observers = []observe.Observer{notices}
 	g := newGuard(t, s, o)
 	finish := running(t, g, order(7))
 	s.Clear()
@@ -280,7 +281,7 @@ func TestConflict_TwoExecutionsAreReported(t *testing.T) {
 	require.NoError(t, err)
 	_, err = finish()
 	require.NoError(t, err)
-	require.Equal(t, interceptor.Conflict, receive(t, notices.ended).Notice)
+	require.Equal(t, observe.Conflict, receive(t, notices.ended).Notice)
 }
 
 func TestReleaseThatFindsAnEarlierSuccess_ReplaysIt(t *testing.T) {

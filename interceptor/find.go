@@ -3,24 +3,14 @@ package interceptor
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
-)
-
-// Why Guard.Find does not find a record.
-var (
-	// ErrDigest: what was given is no digest of a key.
-	ErrDigest = errors.New("not the digest of a key")
-	// ErrNotFound: no record of the store has the digest.
-	ErrNotFound = errors.New("no record has the digest")
-	// ErrAmbiguous: the digest begins those of several keys.
-	ErrAmbiguous = errors.New("several records have the digest")
 )
 
 // A digest has digestDigits hexadecimal digits. Fewer than minDigits would be
@@ -59,11 +49,11 @@ func (g *Guard) findRecord(ctx context.Context, digest string) (store.Record, er
 	all := slices.Collect(maps.Values(found))
 	switch len(all) {
 	case 0:
-		return store.Record{}, fmt.Errorf("%w: it was never made, is no longer remembered, or is in another store; then the next call runs", ErrNotFound)
+		return store.Record{}, fmt.Errorf("%w: it was never made, is no longer remembered, or is in another store; then the next call runs", resolve.ErrNotFound)
 	case 1:
 		return all[0], nil
 	}
-	return store.Record{}, fmt.Errorf("%w: give more of its digits, as in %s and %s", ErrAmbiguous,
+	return store.Record{}, fmt.Errorf("%w: give more of its digits, as in %s and %s", resolve.ErrAmbiguous,
 		keys.Downstream(all[0].Key), keys.Downstream(all[1].Key))
 }
 
@@ -71,11 +61,11 @@ func checkDigest(digest string) error {
 	_, err := hex.DecodeString(digest + strings.Repeat("0", len(digest)%2))
 	switch {
 	case digest == "":
-		return fmt.Errorf("%w: it is empty, and every key's begins with that", ErrDigest)
+		return fmt.Errorf("%w: it is empty, and every key's begins with that", resolve.ErrDigest)
 	case err != nil || len(digest) > digestDigits:
-		return fmt.Errorf("%w: that is up to %d hexadecimal digits, as errors, log lines and spans show them", ErrDigest, digestDigits)
+		return fmt.Errorf("%w: that is up to %d hexadecimal digits, as errors, log lines and spans show them", resolve.ErrDigest, digestDigits)
 	case len(digest) < minDigits:
-		return fmt.Errorf("%w: give at least %d digits, so that it is nobody else's", ErrDigest, minDigits)
+		return fmt.Errorf("%w: give at least %d digits, so that it is nobody else's", resolve.ErrDigest, minDigits)
 	}
 	return nil
 }

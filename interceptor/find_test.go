@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -47,7 +47,7 @@ func TestFind_IsTheOneRecordOfADigest(t *testing.T) {
 		require.False(t, r.Now.IsZero())
 	}
 	// A run, a settled and a free key are found as well.
-	for _, f := range []interceptor.Finding{interceptor.Failed(errors.New("no")), interceptor.NotDone()} {
+	for _, f := range []resolve.Finding{resolve.AsFailed(errors.New("no")), resolve.AsNotDone()} {
 		r, err := g.Find(t.Context(), why.Key)
 		require.NoError(t, err)
 		_, err = g.Resolve(t.Context(), r, f, forced("why"))
@@ -76,7 +76,7 @@ func TestFind_RefusesWhatIsNoDigest(t *testing.T) {
 		"a stranger's":            "hexadecimal",
 	} {
 		r, err := g.Find(t.Context(), digest)
-		require.ErrorIs(t, err, interceptor.ErrDigest, digest)
+		require.ErrorIs(t, err, resolve.ErrDigest, digest)
 		require.ErrorContains(t, err, complaint)
 		require.ErrorContains(t, err, fmt.Sprintf("find %q", digest))
 		require.Equal(t, store.Absent, r.State)
@@ -88,7 +88,7 @@ func TestFind_SaysSoIfThereIsNone(t *testing.T) {
 	s := memory()
 	settled(t, s, "another")
 	_, err := guarded(t, s, once.Policy{}).Find(t.Context(), keys.Downstream("this")[:16])
-	require.ErrorIs(t, err, interceptor.ErrNotFound)
+	require.ErrorIs(t, err, resolve.ErrNotFound)
 	require.ErrorContains(t, err, "then the next call runs")
 }
 
@@ -103,7 +103,7 @@ func TestFind_SaysSoIfThereAreSeveral(t *testing.T) {
 	require.Equal(t, first[:8], second[:8])
 	g := guarded(t, s, once.Policy{})
 	r, err := g.Find(t.Context(), first[:8])
-	require.ErrorIs(t, err, interceptor.ErrAmbiguous)
+	require.ErrorIs(t, err, resolve.ErrAmbiguous)
 	require.ErrorContains(t, err, first)
 	require.ErrorContains(t, err, second)
 	require.Equal(t, store.Absent, r.State)
@@ -123,7 +123,7 @@ func TestFind_ReportsARecordThatCannotBeRead(t *testing.T) {
 	g := guarded(t, s, once.Policy{})
 	_, err = g.Find(t.Context(), digest[:16])
 	require.ErrorIs(t, err, store.ErrCorrupt)
-	require.NotErrorIs(t, err, interceptor.ErrNotFound)
+	require.NotErrorIs(t, err, resolve.ErrNotFound)
 }
 
 // stammering lists each record twice, the first time as it was before.

@@ -12,15 +12,17 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
 // noticed is a guard and what it notices.
 func noticed(t *testing.T, s store.Store) (*interceptor.Guard, *watch) {
 	t.Helper()
-	notices := newWatch(interceptor.Notice)
+	notices := newWatch(observe.KindNotice)
 	o := options(once.Mark(once.Policy{TTL: store.Forever}, "ChargeCard"))
-	o.Observers = []interceptor.Observer{notices}
+	o.Observers = []observe.Observer{notices}
 	return newGuard(t, s, o), notices
 }
 
@@ -44,7 +46,7 @@ func TestForget_ErasesTheRecord(t *testing.T) {
 		require.Equal(t, []string{store.TurnErased, "ann", "request 4711"}, []string{e.What, e.Who, e.Why})
 
 		notice := <-notices.begun
-		require.Equal(t, interceptor.Erased, notice.Notice)
+		require.Equal(t, observe.Erased, notice.Notice)
 		require.Equal(t, "ChargeCard", notice.Activity)
 		require.Equal(t, keys.Downstream(r.Key)[:16], notice.Digest)
 		require.Empty(t, notice.WorkflowID+notice.RunID+notice.ActivityID+notice.Record.Key)
@@ -90,13 +92,13 @@ func TestForget_RefusesARecordThatHasMoved(t *testing.T) {
 	t.Parallel()
 	s := memory()
 	g, r := doubted(t, s, once.Policy{})
-	_, err := g.Resolve(t.Context(), r, interceptor.Failed(errors.New("no")), byAnn("asked"))
+	_, err := g.Resolve(t.Context(), r, resolve.AsFailed(errors.New("no")), byAnn("asked"))
 	require.NoError(t, err)
 	now, err := g.Forget(t.Context(), r, forced("request 4711"))
 	require.ErrorIs(t, err, store.ErrMoved)
 	require.ErrorContains(t, err, "read it again: it is settled as failed, by the operator ann")
 	require.Equal(t, store.Failed, now.State)
-	for _, d := range []interceptor.Decision{{}, {By: "ann"}, {Why: "request 4711"}} {
+	for _, d := range []resolve.Decision{{}, {By: "ann"}, {Why: "request 4711"}} {
 		_, err = g.Forget(t.Context(), now, d)
 		require.ErrorContains(t, err, "it is kept in the record")
 	}
@@ -108,10 +110,10 @@ func TestForget_WaitsForTheLastOwner(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, g, r := markedInDoubt(t)
-		r, err := g.Resolve(t.Context(), r, interceptor.Done(receipt{}), byAnn("too fast"))
+		r, err := g.Resolve(t.Context(), r, resolve.AsDone(receipt{}), byAnn("too fast"))
 		require.NoError(t, err)
 		_, err = g.Forget(t.Context(), r, byAnn("request 4711"))
-		require.ErrorIs(t, err, interceptor.ErrTooEarly)
+		require.ErrorIs(t, err, resolve.ErrTooEarly)
 		later(time.Until(r.Deadline))
 		_, err = g.Forget(t.Context(), r, byAnn("request 4711"))
 		require.NoError(t, err)

@@ -18,6 +18,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -35,7 +36,7 @@ type Options struct {
 	// Mode, if not nil, is asked at each call how much to do about its activity:
 	// a switch to try the guard on a running system, and to turn it off. It must
 	// be fast and may be called from any number of goroutines. Defaults to Enforce.
-	Mode func(activity string) Mode
+	Mode func(activity string) once.Mode
 	// DistrustBefore is when the guard was put on a system that had run without
 	// it. A call that was scheduled before, and that left no record, may have had
 	// its effect: it is in doubt, whatever the number of its attempt, which a reset
@@ -92,7 +93,7 @@ type Options struct {
 	// Observers are told what the guard does: package telemetry has one that
 	// makes spans. Without any, the guard counts in the metrics of Temporal's
 	// client, and warns in its log, of what it does.
-	Observers []Observer
+	Observers []observe.Observer
 }
 
 // Embedded under other names, since both SDK types are called PluginBase.

@@ -18,6 +18,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -29,6 +30,9 @@ func guarded(t *testing.T, s store.Store, p once.Policy) *interceptor.Guard {
 	o.Lease, o.SettleDelay, o.HoldRetry = 60*time.Millisecond, 30*time.Millisecond, time.Second
 	return newGuard(t, s, o)
 }
+
+// withPolicy returns options that mark ChargeCard.
+func withPolicy(p once.Policy) interceptor.Options { return options(once.Mark(p, "ChargeCard")) }
 
 func order(n int) charge { return charge{Order: fmt.Sprint(n), Cents: 100} }
 
@@ -175,9 +179,9 @@ func TestGuard_DuplicateOfARunningCall(t *testing.T) {
 	})
 	t.Run("Wait", func(t *testing.T) {
 		t.Parallel()
-		waits := newWatch(interceptor.Wait)
+		waits := newWatch(observe.KindWait)
 		o := options(once.Mark(once.Policy{OnDuplicate: once.Wait}, "ChargeCard"))
-		o.Observers = []interceptor.Observer{waits}
+		o.Observers = []observe.Observer{waits}
 		g := newGuard(t, memory(), o)
 		finish := running(t, g, order(7))
 		got := make(chan receipt)
@@ -201,20 +205,20 @@ func TestGuard_DuplicateOfARunningCall(t *testing.T) {
 
 // watch is an observer that tells when an event of its kind begins.
 type watch struct {
-	kind  interceptor.Kind
-	begun chan interceptor.Event
-	ended chan interceptor.Event
+	kind  observe.Kind
+	begun chan observe.Event
+	ended chan observe.Event
 }
 
-func newWatch(k interceptor.Kind) *watch {
-	return &watch{k, make(chan interceptor.Event, 100), make(chan interceptor.Event, 100)}
+func newWatch(k observe.Kind) *watch {
+	return &watch{k, make(chan observe.Event, 100), make(chan observe.Event, 100)}
 }
 
-func (w *watch) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+func (w *watch) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
 	if e.Kind == w.kind {
 		w.begun <- e
 	}
-	return ctx, func(e interceptor.Event) {
+	return ctx, func(e observe.Event) {
 		if e.Kind == w.kind {
 			w.ended <- e
 		}
@@ -271,9 +275,9 @@ func TestGuard_AKeyFunctionThatPanicsIsABadKey(t *testing.T) {
 			t.Run(part+", "+want, func(t *testing.T) {
 				t.Parallel()
 				s, p := memory(), &payments{}
-				fails := newWatch(interceptor.Fail)
+				fails := newWatch(observe.KindFail)
 				o := options(once.Mark(policy, "ChargeCard"))
-				o.Observers = []interceptor.Observer{fails}
+				o.Observers = []observe.Observer{fails}
 				_, err := execute(t, newGuard(t, s, o), p.ChargeCard, charge{Order: "secret"})
 				requireReason(t, err, once.BadKey, false)
 				require.ErrorContains(t, err, "a key function panicked: ")
@@ -307,9 +311,9 @@ func TestGuard_GoexitOfAKeyFunctionPasses(t *testing.T) {
 func TestGuard_ErrSkipRunsUnguarded(t *testing.T) {
 	t.Parallel()
 	s, p := memory(), &payments{}
-	skips := newWatch(interceptor.Skip)
+	skips := newWatch(observe.KindSkip)
 	o := options(once.Mark(once.Policy{Key: keys.FromCall(func(keys.Call) (string, error) { return "", keys.ErrSkip }), Scope: keys.PerRun}, "ChargeCard"))
-	o.Observers = []interceptor.Observer{skips}
+	o.Observers = []observe.Observer{skips}
 	g := newGuard(t, s, o)
 	for range 2 {
 		_, err := execute(t, g, p.ChargeCard, order(7))

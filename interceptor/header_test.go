@@ -10,6 +10,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -28,15 +29,15 @@ type headerScene struct {
 
 func newHeaderScene(t *testing.T, p once.Policy) *headerScene {
 	t.Helper()
-	s := &headerScene{store: memory(), notices: newWatch(interceptor.Notice)}
+	s := &headerScene{store: memory(), notices: newWatch(observe.KindNotice)}
 	o := options(once.Mark(p, "ChargeCard"))
-	o.Observers = []interceptor.Observer{s.notices}
+	o.Observers = []observe.Observer{s.notices}
 	s.guard = newGuard(t, s.store, o)
 	return s
 }
 
 // told returns the notices since it was last asked.
-func (s *headerScene) told() (what []string) {
+func (s *headerScene) told() (what []observe.Notice) {
 	for len(s.notices.ended) > 0 {
 		what = append(what, (<-s.notices.ended).Notice)
 	}
@@ -72,10 +73,10 @@ func TestHeader_TellsTheCallAgain(t *testing.T) {
 		again   *commonpb.Payload
 		charges int
 		reason  once.Reason
-		notices []string
+		notices []observe.Notice
 	}{
 		"PerWorkflow, the call":             {once.Policy{}, first, 1, "", nil},
-		"PerWorkflow, its equal":            {once.Policy{}, second, 1, "", []string{interceptor.SameRun}},
+		"PerWorkflow, its equal":            {once.Policy{}, second, 1, "", []observe.Notice{observe.SameRun}},
 		"PerWorkflow and Reject, the call":  {once.Policy{OnDuplicate: once.Reject}, first, 1, "", nil},
 		"PerWorkflow and Reject, its equal": {once.Policy{OnDuplicate: once.Reject}, second, 1, once.Duplicate, nil},
 		"PerRun, the call":                  {once.Policy{Scope: keys.PerRun}, first, 1, "", nil},
@@ -162,7 +163,7 @@ func TestHeader_IsNotTrustedByHalf(t *testing.T) {
 				}
 				require.Len(t, s.charges, tc.times)
 				require.Equal(t, header == nil, receive(t, s.notices.ended).Err == nil)
-				require.Equal(t, []string{interceptor.NoHeader}, s.told())
+				require.Equal(t, []observe.Notice{observe.NoHeader}, s.told())
 				for r, err := range s.store.List(t.Context(), store.Query{}) {
 					require.NoError(t, err)
 					require.Regexp(t, tc.key, r.Key)

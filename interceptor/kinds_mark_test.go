@@ -15,6 +15,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -60,10 +61,10 @@ func TestMark_ReachesHoweverTheActivityIsRegistered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, replays := memory(), newWatch(interceptor.Duplicate)
+			s, replays := memory(), newWatch(observe.KindDuplicate)
 			// The key function shows that the activity's types are known.
 			o := options(once.Mark(once.Policy{Key: keys.From(byOrder), Scope: keys.PerWorkflow}, tc.marked))
-			o.Observers = []interceptor.Observer{replays}
+			o.Observers = []observe.Observer{replays}
 			g := newGuard(t, s, o)
 			for range 2 {
 				env := environment(t, g)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -133,9 +134,9 @@ func (r *renewal) renew(ctx context.Context, sent time.Time) (lost bool) {
 		// Not by this claim's own settle, which a renewal may come after.
 		return rec.Owner != r.bid.Owner || rec.By == store.ByOperator
 	case errors.Is(err, store.ErrGone):
-		r.call.notice(ctx, StoreLost, rec, err)
+		r.call.notice(ctx, observe.StoreLost, rec, err)
 	default:
-		r.call.notice(ctx, RenewFailed, rec, err)
+		r.call.notice(ctx, observe.RenewFailed, rec, err)
 	}
 	return false
 }

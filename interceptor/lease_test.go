@@ -12,6 +12,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -78,7 +79,7 @@ func TestLease_ABlipDoesNotCancelWhereNobodyTakesOver(t *testing.T) {
 				require.Fail(t, "canceled", "%v", err)
 			default:
 			}
-			resolve(t, s, store.Tombstone) // now it is superseded
+			decide(t, s, store.Tombstone) // now it is superseded
 			later(time.Minute)
 			require.ErrorContains(t, receive(t, cause), "another call has taken over")
 		})
@@ -86,7 +87,7 @@ func TestLease_ABlipDoesNotCancelWhereNobodyTakesOver(t *testing.T) {
 }
 
 // resolve decides as an operator does, by force.
-func resolve(t *testing.T, s store.Store, to store.State) {
+func decide(t *testing.T, s store.Store, to store.State) {
 	t.Helper()
 	var err error
 	for range 10 { // a renewal may come in between
@@ -106,7 +107,7 @@ func TestResolved_ARunningCallIsNotInDoubt(t *testing.T) {
 		s := newFaulty()
 		g := guarded(t, s, once.Policy{InDoubt: once.Fail})
 		_, err := execute(t, g, func(context.Context, charge) (receipt, error) {
-			resolve(t, s, to)
+			decide(t, s, to)
 			return receipt{}, once.MaybeDone(errNetwork)
 		}, order(7))
 		requireReason(t, err, once.InFlight, true)
@@ -140,15 +141,15 @@ func TestReconcile_ASlowAnswerDoesNotCutItsBodyOff(t *testing.T) {
 
 // blockedBy is an observer that does not come back from a notice.
 type blockedBy struct {
-	notice string
+	notice observe.Notice
 	until  chan struct{}
 }
 
-func (o blockedBy) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+func (o blockedBy) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
 	if e.Notice == o.notice {
 		<-o.until
 	}
-	return ctx, func(interceptor.Event) {}
+	return ctx, func(observe.Event) {}
 }
 
 func TestCutOff_DoesNotWaitForObservers(t *testing.T) {
@@ -157,7 +158,7 @@ func TestCutOff_DoesNotWaitForObservers(t *testing.T) {
 		s, until := newFaulty(), make(chan struct{})
 		o := options(once.Mark(once.Policy{InDoubt: once.Rerun}, "ChargeCard"))
 		o.Lease, o.SettleDelay = time.Second, 400*time.Millisecond
-		o.Observers = []interceptor.Observer{blockedBy{interceptor.LeaseLost, until}}
+		o.Observers = []observe.Observer{blockedBy{observe.LeaseLost, until}}
 		s.set("renew", fault{times: always})
 		defer close(until)
 		began := time.Now()
@@ -214,8 +215,8 @@ func TestFromContext_SaysThatTheClaimIsLost(t *testing.T) {
 	}{
 		"the lease is over":             {once.Rerun, func(_ *testing.T, s *faulty) { s.set("renew", fault{times: always}) }, true},
 		"nobody takes over":             {once.Hold, func(_ *testing.T, s *faulty) { s.set("renew", fault{times: always}) }, false},
-		"an operator has decided":       {once.Hold, func(t *testing.T, s *faulty) { resolve(t, s, store.Tombstone) }, true},
-		"another call has taken it":     {once.Rerun, func(t *testing.T, s *faulty) { resolve(t, s, store.Tombstone) }, true},
+		"an operator has decided":       {once.Hold, func(t *testing.T, s *faulty) { decide(t, s, store.Tombstone) }, true},
+		"another call has taken it":     {once.Rerun, func(t *testing.T, s *faulty) { decide(t, s, store.Tombstone) }, true},
 		"its renewals are acknowledged": {once.Rerun, func(*testing.T, *faulty) {}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,9 +246,9 @@ func TestFromContext_SaysThatTheClaimIsLost(t *testing.T) {
 func TestCutOff_DoesNotComeAfterTheBody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, told := newFaulty(), newWatch(interceptor.Notice)
+		s, told := newFaulty(), newWatch(observe.KindNotice)
 		o := options(once.Mark(once.Policy{InDoubt: once.Rerun}, "ChargeCard"))
-		o.Observers, o.Lease, o.SettleDelay = []interceptor.Observer{told}, time.Second, 400*time.Millisecond
+		o.Observers, o.Lease, o.SettleDelay = []observe.Observer{told}, time.Second, 400*time.Millisecond
 		_, err := execute(t, newGuard(t, s, o), func(context.Context, charge) (receipt, error) {
 			s.set("renew", fault{times: always})
 			s.set("settle", fault{times: 8}) // for more than a second
@@ -257,12 +258,12 @@ func TestCutOff_DoesNotComeAfterTheBody(t *testing.T) {
 		r := only(t, s)
 		require.Equal(t, store.Succeeded, r.State)
 		require.Greater(t, r.Settled.Sub(r.Claimed), o.Lease)
-		var notices []string
+		var notices []observe.Notice
 		for range len(told.ended) {
 			notices = append(notices, (<-told.ended).Notice)
 		}
-		require.Contains(t, notices, interceptor.RenewFailed)
-		require.NotContains(t, notices, interceptor.LeaseLost)
+		require.Contains(t, notices, observe.RenewFailed)
+		require.NotContains(t, notices, observe.LeaseLost)
 	})
 }
 

@@ -14,31 +14,32 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 func TestAll_ObservesWhatHasNoMark(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		marks    []once.Marked
-		mode     interceptor.Mode
+		mode     once.Mode
 		activity string
 		runs     int
 		seen     int
 	}{
-		"no mark":                {marking(once.All), interceptor.Enforce, "Process", 2, 2},
-		"no mark, under Observe": {marking(once.All), interceptor.Observe, "Process", 2, 2},
-		"no mark, under Off":     {marking(once.All), interceptor.Off, "Process", 2, 2},
-		"a mark of its own":      {marking(once.All, "Process"), interceptor.Enforce, "Process", 1, 2},
-		"its struct's mark":      {marking(once.All, &chargers{}), interceptor.Enforce, "Process", 1, 2},
-		"exempt":                 {append(marking(once.All), once.Exempt("Process")...), interceptor.Enforce, "Process", 2, 0},
-		"a dynamic activity":     {marking(once.All), interceptor.Enforce, "Unknown", 2, 2},
+		"no mark":                {marking(once.All), once.Enforce, "Process", 2, 2},
+		"no mark, under Observe": {marking(once.All), once.Observe, "Process", 2, 2},
+		"no mark, under Off":     {marking(once.All), once.Off, "Process", 2, 2},
+		"a mark of its own":      {marking(once.All, "Process"), once.Enforce, "Process", 1, 2},
+		"its struct's mark":      {marking(once.All, &chargers{}), once.Enforce, "Process", 1, 2},
+		"exempt":                 {append(marking(once.All), once.Exempt("Process")...), once.Enforce, "Process", 2, 0},
+		"a dynamic activity":     {marking(once.All), once.Enforce, "Unknown", 2, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, c, dynamic, events := memory(), &chargers{}, 0, newWatch(interceptor.Claim)
+			s, c, dynamic, events := memory(), &chargers{}, 0, newWatch(observe.KindClaim)
 			o := options(tc.marks)
-			o.Observers = []interceptor.Observer{events}
-			o.Mode = func(string) interceptor.Mode { return tc.mode }
+			o.Observers = []observe.Observer{events}
+			o.Mode = func(string) once.Mode { return tc.mode }
 			env := environment(t, newGuard(t, s, o))
 			env.RegisterActivity(c)
 			env.RegisterDynamicActivity(func(context.Context, converter.EncodedValues) (receipt, error) {
@@ -51,7 +52,7 @@ func TestAll_ObservesWhatHasNoMark(t *testing.T) {
 			}
 			require.Equal(t, tc.runs, int(c.calls.Load())+dynamic)
 			require.Len(t, events.begun, tc.seen)
-			if tc.mode == interceptor.Off {
+			if tc.mode == once.Off {
 				require.Empty(t, records(t, s))
 			}
 		})

@@ -9,7 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // localCase is a local activity, passed as a function or by name.
@@ -50,7 +50,7 @@ func TestMark_LocalActivities(t *testing.T) {
 		"a function of another mark":            {append(marking(values.Process), once.Mark(once.Policy{OnFailure: once.Lock}, m.Process)...), []registered{{&v, "a_"}, {m, ""}}, v.Process, order(7), atCall, "Process"},
 		"a struct that may be called by itself": {marking(&v), []registered{{&v, "a_"}, {m, ""}}, v.Process, order(7), atCall, "Process"},
 	} {
-		for _, mode := range []interceptor.Mode{interceptor.Enforce, interceptor.Observe, interceptor.Off} {
+		for _, mode := range []once.Mode{once.Enforce, once.Observe, once.Off} {
 			t.Run(name+", "+mode.String(), func(t *testing.T) {
 				t.Parallel()
 				tc.run(t, mode)
@@ -68,12 +68,12 @@ func (textProcess) Process(_ context.Context, in string) (receipt, error) {
 	return receipt{ID: in}, nil
 }
 
-func (tc localCase) run(t *testing.T, mode interceptor.Mode) {
+func (tc localCase) run(t *testing.T, mode once.Mode) {
 	t.Helper()
-	s, events := memory(), newWatch(interceptor.Notice)
+	s, events := memory(), newWatch(observe.KindNotice)
 	o := options(tc.marks)
-	o.Mode = func(string) interceptor.Mode { return mode }
-	o.Observers = []interceptor.Observer{events}
+	o.Mode = func(string) once.Mode { return mode }
+	o.Observers = []observe.Observer{events}
 	env := guardedWorkflows(t, newGuard(t, s, o))
 	for _, a := range tc.registered {
 		env.RegisterActivityWithOptions(a.fn, a.options())
@@ -83,7 +83,7 @@ func (tc localCase) run(t *testing.T, mode interceptor.Mode) {
 		return workflow.ExecuteLocalActivity(ctx, tc.call, tc.arg).Get(ctx, nil)
 	})
 	err := env.GetWorkflowError()
-	if tc.want == atCall && mode == interceptor.Enforce {
+	if tc.want == atCall && mode == once.Enforce {
 		require.True(t, once.Is(err, once.BadSetup), "%v", err)
 		require.ErrorContains(t, err, "bad set-up: "+tc.activity+" was not run")
 		require.ErrorContains(t, err, "or mark or exempt the name")
@@ -91,12 +91,12 @@ func (tc localCase) run(t *testing.T, mode interceptor.Mode) {
 		return
 	}
 	require.NoError(t, err)
-	if tc.want == guards && mode != interceptor.Off {
+	if tc.want == guards && mode != once.Off {
 		require.Equal(t, tc.activity, only(t, s).Info.Activity)
 		return
 	}
 	require.Empty(t, records(t, s))
-	if tc.want == atCall && mode == interceptor.Observe {
+	if tc.want == atCall && mode == once.Observe {
 		require.Equal(t, once.BadSetup, receive(t, events.ended).Reason)
 	}
 }

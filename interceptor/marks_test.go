@@ -19,6 +19,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // Two structs with one method.
@@ -257,9 +258,9 @@ func TestMark_GuardsExactlyWhatItNames(t *testing.T) {
 
 func (tc markCase) run(t *testing.T) {
 	t.Helper()
-	events := newWatch(interceptor.Claim)
+	events := newWatch(observe.KindClaim)
 	o := options(tc.marks)
-	o.Observers = []interceptor.Observer{events}
+	o.Observers = []observe.Observer{events}
 	g, err := interceptor.New(memory(), o)
 	if tc.want == atNew {
 		require.ErrorContains(t, err, tc.says)

@@ -7,6 +7,7 @@ import (
 
 	sdkactivity "go.temporal.io/sdk/activity"
 
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -14,44 +15,6 @@ import (
 type measured struct {
 	store.Store
 	guard *Guard
-}
-
-var (
-	storeKinds      = []string{"memory", "file", "redis", "other"}
-	storeOperations = []string{"acquire", "renew", "settle", "release", "takeover", "resolve", "load", "list", "check"}
-	storeFailures   = []struct {
-		err       error
-		errorType string
-	}{
-		{store.ErrCorrupt, "corrupt"}, {store.ErrVersion, "version"}, {store.ErrFull, "full"}, {store.ErrInvalid, "invalid"},
-		{store.ErrUnreplicated, "unreplicated"}, {store.ErrQuarantine, "quarantine"}, {context.DeadlineExceeded, "timeout"},
-	}
-)
-
-const storeUnavailable = "unavailable"
-
-func storeErrorTypes() []string {
-	types := []string{storeUnavailable}
-	for _, f := range storeFailures {
-		types = append(types, f.errorType)
-	}
-	return types
-}
-
-// storeError is the error.type of a call to the store: "" also for the answers
-// of the protocol, which are no failures.
-func storeError(err error) string {
-	for _, answer := range []error{nil, store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone} {
-		if errors.Is(err, answer) {
-			return ""
-		}
-	}
-	for _, f := range storeFailures {
-		if errors.Is(err, f.err) {
-			return f.errorType
-		}
-	}
-	return storeUnavailable
 }
 
 func storeKind(s store.Store) string {
@@ -72,8 +35,8 @@ func (m measured) took(ctx context.Context, operation, namespace string, took ti
 	if errors.Is(err, context.Canceled) {
 		return // its caller gave up, which says nothing about the store
 	}
-	m.guard.metrics.measure(ctx, Measurement{Metric: storeDuration, Duration: took,
-		Values: [5]string{namespace, m.guard.storeKind, operation, storeError(err)}})
+	m.guard.metrics.measure(ctx, observe.Measurement{Metric: observe.StoreDuration, Duration: took,
+		Values: [5]string{namespace, m.guard.storeKind, operation, observe.StoreErrorType(err)}})
 }
 
 func (m measured) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {

@@ -6,9 +6,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // meter writes measurements to the metrics handler of one client of Temporal.
@@ -25,11 +28,11 @@ func newMeter(h client.MetricsHandler) *meter {
 	return &meter{handler: h}
 }
 
-func (m *meter) record(x Measurement) {
+func (m *meter) record(x observe.Measurement) {
 	if m.handler == nil {
 		return
 	}
-	id := Measurement{Metric: x.Metric, Values: x.Values}
+	id := observe.Measurement{Metric: x.Metric, Values: x.Values}
 	to, known := m.series.Load(id)
 	if !known {
 		to, _ = m.series.LoadOrStore(id, open(m.handler, x))
@@ -39,7 +42,7 @@ func (m *meter) record(x Measurement) {
 
 // open returns the counter, timer or gauge of a measurement's series. It has the labels
 // of the SDK's own metrics: a Prometheus registry wants the same ones each time.
-func open(h client.MetricsHandler, x Measurement) any {
+func open(h client.MetricsHandler, x observe.Measurement) any {
 	tags := map[string]string{
 		"namespace": none, "client_name": "temporal_go", "worker_type": none,
 		"workflow_type": none, "activity_type": none, "task_queue": none,
@@ -50,18 +53,18 @@ func open(h client.MetricsHandler, x Measurement) any {
 	}
 	h = h.WithTags(tags)
 	switch name := underscored(x.Metric); {
-	case description.Kind == Histogram:
+	case description.Kind == observe.Histogram:
 		return h.Timer(name)
-	case description.Kind == Gauge && description.Unit == "s": // handlers add it to timers only
+	case description.Kind == observe.Gauge && description.Unit == "s": // handlers add it to timers only
 		return h.Gauge(name + "_seconds")
-	case description.Kind == Gauge:
+	case description.Kind == observe.Gauge:
 		return h.Gauge(name)
 	default:
 		return h.Counter(name)
 	}
 }
 
-func put(to any, x Measurement) {
+func put(to any, x observe.Measurement) {
 	switch to := to.(type) {
 	case client.MetricsCounter:
 		to.Inc(x.Count)
@@ -76,21 +79,21 @@ const none = "none"
 
 func underscored(name string) string { return strings.ReplaceAll(name, ".", "_") }
 
-var described = Metrics()
+var described = observe.Metrics()
 
-func describe(name string) Metric {
+func describe(name string) observe.Metric {
 	for _, m := range described {
 		if m.Name == name {
 			return m
 		}
 	}
-	return Metric{}
+	return observe.Metric{}
 }
 
 // metrics is where a guard's measurements go.
 type metrics struct {
-	recorder func(context.Context, Measurement) // of an observer; nil: Temporal's handler takes them
-	prepared sync.Map                           // preparation → true
+	recorder func(context.Context, observe.Measurement) // of an observer; nil: Temporal's handler takes them
+	prepared sync.Map                                   // preparation → true
 
 	mu        sync.Mutex
 	last      *meter   // of the last client
@@ -102,7 +105,7 @@ type metrics struct {
 // recordedBy lets the first observer that wants the measurements have them.
 func (s *metrics) recordedBy(observers []*observer) {
 	for _, o := range observers {
-		if r, ok := o.Observer.(Recorder); ok && s.recorder == nil {
+		if r, ok := o.Observer.(observe.Recorder); ok && s.recorder == nil {
 			s.recorder, _ = bounded(context.Background(), o, r.Recorder)
 		}
 	}
@@ -158,7 +161,7 @@ func (s *metrics) of(ctx context.Context) *meter {
 
 // everywhere hands x, which is about no call, to whoever takes the measurements of
 // any client.
-func (s *metrics) everywhere(ctx context.Context, x Measurement) {
+func (s *metrics) everywhere(ctx context.Context, x observe.Measurement) {
 	s.mu.Lock()
 	all := slices.Clone(s.meters)
 	s.mu.Unlock()
@@ -171,9 +174,9 @@ func (s *metrics) everywhere(ctx context.Context, x Measurement) {
 }
 
 // measure hands x to whoever takes the measurements.
-func (s *metrics) measure(ctx context.Context, x Measurement) { s.measureAt(ctx, s.of(ctx), x) }
+func (s *metrics) measure(ctx context.Context, x observe.Measurement) { s.measureAt(ctx, s.of(ctx), x) }
 
-func (s *metrics) measureAt(ctx context.Context, m *meter, x Measurement) {
+func (s *metrics) measureAt(ctx context.Context, m *meter, x observe.Measurement) {
 	defer func() { _ = recover() }() // a metrics handler must not change an answer
 	switch {
 	case s.recorder != nil:
@@ -185,4 +188,48 @@ func (s *metrics) measureAt(ctx context.Context, m *meter, x Measurement) {
 			put(open(h, x), x)
 		}
 	}
+}
+
+// place is where a call is, as metrics tell it.
+type place struct{ namespace, queue, activity string }
+
+func (p place) values(rest ...string) (v [5]string) {
+	copy(v[:], append([]string{p.namespace, p.queue, p.activity}, rest...))
+	return v
+}
+
+func (c *call) place() place {
+	return place{c.info.Namespace, c.info.TaskQueue, c.info.ActivityType.Name}
+}
+
+// count adds the call's end to the metrics.
+func (c *call) count(ctx context.Context, e observe.Event) {
+	c.guard.metrics.measure(ctx, observe.Measurement{Metric: observe.Calls, Count: 1, Values: c.place().values(e.Outcome(), e.ErrorType())})
+}
+
+func (c *call) countNotice(ctx context.Context, e observe.Event) {
+	c.guard.metrics.measure(ctx, observe.Measurement{Metric: observe.NoticeCount, Count: 1, Values: c.place().values(string(e.Notice), e.ErrorType())})
+}
+
+func (c *call) countWait(ctx context.Context, e observe.Event, took time.Duration) {
+	c.guard.metrics.measure(ctx, observe.Measurement{Metric: observe.WaitDuration, Duration: took, Values: c.place().values(string(e.Waited))})
+}
+
+// prepare makes the series of the counters known for an activity, once for each
+// client: before anything happened, if it can be.
+func (s *metrics) prepare(ctx context.Context, m *meter, p place) {
+	if _, prepared := s.prepared.LoadOrStore(preparation{m, p}, true); prepared {
+		return
+	}
+	if m == nil {
+		s.learnFrom(ctx)
+	}
+	for _, x := range observe.Series(p.namespace, p.queue, p.activity) {
+		s.measureAt(ctx, m, x)
+	}
+}
+
+type preparation struct {
+	meter *meter
+	place place
 }

@@ -11,21 +11,21 @@ import (
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // measuring is an observer that takes the guard's metrics.
 type measuring struct {
 	mu  sync.Mutex
-	all []interceptor.Measurement
+	all []observe.Measurement
 }
 
-func (m *measuring) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
-	return ctx, func(interceptor.Event) {}
+func (m *measuring) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
+	return ctx, func(observe.Event) {}
 }
 
-func (m *measuring) Recorder() func(context.Context, interceptor.Measurement) {
-	return func(_ context.Context, x interceptor.Measurement) {
+func (m *measuring) Recorder() func(context.Context, observe.Measurement) {
+	return func(_ context.Context, x observe.Measurement) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.all = append(m.all, x)
@@ -33,7 +33,7 @@ func (m *measuring) Recorder() func(context.Context, interceptor.Measurement) {
 }
 
 // counted returns what was added to that metric, 0 excepted.
-func (m *measuring) counted(metric string) (all []interceptor.Measurement) {
+func (m *measuring) counted(metric string) (all []observe.Measurement) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, x := range m.all {
@@ -47,7 +47,7 @@ func (m *measuring) counted(metric string) (all []interceptor.Measurement) {
 func TestMetrics_GoToTheFirstObserverThatWantsThem(t *testing.T) {
 	t.Parallel()
 	first, second := &measuring{}, &measuring{}
-	g := observedBy(t, newWatch(interceptor.Claim), &rogue{nilRecorder: true}, first, second)
+	g := observedBy(t, newWatch(observe.KindClaim), &rogue{nilRecorder: true}, first, second)
 	_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
 	require.NoError(t, err)
 	require.Len(t, first.counted("atmostonce.calls"), 1)
@@ -77,11 +77,11 @@ func TestMetrics_AreMeasuredUnderTheirLabels(t *testing.T) {
 	_, err := execute(t, observedBy(t, m), (&payments{}).ChargeCard, order(7))
 	require.NoError(t, err)
 	labels := map[string]int{}
-	for _, d := range interceptor.Metrics() {
+	for _, d := range observe.Metrics() {
 		labels[d.Name] = len(d.Labels)
 		require.NotEmpty(t, d.Unit)
 		require.True(t, slices.IsSorted(d.Buckets))
-		require.LessOrEqual(t, len(d.Labels), len(interceptor.Measurement{}.Values))
+		require.LessOrEqual(t, len(d.Labels), len(observe.Measurement{}.Values))
 	}
 	for _, x := range m.all {
 		require.Contains(t, labels, x.Metric)
@@ -94,7 +94,7 @@ func TestMetrics_AreMeasuredUnderTheirLabels(t *testing.T) {
 
 func TestMetrics_EachNoticeIsListed(t *testing.T) {
 	t.Parallel()
-	all := interceptor.Notices()
+	all := observe.Notices()
 	require.Len(t, all, 18)
 	slices.Sort(all)
 	require.Len(t, slices.Compact(all), 18)

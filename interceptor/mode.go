@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -12,55 +11,30 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// Mode says how much the guard does about an activity. The key of a call, and so
-// what once.Key returns, is the same in each.
-type Mode uint8
-
-// The modes of an activity.
-const (
-	// Enforce guards.
-	Enforce Mode = iota
-	// Observe runs every call and changes no result and no error. It records what
-	// it can, and tells the observers, as the notice Observed, of each call that
-	// Enforce would have answered without a run.
-	Observe
-	// Off runs every call, and asks and records nothing. A worker then starts even
-	// if the store is down.
-	Off
-)
-
 // mode returns the mode of an activity.
-func (g *Guard) mode(activity string) Mode {
+func (g *Guard) mode(activity string) once.Mode {
 	if f := g.options.Mode; f != nil {
 		return f(activity)
 	}
-	return Enforce
+	return once.Enforce
 }
 
 // modeOf is the mode of an activity with that mark.
-func (g *Guard) modeOf(m mark, activity string) Mode {
+func (g *Guard) modeOf(m mark, activity string) once.Mode {
 	mode := g.mode(activity)
 	if m.rank == ofAll {
-		mode = max(mode, Observe)
+		mode = max(mode, once.Observe)
 	}
 	return mode
 }
 
-// String returns the mode's name in Go.
-func (m Mode) String() string {
-	names := [...]string{"Enforce", "Observe", "Off"}
-	if int(m) >= len(names) {
-		return fmt.Sprintf("Mode(%d)", m)
-	}
-	return names[m]
-}
-
 // off runs the body unguarded.
 func (c *call) off(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
-	e, claim := c.event(Skip), c.event(Claim)
+	e, claim := c.event(observe.KindSkip), c.event(observe.KindClaim)
 	claim.Digest = "" // nothing is claimed: there is no span to be the body's parent
 	ctx, _, end := c.begin(ctx, claim)
 	defer func() { end(e) }()
@@ -80,11 +54,11 @@ func (c *call) unclaimed(ctx context.Context) context.Context {
 
 // observe runs the body in any case: under a claim if there is one to be had.
 func (c *call) observe(ctx context.Context, body func(context.Context) (any, error)) (result any, err error) {
-	c.report = c.event(Claim)
+	c.report = c.event(observe.KindClaim)
 	ctx, traceparent, end := c.begin(ctx, c.report)
 	returned := false
 	defer func() {
-		c.report.Kind, c.report.Reason, c.report.Settling, c.report.Err = Execute, "", false, err
+		c.report.Kind, c.report.Reason, c.report.Settling, c.report.Err = observe.KindExecute, "", false, err
 		switch {
 		case !returned:
 			c.report.Err = errPanicked
@@ -100,7 +74,7 @@ func (c *call) observe(ctx context.Context, body func(context.Context) (any, err
 	bid := c.bid(traceparent)
 	sent := time.Now()
 	r, asked := c.claim(asking, &bid)
-	c.report.Kind, c.report.Record = Execute, shown(r)
+	c.report.Kind, c.report.Record = observe.KindExecute, shown(r)
 	over := asked != nil && ctx.Err() != nil
 	if d, why := c.decide(r, bid, asked); d.do != run && !over { // which says nothing about the store
 		c.observed(ctx, r, d, why)
@@ -164,8 +138,8 @@ func (c *call) claim(ctx context.Context, bid *store.Bid) (store.Record, error) 
 
 // observed tells what Enforce would have answered.
 func (c *call) observed(ctx context.Context, r store.Record, d decision, why error) {
-	e := c.event(Notice)
-	e.Notice, e.Err, e.Record = Observed, why, shown(r)
+	e := c.event(observe.KindNotice)
+	e.Notice, e.Err, e.Record = observe.Observed, why, shown(r)
 	switch d.do {
 	case refuse:
 		e.Reason = d.reason

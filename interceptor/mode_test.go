@@ -15,30 +15,31 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
 // inMode returns a guard in that mode, and what it observes.
-func inMode(t *testing.T, s store.Store, m interceptor.Mode, p once.Policy) (*interceptor.Guard, *watch) {
+func inMode(t *testing.T, s store.Store, m once.Mode, p once.Policy) (*interceptor.Guard, *watch) {
 	t.Helper()
 	o := options(once.Mark(p, "ChargeCard"))
 	o.Lease, o.SettleDelay, o.HoldRetry = 60*time.Millisecond, 30*time.Millisecond, time.Second
-	o.Mode = func(activity string) interceptor.Mode {
+	o.Mode = func(activity string) once.Mode {
 		require.Equal(t, "ChargeCard", activity)
 		return m
 	}
-	events := newWatch(interceptor.Notice)
-	o.Observers = []interceptor.Observer{events}
+	events := newWatch(observe.KindNotice)
+	o.Observers = []observe.Observer{events}
 	return newGuard(t, s, o), events
 }
 
 func TestObserve_RunsAndTellsWhatEnforceWouldHaveDone(t *testing.T) {
 	t.Parallel()
 	s := newFaulty()
-	g, events := inMode(t, s, interceptor.Observe, once.Policy{})
-	told := func() interceptor.Event {
+	g, events := inMode(t, s, once.Observe, once.Policy{})
+	told := func() observe.Event {
 		e := receive(t, events.ended)
-		require.Equal(t, interceptor.Observed, e.Notice)
+		require.Equal(t, observe.Observed, e.Notice)
 		return e
 	}
 	p := &payments{}
@@ -64,7 +65,7 @@ func TestObserve_RunsBesideARunningCall(t *testing.T) {
 	t.Parallel()
 	s, p := memory(), &payments{}
 	finish := running(t, guarded(t, s, once.Policy{}), order(7))
-	g, events := inMode(t, s, interceptor.Observe, once.Policy{OnDuplicate: once.Wait})
+	g, events := inMode(t, s, once.Observe, once.Policy{OnDuplicate: once.Wait})
 	_, err := execute(t, g, p.ChargeCard, order(7))
 	require.NoError(t, err)
 	require.Equal(t, once.InFlight, receive(t, events.ended).Reason)
@@ -76,7 +77,7 @@ func TestObserve_TakesOverWhatIsInDoubt(t *testing.T) {
 	t.Parallel()
 	s, p := memory(), &payments{}
 	doubted(t, s, once.Policy{})
-	g, events := inMode(t, s, interceptor.Observe, once.Policy{})
+	g, events := inMode(t, s, once.Observe, once.Policy{})
 	_, err := execute(t, g, p.ChargeCard, order(7))
 	require.NoError(t, err)
 	require.Equal(t, once.InDoubt, receive(t, events.ended).Reason)
@@ -91,7 +92,7 @@ func TestObserve_PassesErrorsUnchanged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := memory()
-			g, _ := inMode(t, s, interceptor.Observe, once.Policy{OnFailure: policy})
+			g, _ := inMode(t, s, once.Observe, once.Policy{OnFailure: policy})
 			_, err := execute(t, g, (&payments{fail: boom}).ChargeCard, order(7))
 			_, plain := execute(t, unguarded(t), (&payments{fail: boom}).ChargeCard, order(7))
 			require.Equal(t, plain.Error(), err.Error())
@@ -105,7 +106,7 @@ func TestObserve_PassesErrorsUnchanged(t *testing.T) {
 		})
 	}
 	_, err := execute(t, func() *interceptor.Guard {
-		g, _ := inMode(t, memory(), interceptor.Observe, once.Policy{})
+		g, _ := inMode(t, memory(), once.Observe, once.Policy{})
 		return g
 	}(), func(context.Context, charge) (receipt, error) { return receipt{}, sdkactivity.ErrResultPending }, order(8))
 	require.ErrorIs(t, err, sdkactivity.ErrResultPending)
@@ -114,7 +115,7 @@ func TestObserve_PassesErrorsUnchanged(t *testing.T) {
 // unguarded is a guard that has nothing to do.
 func unguarded(t *testing.T) *interceptor.Guard {
 	t.Helper()
-	g, _ := inMode(t, memory(), interceptor.Off, once.Policy{})
+	g, _ := inMode(t, memory(), once.Off, once.Policy{})
 	return g
 }
 
@@ -122,7 +123,7 @@ func TestOff_AsksAndRecordsNothing(t *testing.T) {
 	t.Parallel()
 	s, p := newFaulty(), &payments{}
 	s.set("acquire", fault{times: 100})
-	g, events := inMode(t, s, interceptor.Off, once.Policy{})
+	g, events := inMode(t, s, once.Off, once.Policy{})
 	for range 2 {
 		_, err := execute(t, g, p.ChargeCard, order(7))
 		require.NoError(t, err)
@@ -136,7 +137,7 @@ func TestOff_AsksAndRecordsNothing(t *testing.T) {
 func TestMode_WithoutAKey(t *testing.T) {
 	t.Parallel()
 	broken := once.Policy{Scope: keys.PerNamespace, Key: keys.FromCall(func(keys.Call) (string, error) { return "", errors.New("no order") })}
-	for name, mode := range map[string]interceptor.Mode{"Off": interceptor.Off, "Observe": interceptor.Observe} {
+	for name, mode := range map[string]once.Mode{"Off": once.Off, "Observe": once.Observe} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g, events := inMode(t, memory(), mode, broken)
@@ -147,7 +148,7 @@ func TestMode_WithoutAKey(t *testing.T) {
 				return receipt{}, nil
 			}, order(7))
 			require.NoError(t, err)
-			if mode == interceptor.Observe {
+			if mode == once.Observe {
 				require.Equal(t, once.BadKey, receive(t, events.ended).Reason)
 			}
 		})
@@ -164,7 +165,7 @@ func TestObserve_RunsThoughTheCallIsOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g, events := inMode(t, memory(), interceptor.Observe, once.Policy{})
+			g, events := inMode(t, memory(), once.Observe, once.Policy{})
 			_ = over.play(t, g, nothing)
 			require.Equal(t, 1, over.runs)
 			require.Empty(t, events.ended)
@@ -174,7 +175,7 @@ func TestObserve_RunsThoughTheCallIsOver(t *testing.T) {
 		t.Parallel()
 		s := newFaulty()
 		s.set("acquire", fault{times: 1, err: context.DeadlineExceeded})
-		g, events := inMode(t, s, interceptor.Observe, once.Policy{})
+		g, events := inMode(t, s, once.Observe, once.Policy{})
 		require.NoError(t, (&scene{}).play(t, g, nothing))
 		require.Equal(t, once.StoreDown, receive(t, events.ended).Reason)
 	})
@@ -182,11 +183,11 @@ func TestObserve_RunsThoughTheCallIsOver(t *testing.T) {
 
 func TestMode_OffStartsThoughTheStoreIsDown(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []interceptor.Mode{interceptor.Off, interceptor.Enforce} {
-		o := interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard"), Mode: func(string) interceptor.Mode { return mode }}
+	for _, mode := range []once.Mode{once.Off, once.Enforce} {
+		o := interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard"), Mode: func(string) once.Mode { return mode }}
 		g := newGuard(t, checkedStore{memory(), errNetwork}, o)
 		err := startError(t, g, func(r worker.Registry) { r.RegisterActivity(&payments{}) })
-		if mode == interceptor.Off {
+		if mode == once.Off {
 			requireUnreachable(t, err)
 		} else {
 			require.ErrorIs(t, err, errNetwork)
@@ -197,7 +198,7 @@ func TestMode_OffStartsThoughTheStoreIsDown(t *testing.T) {
 func TestMode_KeepsTheKey(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for _, m := range []interceptor.Mode{interceptor.Enforce, interceptor.Observe, interceptor.Off} {
+	for _, m := range []once.Mode{once.Enforce, once.Observe, once.Off} {
 		g, _ := inMode(t, memory(), m, once.Policy{})
 		_, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
 			seen[once.Key(ctx)] = true
@@ -250,12 +251,12 @@ func TestMode_SurvivesPanicsOfThePolicy(t *testing.T) {
 	classify := once.Classify(func(error) once.FailurePolicy { panic("no idea") })
 	boom := errors.New("boom")
 	for name, c := range map[string]struct {
-		mode   interceptor.Mode
+		mode   once.Mode
 		policy once.Policy
 	}{
-		"Off, key":          {interceptor.Off, once.Policy{Scope: keys.PerNamespace, Key: panics}},
-		"Observe, key":      {interceptor.Observe, once.Policy{Scope: keys.PerNamespace, Key: panics}},
-		"Observe, Classify": {interceptor.Observe, once.Policy{OnFailure: classify}},
+		"Off, key":          {once.Off, once.Policy{Scope: keys.PerNamespace, Key: panics}},
+		"Observe, key":      {once.Observe, once.Policy{Scope: keys.PerNamespace, Key: panics}},
+		"Observe, Classify": {once.Observe, once.Policy{OnFailure: classify}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -271,11 +272,11 @@ func TestMode_SurvivesPanicsOfThePolicy(t *testing.T) {
 func TestMode_OffIsOfTheRegisteredName(t *testing.T) {
 	t.Parallel()
 	start := func(off string) error {
-		o := interceptor.Options{Activities: once.Mark(once.Policy{}, (&payments{}).ChargeCard), Mode: func(name string) interceptor.Mode {
+		o := interceptor.Options{Activities: once.Mark(once.Policy{}, (&payments{}).ChargeCard), Mode: func(name string) once.Mode {
 			if name == off {
-				return interceptor.Off
+				return once.Off
 			}
-			return interceptor.Enforce
+			return once.Enforce
 		}}
 		g := newGuard(t, checkedStore{memory(), store.ErrUnsafe}, o)
 		return startError(t, g, func(r worker.Registry) {

@@ -1,10 +1,13 @@
 package interceptor
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // observerLimit bounds how long a call waits for one observer, together with a
@@ -19,11 +22,11 @@ const lateLimit = observerLimit / 10
 // in a goroutine of their own, and while it has not come back from a call in
 // time, it is left out.
 type observer struct {
-	Observer
+	observe.Observer
 	stuck atomic.Int32 // calls that it has not come back from in time
 }
 
-func newObservers(all []Observer) []*observer {
+func newObservers(all []observe.Observer) []*observer {
 	observers := make([]*observer, len(all))
 	for i, o := range all {
 		observers[i] = &observer{Observer: o}
@@ -79,24 +82,24 @@ func bounded[T any](ctx context.Context, o *observer, f func() T) (result T, ok 
 
 type begun struct {
 	ctx         context.Context
-	end         func(Event)
+	end         func(observe.Event)
 	traceparent string
 }
 
 // begin tells the observer of a beginning. It returns the context to go on with,
 // the traceparent of a call, and what tells the observer of the end.
-func (o *observer) begin(ctx context.Context, e Event) (context.Context, string, func(Event)) {
+func (o *observer) begin(ctx context.Context, e observe.Event) (context.Context, string, func(observe.Event)) {
 	b, _ := bounded(ctx, o, func() (b begun) {
 		b.ctx, b.end = o.Begin(ctx, e)
-		if t, traces := o.Observer.(Tracer); traces && e.Kind == Claim && b.ctx != nil {
-			quietly(func() { b.traceparent = t.Trace(b.ctx) })
+		if t, traces := o.Observer.(observe.Traceparenter); traces && e.Kind == observe.KindClaim && b.ctx != nil {
+			quietly(func() { b.traceparent = t.Traceparent(b.ctx) })
 		}
 		return b
 	})
 	if b.ctx == nil || b.end == nil {
-		return ctx, "", func(Event) {}
+		return ctx, "", func(observe.Event) {}
 	}
-	return withValues{ctx, context.WithoutCancel(b.ctx)}, b.traceparent, func(e Event) {
+	return withValues{ctx, context.WithoutCancel(b.ctx)}, b.traceparent, func(e observe.Event) {
 		bounded(ctx, o, func() any { b.end(e); return nil })
 	}
 }
@@ -117,7 +120,7 @@ func (c withValues) Value(key any) any {
 }
 
 // tell tells the observer of what has no duration.
-func (o *observer) tell(ctx context.Context, e Event) {
+func (o *observer) tell(ctx context.Context, e observe.Event) {
 	bounded(ctx, o, func() any {
 		if _, end := o.Begin(ctx, e); end != nil {
 			end(e)
@@ -129,4 +132,27 @@ func (o *observer) tell(ctx context.Context, e Event) {
 func quietly(f func()) {
 	defer func() { _ = recover() }()
 	f()
+}
+
+// begin tells of something that starts. It returns the traceparent of the first
+// observer that traces, if it is a call, and what tells of the end.
+func (g *Guard) begin(ctx context.Context, e observe.Event) (bctx context.Context, traceparent string, end func(observe.Event)) {
+	began := time.Now()
+	e.Store = g.storeKind
+	bctx = ctx
+	ends := make([]func(observe.Event), 0, len(g.observers))
+	for _, o := range g.observers {
+		var t string
+		var end func(observe.Event)
+		bctx, t, end = o.begin(bctx, e)
+		traceparent = cmp.Or(traceparent, t)
+		ends = append(ends, end)
+	}
+	return bctx, traceparent, func(e observe.Event) {
+		e.Took, e.Store = time.Since(began), g.storeKind
+		g.warn(ctx, e)
+		for _, end := range ends {
+			end(e)
+		}
+	}
 }

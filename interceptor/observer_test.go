@@ -19,6 +19,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -26,7 +27,7 @@ import (
 type rogue struct {
 	begin, end, trace, getRecorder, record func()
 	nilContext, nilEnd, nilRecorder        bool
-	behaves                                interceptor.Kind // begins and ends well for this kind
+	behaves                                observe.Kind // begins and ends well for this kind
 
 	begun, ended atomic.Int32
 }
@@ -37,13 +38,13 @@ func do(f func()) {
 	}
 }
 
-func (r *rogue) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+func (r *rogue) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
 	if e.Kind == r.behaves {
-		return ctx, func(interceptor.Event) {}
+		return ctx, func(observe.Event) {}
 	}
 	r.begun.Add(1)
 	do(r.begin)
-	end := func(interceptor.Event) {
+	end := func(observe.Event) {
 		do(r.end)
 		r.ended.Add(1)
 	}
@@ -56,17 +57,17 @@ func (r *rogue) Begin(ctx context.Context, e interceptor.Event) (context.Context
 	return ctx, end
 }
 
-func (r *rogue) Trace(context.Context) string {
+func (r *rogue) Traceparent(context.Context) string {
 	do(r.trace)
 	return ""
 }
 
-func (r *rogue) Recorder() func(context.Context, interceptor.Measurement) {
+func (r *rogue) Recorder() func(context.Context, observe.Measurement) {
 	do(r.getRecorder)
 	if r.nilRecorder {
 		return nil
 	}
-	return func(context.Context, interceptor.Measurement) { do(r.record) }
+	return func(context.Context, observe.Measurement) { do(r.record) }
 }
 
 // places are where an observer can do something.
@@ -80,10 +81,10 @@ var places = map[string]func(f func()) *rogue{
 // observedCalls makes a call and its duplicate under the observer, and requires
 // that both are answered as if it were not there, and told to others. It returns
 // how long that took.
-func observedCalls(t *testing.T, o interceptor.Observer) time.Duration {
+func observedCalls(t *testing.T, o observe.Observer) time.Duration {
 	t.Helper()
 	began := time.Now()
-	other, p := newWatch(interceptor.Claim), &payments{}
+	other, p := newWatch(observe.KindClaim), &payments{}
 	g := observedBy(t, o, other)
 	for range 2 {
 		got, err := execute(t, g, p.ChargeCard, order(7))
@@ -95,7 +96,7 @@ func observedCalls(t *testing.T, o interceptor.Observer) time.Duration {
 	return time.Since(began)
 }
 
-func observedBy(t *testing.T, observers ...interceptor.Observer) *interceptor.Guard {
+func observedBy(t *testing.T, observers ...observe.Observer) *interceptor.Guard {
 	t.Helper()
 	o := options(once.Mark(once.Policy{}, "ChargeCard"))
 	o.Observers = observers
@@ -158,8 +159,8 @@ func TestObserver_GivesTheBodyValuesOnly(t *testing.T) {
 // elsewhere returns a context of another time.
 type elsewhere struct{ ctx context.Context }
 
-func (o elsewhere) Begin(context.Context, interceptor.Event) (context.Context, func(interceptor.Event)) {
-	return o.ctx, func(interceptor.Event) {}
+func (o elsewhere) Begin(context.Context, observe.Event) (context.Context, func(observe.Event)) {
+	return o.ctx, func(observe.Event) {}
 }
 
 func TestObserver_ThatReturnsNilChangesNothing(t *testing.T) {
@@ -333,7 +334,7 @@ func TestObserver_OfWhatIsLateIsNotWaitedForLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		forever := make(chan struct{})
-		o := &rogue{end: func() { <-forever }, behaves: interceptor.Notice} // which is told apart from the call
+		o := &rogue{end: func() { <-forever }, behaves: observe.KindNotice} // which is told apart from the call
 		took, _ := hurry(t, observedBy(t, o), time.Second, func(context.Context, charge) (receipt, error) {
 			later(2 * time.Second)
 			return receipt{}, nil
@@ -348,16 +349,16 @@ type valueKey struct{}
 // valued gives the call a value, and collects what notices see of it.
 type valued struct{ seen *[]any }
 
-func (v valued) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+func (v valued) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
 	switch e.Kind {
-	case interceptor.Claim:
+	case observe.KindClaim:
 		ctx = context.WithValue(ctx, valueKey{}, "of the call")
-	case interceptor.Notice:
-		if e.Notice == interceptor.OtherRun {
+	case observe.KindNotice:
+		if e.Notice == observe.OtherRun {
 			*v.seen = append(*v.seen, ctx.Value(valueKey{}))
 		}
 	}
-	return ctx, func(interceptor.Event) {}
+	return ctx, func(observe.Event) {}
 }
 
 // A run ends in doubt, and an earlier one's success has come meanwhile: the notices
@@ -377,7 +378,7 @@ func TestObserver_ItsValuesReachTheNoticesOfALateReplay(t *testing.T) {
 
 		var seen []any
 		o := options(once.Mark(once.Policy{InDoubt: once.Rerun}, "ChargeCard"))
-		o.Observers = []interceptor.Observer{valued{&seen}}
+		o.Observers = []observe.Observer{valued{&seen}}
 		g := newGuard(t, s, o)
 		body := func(context.Context, charge) (receipt, error) {
 			r := only(t, s)

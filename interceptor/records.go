@@ -13,6 +13,7 @@ import (
 
 	"go.temporal.io/sdk/log"
 
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -109,8 +110,8 @@ func (n *census) count(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	n.guard.metrics.everywhere(ctx, Measurement{Metric: storeDuration, Duration: time.Since(began),
-		Values: [5]string{"", n.guard.storeKind, "list", storeError(a.err)}})
+	n.guard.metrics.everywhere(ctx, observe.Measurement{Metric: observe.StoreDuration, Duration: time.Since(began),
+		Values: [5]string{"", n.guard.storeKind, "list", observe.StoreErrorType(a.err)}})
 	n.warn(a.err)
 	if a.err != nil && !unreadable(a.err) {
 		n.reportUnknown()
@@ -199,8 +200,8 @@ func (n *census) each(value func(population, store.State) (count, age float64)) 
 		for _, state := range states {
 			count, age := value(p, state)
 			labels := [5]string{p.namespace, p.activity, string(state)}
-			n.guard.metrics.everywhere(context.Background(), Measurement{Metric: openRecords, Values: labels, Value: count})
-			n.guard.metrics.everywhere(context.Background(), Measurement{Metric: recordAge, Values: labels, Value: age})
+			n.guard.metrics.everywhere(context.Background(), observe.Measurement{Metric: observe.OpenRecords, Values: labels, Value: count})
+			n.guard.metrics.everywhere(context.Background(), observe.Measurement{Metric: observe.RecordAge, Values: labels, Value: age})
 		}
 	}
 }

@@ -7,7 +7,8 @@ import (
 	"sync"
 	"time"
 
-	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -69,14 +70,14 @@ func (r *repeats) repeat(what string) bool {
 
 // isRepeat reports whether a notice has been reported. One that tells of something
 // that happened is reported each time.
-func (r *repeats) isRepeat(e Event) bool {
+func (r *repeats) isRepeat(e observe.Event) bool {
 	switch e.Notice {
-	case OneAttempt, NoHeader, PolicyDefeated: // about the activity type
-		return r.repeat(e.Notice + "/" + e.Activity)
-	case OtherRun, SameRun, Observed: // about the key
-		return r.repeat(e.Notice + "/" + e.Activity + "/" + e.Digest + "/" + string(e.Reason))
-	case StoreUnsafe: // which each check finds again
-		return r.repeat(e.Notice + "/" + e.Err.Error())
+	case observe.OneAttempt, observe.NoHeader, observe.PolicyDefeated: // about the activity type
+		return r.repeat(string(e.Notice) + "/" + e.Activity)
+	case observe.OtherRun, observe.SameRun, observe.Observed: // about the key
+		return r.repeat(string(e.Notice) + "/" + e.Activity + "/" + e.Digest + "/" + string(e.Reason))
+	case observe.StoreUnsafe: // which each check finds again
+		return r.repeat(string(e.Notice) + "/" + e.Err.Error())
 	}
 	return false
 }

@@ -13,54 +13,10 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
-
-// Finding is what somebody has found out about an effect. Make it with Done,
-// Failed or NotDone.
-type Finding struct {
-	to     store.State
-	result any
-	err    error
-}
-
-// Done says that the effect took place. result is what the activity would have
-// returned, of the same type; duplicates get it replayed. It is nil for an activity
-// that returns an error only.
-func Done(result any) Finding { return Finding{to: store.Succeeded, result: result} }
-
-// Failed says that the effect did not take place, and is not to be tried again:
-// err is replayed, and not retried.
-func Failed(err error) Finding { return Finding{to: store.Failed, err: err} }
-
-// NotDone says that the effect did not take place, or has been undone: the next
-// call of the key runs. It says so of what the last owner may yet do, too: find
-// out after that, or make sure that the owner is gone.
-func NotDone() Finding { return Finding{to: store.Tombstone} }
-
-// Decision says who decides about a record, and why. Both are required, and kept in
-// the record's history.
-type Decision struct {
-	By, Why string
-	// Force decides about a key that is running, too, and lets another call run
-	// although the last owner may still act. That owner may go on, and have its
-	// effect.
-	Force bool
-}
-
-func (d Decision) validate() error {
-	switch {
-	case d.By == "":
-		return errors.New("say who decides, in Decision.By: it is kept in the record")
-	case d.Why == "":
-		return errors.New("say why, in Decision.Why: it is kept in the record")
-	}
-	return nil
-}
-
-// ErrTooEarly is why Guard.Resolve does not take NotDone, and Guard.Forget does not
-// erase: the last owner may still have its effect. The message says until when.
-var ErrTooEarly = errors.New("too early")
 
 // Resolve writes an operator's finding into the record r, which Guard.Find,
 // Store.Load or Store.List gave. What is in doubt or pending is decided by it. What
@@ -85,13 +41,13 @@ var ErrTooEarly = errors.New("too early")
 //
 // Of a pending record Temporal learns only at the next attempt, after StartToClose:
 // complete the activity at Temporal too, or report its end with Complete instead.
-func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, d Decision) (store.Record, error) {
+func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
 	now, err := g.resolve(ctx, r, f, d)
 	if err != nil {
 		return now, fmt.Errorf("atmostonce: resolve: %w", err)
 	}
 	h := r.Info.Holder
-	g.decided(ctx, Resolved, now, sdkactivity.Info{
+	g.decided(ctx, observe.Resolved, now, sdkactivity.Info{
 		Namespace: h.Namespace, ActivityID: h.ActivityID, Attempt: h.Attempt,
 		WorkflowExecution: workflow.Execution{ID: h.WorkflowID, RunID: h.RunID},
 		ActivityType:      sdkactivity.Type{Name: r.Info.Activity},
@@ -99,14 +55,11 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f Finding, d Decisi
 	return now, nil
 }
 
-func (g *Guard) resolve(ctx context.Context, r store.Record, f Finding, d Decision) (store.Record, error) {
-	switch {
-	case f.to == "":
-		return r, errors.New("an empty Finding: use Done, Failed or NotDone")
-	case f.to == store.Failed && f.err == nil:
-		return r, errors.New("Failed needs an error")
+func (g *Guard) resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
+	if err := f.Validate(); err != nil {
+		return r, err
 	}
-	if err := d.validate(); err != nil {
+	if err := d.Validate(); err != nil {
 		return r, err
 	}
 	if err := undecidable(r, f, d); err != nil {
@@ -115,7 +68,7 @@ func (g *Guard) resolve(ctx context.Context, r store.Record, f Finding, d Decisi
 	if err := g.checkResult(r.Info.Activity, f); err != nil {
 		return r, err
 	}
-	if f.to == store.Tombstone {
+	if f.To == store.Tombstone {
 		if now, err := g.tooEarly(ctx, r, d); err != nil {
 			return now, err
 		}
@@ -124,10 +77,10 @@ func (g *Guard) resolve(ctx context.Context, r store.Record, f Finding, d Decisi
 	if err != nil {
 		return r, err
 	}
-	if err := unchanged(r, f.to, outcome); err != nil {
+	if err := unchanged(r, f.To, outcome); err != nil {
 		return r, err
 	}
-	return g.write(ctx, r, store.Resolution{To: f.to, Outcome: outcome, TTL: g.policyOf(r.Info.Activity).TTL}, d)
+	return g.write(ctx, r, store.Resolution{To: f.To, Outcome: outcome, TTL: g.policyOf(r.Info.Activity).TTL}, d)
 }
 
 // Forget erases the record r, which Guard.Find, Store.Load or Store.List gave, for
@@ -141,19 +94,19 @@ func (g *Guard) resolve(ctx context.Context, r store.Record, f Finding, d Decisi
 // with ErrTooEarly, what an operator has settled while the last owner may still act;
 // see Resolve. An owner that has its effect all the same, and reports it, brings the
 // record back: that is the only evidence of it.
-func (g *Guard) Forget(ctx context.Context, r store.Record, d Decision) (store.Record, error) {
+func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	now, err := g.forget(ctx, r, d)
 	if err != nil {
 		return now, fmt.Errorf("atmostonce: forget: %w", err)
 	}
-	g.decided(ctx, Erased, now, sdkactivity.Info{
+	g.decided(ctx, observe.Erased, now, sdkactivity.Info{
 		Namespace: r.Info.Holder.Namespace, ActivityType: sdkactivity.Type{Name: r.Info.Activity},
 	})
 	return now, nil
 }
 
-func (g *Guard) forget(ctx context.Context, r store.Record, d Decision) (store.Record, error) {
-	if err := d.validate(); err != nil {
+func (g *Guard) forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
+	if err := d.Validate(); err != nil {
 		return r, err
 	}
 	if err := unforgettable(r, d); err != nil {
@@ -166,7 +119,7 @@ func (g *Guard) forget(ctx context.Context, r store.Record, d Decision) (store.R
 }
 
 // write makes the decision about the record as it was read.
-func (g *Guard) write(ctx context.Context, r store.Record, res store.Resolution, d Decision) (store.Record, error) {
+func (g *Guard) write(ctx context.Context, r store.Record, res store.Resolution, d resolve.Decision) (store.Record, error) {
 	res.ID, res.By, res.Who, res.Why, res.Force = rand.Text(), store.ByOperator, d.By, d.Why, d.Force
 	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
 		return g.store.Resolve(ctx, r.Key, r, res)
@@ -182,7 +135,7 @@ func (g *Guard) write(ctx context.Context, r store.Record, res store.Resolution,
 
 // tooEarly refuses what lets another call run while r's last owner may still act.
 // The time in r is of when it was read, so it asks the store for it.
-func (g *Guard) tooEarly(ctx context.Context, r store.Record, d Decision) (store.Record, error) {
+func (g *Guard) tooEarly(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	open := r.State == store.InDoubt || r.State == store.Pending ||
 		r.State != store.Tombstone && r.By == store.ByOperator && !ownerSettled(r)
 	if d.Force || !open {
@@ -198,7 +151,7 @@ func (g *Guard) tooEarly(ctx context.Context, r store.Record, d Decision) (store
 		return now, moved(now)
 	case now.Now.Before(until):
 		return now, fmt.Errorf("%w: the last owner may act until %s, for another %v: wait, then find out again; or decide in spite of that with Decision.Force",
-			ErrTooEarly, shownTime(until), until.Sub(now.Now).Round(time.Millisecond))
+			resolve.ErrTooEarly, shownTime(until), until.Sub(now.Now).Round(time.Millisecond))
 	}
 	return now, nil
 }
@@ -233,8 +186,8 @@ func shownTime(t time.Time) string {
 	return t.Add(time.Second - 1).Truncate(time.Second).UTC().Format(time.RFC3339)
 }
 
-func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f Finding) (store.Outcome, error) {
-	if f.to == store.Tombstone {
+func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f resolve.Finding) (store.Outcome, error) {
+	if f.To == store.Tombstone {
 		return store.Outcome{}, nil
 	}
 	conv, err := g.converters()
@@ -245,11 +198,11 @@ func (g *Guard) encodeFinding(ctx context.Context, r store.Record, f Finding) (s
 	c := codec{conv, ctx, target{ActivitySerializationContext: converter.ActivitySerializationContext{
 		Namespace: h.Namespace, WorkflowID: h.WorkflowID, ActivityType: r.Info.Activity, IsLocal: h.Local,
 	}}}
-	if f.to == store.Failed {
-		o, _ := c.encodeFailure(f.err)
+	if f.To == store.Failed {
+		o, _ := c.encodeFailure(f.Err)
 		return o, kept(o, "error")
 	}
-	o, _, err := c.encode(f.result, g.options.MaxOutcome)
+	o, _, err := c.encode(f.Result, g.options.MaxOutcome)
 	if err == nil {
 		err = kept(o, "result")
 	}
@@ -265,7 +218,7 @@ func kept(o store.Outcome, what string) error {
 }
 
 // decided tells that an operator has decided about the key of a call.
-func (g *Guard) decided(ctx context.Context, what string, r store.Record, info sdkactivity.Info) {
+func (g *Guard) decided(ctx context.Context, what observe.Notice, r store.Record, info sdkactivity.Info) {
 	c := &call{guard: g, policy: g.policyOf(info.ActivityType.Name), digest: keys.Downstream(r.Key)[:16], info: info}
 	c.notice(ctx, what, r, nil)
 }

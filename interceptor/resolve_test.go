@@ -13,13 +13,15 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
-func byAnn(why string) interceptor.Decision { return interceptor.Decision{By: "ann", Why: why} }
+func byAnn(why string) resolve.Decision { return resolve.Decision{By: "ann", Why: why} }
 
-func forced(why string) interceptor.Decision {
-	return interceptor.Decision{By: "ann", Why: why, Force: true}
+func forced(why string) resolve.Decision {
+	return resolve.Decision{By: "ann", Why: why, Force: true}
 }
 
 // doubted is a record in doubt, and the guard that made it.
@@ -36,20 +38,20 @@ func doubted(t *testing.T, s store.Store, p once.Policy) (*interceptor.Guard, st
 func TestResolve_DecidesWhatTheNextAttemptDoes(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]struct {
-		finding interceptor.Finding
+		finding resolve.Finding
 		state   store.State
 		check   func(t *testing.T, p *payments, got receipt, err error)
 	}{
-		"Done": {interceptor.Done(receipt{ID: "found"}), store.Succeeded, func(t *testing.T, p *payments, got receipt, err error) {
+		"Done": {resolve.AsDone(receipt{ID: "found"}), store.Succeeded, func(t *testing.T, p *payments, got receipt, err error) {
 			require.NoError(t, err)
 			require.Equal(t, "found", got.ID)
 			require.Empty(t, p.charges)
 		}},
-		"Failed": {interceptor.Failed(errors.New("card stolen")), store.Failed, func(t *testing.T, p *payments, _ receipt, err error) {
+		"Failed": {resolve.AsFailed(errors.New("card stolen")), store.Failed, func(t *testing.T, p *payments, _ receipt, err error) {
 			require.ErrorContains(t, err, "card stolen")
 			require.Empty(t, p.charges)
 		}},
-		"NotDone": {interceptor.NotDone(), store.Tombstone, func(t *testing.T, p *payments, _ receipt, err error) {
+		"NotDone": {resolve.AsNotDone(), store.Tombstone, func(t *testing.T, p *payments, _ receipt, err error) {
 			require.NoError(t, err)
 			require.Len(t, p.charges, 1)
 		}},
@@ -80,7 +82,7 @@ func TestResolve_ReopensWhatIsSettled(t *testing.T) {
 	g := guarded(t, s, once.Policy{})
 	_, err := execute(t, g, p.ChargeCard, order(7))
 	require.NoError(t, err)
-	_, err = g.Resolve(t.Context(), only(t, s), interceptor.NotDone(), byAnn("refunded as ch_2"))
+	_, err = g.Resolve(t.Context(), only(t, s), resolve.AsNotDone(), byAnn("refunded as ch_2"))
 	require.NoError(t, err)
 	_, err = execute(t, g, p.ChargeCard, order(7))
 	require.NoError(t, err)
@@ -96,12 +98,12 @@ func TestResolve_CorrectsWhatIsSettled(t *testing.T) {
 		got, err := execute(t, g, p.ChargeCard, order(7))
 		return got.ID, err
 	}
-	for _, slip := range []interceptor.Finding{interceptor.Failed(errors.New("declined")), interceptor.Done(receipt{ID: "r-8"})} {
+	for _, slip := range []resolve.Finding{resolve.AsFailed(errors.New("declined")), resolve.AsDone(receipt{ID: "r-8"})} {
 		var err error
 		r, err = g.Resolve(t.Context(), r, slip, byAnn("a slip"))
 		require.NoError(t, err)
 		s.set("resolve", fault{applied: true, times: 2})
-		r, err = g.Resolve(t.Context(), r, interceptor.Done(receipt{ID: "r-9"}), interceptor.Decision{By: "bob", Why: "looked again"})
+		r, err = g.Resolve(t.Context(), r, resolve.AsDone(receipt{ID: "r-9"}), resolve.Decision{By: "bob", Why: "looked again"})
 		require.NoError(t, err)
 		id, err := answer()
 		require.NoError(t, err)
@@ -109,7 +111,7 @@ func TestResolve_CorrectsWhatIsSettled(t *testing.T) {
 		last := r.History[len(r.History)-1]
 		require.Equal(t, []string{"bob", "looked again", store.ByOperator}, []string{last.Who, last.Why, last.FromBy})
 	}
-	_, err := g.Resolve(t.Context(), r, interceptor.Failed(errors.New("declined")), byAnn("after all"))
+	_, err := g.Resolve(t.Context(), r, resolve.AsFailed(errors.New("declined")), byAnn("after all"))
 	require.NoError(t, err)
 	_, err = answer()
 	require.ErrorContains(t, err, "declined")
@@ -121,10 +123,10 @@ func TestResolve_TellsObserversWhoAndWhy(t *testing.T) {
 	t.Parallel()
 	s := memory()
 	g, notices := noticed(t, s)
-	_, err := g.Resolve(t.Context(), inDoubtOf(t, s, "ChargeCard"), interceptor.Failed(errors.New("no")), byAnn("asked the bank"))
+	_, err := g.Resolve(t.Context(), inDoubtOf(t, s, "ChargeCard"), resolve.AsFailed(errors.New("no")), byAnn("asked the bank"))
 	require.NoError(t, err)
 	e := <-notices.begun
-	require.Equal(t, interceptor.Resolved, e.Notice)
+	require.Equal(t, observe.Resolved, e.Notice)
 	last := e.Record.History[len(e.Record.History)-1]
 	require.Equal(t, []string{"ann", "asked the bank"}, []string{last.Who, last.Why})
 }
@@ -136,9 +138,9 @@ func TestResolve_ReopensWhatTheOwnerHadSettledAtOnce(t *testing.T) {
 		s := memory()
 		g := underDefaults(t, s, once.Policy{})
 		require.NoError(t, charged(t, g))
-		r, err := g.Resolve(t.Context(), only(t, s), interceptor.Failed(errors.New("no")), byAnn("why"))
+		r, err := g.Resolve(t.Context(), only(t, s), resolve.AsFailed(errors.New("no")), byAnn("why"))
 		require.NoError(t, err)
-		_, err = g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("why"))
+		_, err = g.Resolve(t.Context(), r, resolve.AsNotDone(), byAnn("why"))
 		require.NoError(t, err)
 	})
 }
@@ -149,9 +151,9 @@ func TestResolve_OfARunningRecordIsForced(t *testing.T) {
 	g := guarded(t, s, once.Policy{})
 	finish := running(t, g, order(7))
 	r := only(t, s)
-	_, err := g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("the machine burned down"))
+	_, err := g.Resolve(t.Context(), r, resolve.AsNotDone(), byAnn("the machine burned down"))
 	require.ErrorContains(t, err, "it is running")
-	_, err = g.Resolve(t.Context(), r, interceptor.NotDone(), forced("the machine burned down"))
+	_, err = g.Resolve(t.Context(), r, resolve.AsNotDone(), forced("the machine burned down"))
 	require.NoError(t, err)
 	_, _ = finish()
 }
@@ -161,13 +163,13 @@ func TestResolve_OfARunningRecordIsForced(t *testing.T) {
 func requireTooEarly(t *testing.T, g *interceptor.Guard, r store.Record, until time.Time) {
 	t.Helper()
 	later(time.Until(until) - time.Second)
-	now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("why"))
-	require.ErrorIs(t, err, interceptor.ErrTooEarly)
+	now, err := g.Resolve(t.Context(), r, resolve.AsNotDone(), byAnn("why"))
+	require.ErrorIs(t, err, resolve.ErrTooEarly)
 	require.ErrorContains(t, err, "until "+until.UTC().Format(time.RFC3339)+", for another 1s: wait")
 	require.Equal(t, r.State, now.State)
 	require.Equal(t, until.Add(-time.Second), now.Now)
 	later(time.Second)
-	now, err = g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("why"))
+	now, err = g.Resolve(t.Context(), r, resolve.AsNotDone(), byAnn("why"))
 	require.NoError(t, err)
 	require.Equal(t, store.Tombstone, now.State)
 }
@@ -234,8 +236,8 @@ func TestResolve_NotDoneWaitsForTheLastOwner(t *testing.T) {
 
 func TestResolve_OnlyNotDoneWaits(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]interceptor.Finding{
-		"Done": interceptor.Done(receipt{}), "Failed": interceptor.Failed(errors.New("no")), "Force": interceptor.NotDone(),
+	for name, f := range map[string]resolve.Finding{
+		"Done": resolve.AsDone(receipt{}), "Failed": resolve.AsFailed(errors.New("no")), "Force": resolve.AsNotDone(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -254,8 +256,8 @@ func TestResolve_OnlyNotDoneWaits(t *testing.T) {
 // is no way around the wait.
 func TestResolve_NotDoneWaitsAfterAnotherFinding(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]interceptor.Finding{
-		"Done": interceptor.Done(receipt{}), "Failed": interceptor.Failed(errors.New("no")),
+	for name, f := range map[string]resolve.Finding{
+		"Done": resolve.AsDone(receipt{}), "Failed": resolve.AsFailed(errors.New("no")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -285,7 +287,7 @@ func TestResolve_TooEarlyOrMoved(t *testing.T) {
 		s, g, r := markedInDoubt(t)
 		s.set("renew", fault{}) // the owner comes back
 		later(time.Minute)
-		now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("why"))
+		now, err := g.Resolve(t.Context(), r, resolve.AsNotDone(), byAnn("why"))
 		require.ErrorIs(t, err, store.ErrMoved)
 		require.Equal(t, store.Running, now.State)
 	})
@@ -320,9 +322,9 @@ func TestResolve_RefusesARecordThatHasMoved(t *testing.T) {
 	t.Parallel()
 	s := memory()
 	g, r := doubted(t, s, once.Policy{})
-	_, err := g.Resolve(t.Context(), r, interceptor.Done(receipt{}), byAnn("first"))
+	_, err := g.Resolve(t.Context(), r, resolve.AsDone(receipt{}), byAnn("first"))
 	require.NoError(t, err)
-	now, err := g.Resolve(t.Context(), r, interceptor.NotDone(), byAnn("second"))
+	now, err := g.Resolve(t.Context(), r, resolve.AsNotDone(), byAnn("second"))
 	require.ErrorIs(t, err, store.ErrMoved)
 	require.Equal(t, store.Succeeded, now.State)
 }
@@ -331,20 +333,20 @@ func TestResolve_RefusesBadInput(t *testing.T) {
 	t.Parallel()
 	s := memory()
 	g, r := doubted(t, s, once.Policy{})
-	resolve := func(r store.Record, f interceptor.Finding, why string) error {
+	decide := func(r store.Record, f resolve.Finding, why string) error {
 		_, err := g.Resolve(t.Context(), r, f, byAnn(why))
 		return err
 	}
-	require.ErrorContains(t, resolve(r, interceptor.Finding{}, "why"), "empty Finding")
-	require.ErrorContains(t, resolve(r, interceptor.Failed(nil), "why"), "needs an error")
-	require.ErrorContains(t, resolve(r, interceptor.NotDone(), ""), "say why")
-	_, err := g.Resolve(t.Context(), r, interceptor.NotDone(), interceptor.Decision{Why: "why"})
+	require.ErrorContains(t, decide(r, resolve.Finding{}, "why"), "empty Finding")
+	require.ErrorContains(t, decide(r, resolve.AsFailed(nil), "why"), "needs an error")
+	require.ErrorContains(t, decide(r, resolve.AsNotDone(), ""), "say why")
+	_, err := g.Resolve(t.Context(), r, resolve.AsNotDone(), resolve.Decision{Why: "why"})
 	require.ErrorContains(t, err, "say who decides")
 	g = guarded(t, s, once.Policy{}) // one that knows no function
-	require.ErrorContains(t, resolve(r, interceptor.Done(make(chan int)), "why"), "encode")
-	require.ErrorContains(t, resolve(r, interceptor.Done(strings.Repeat("x", 3<<20)), "why"), "limit")
+	require.ErrorContains(t, decide(r, resolve.AsDone(make(chan int)), "why"), "encode")
+	require.ErrorContains(t, decide(r, resolve.AsDone(strings.Repeat("x", 3<<20)), "why"), "limit")
 	bare := newGuard(t, s, interceptor.Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
-	_, err = bare.Resolve(t.Context(), r, interceptor.Done(receipt{}), byAnn("why"))
+	_, err = bare.Resolve(t.Context(), r, resolve.AsDone(receipt{}), byAnn("why"))
 	require.ErrorContains(t, err, "data converter")
 	require.Equal(t, store.InDoubt, only(t, s).State)
 }

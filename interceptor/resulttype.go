@@ -1,44 +1,40 @@
 package interceptor
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// ErrResultType is why Guard.Resolve does not take Done: its result is of another
-// type than the activity's, and could not be replayed as it. The message names both.
-var ErrResultType = errors.New("the result is of the wrong type")
-
 // checkResult refuses a result that the activity's function could not have returned.
 // Payloads are somebody's who has encoded it himself.
-func (g *Guard) checkResult(activity string, f Finding) error {
-	switch f.result.(type) {
+func (g *Guard) checkResult(activity string, f resolve.Finding) error {
+	switch f.Result.(type) {
 	case *commonpb.Payloads, converter.RawValue:
 		return nil
 	}
 	known := g.functions(activity)
-	if f.to != store.Succeeded || len(known) == 0 {
+	if f.To != store.Succeeded || len(known) == 0 {
 		return nil
 	}
 	for _, code := range known {
-		if code.couldReturn(f.result) {
+		if code.couldReturn(f.Result) {
 			return nil
 		}
 	}
 	given := "nil"
-	if t := reflect.TypeOf(f.result); t != nil {
+	if t := reflect.TypeOf(f.Result); t != nil {
 		given = t.String()
 	}
 	if want := known[0].result(); want != nil {
-		return fmt.Errorf("%w: %s returns %s, not %s", ErrResultType, activity, want, given)
+		return fmt.Errorf("%w: %s returns %s, not %s", resolve.ErrResultType, activity, want, given)
 	}
-	return fmt.Errorf("%w: %s returns an error only: give Done nil, not %s", ErrResultType, activity, given)
+	return fmt.Errorf("%w: %s returns an error only: give Done nil, not %s", resolve.ErrResultType, activity, given)
 }
 
 // functions returns what the workers of this guard run as the activity; else the

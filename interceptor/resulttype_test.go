@@ -13,7 +13,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -90,18 +90,18 @@ func TestResolve_RefusesAResultOfAnotherType(t *testing.T) {
 		s := memory()
 		g := newGuard(t, s, options(once.Mark(once.Policy{}, c.activity)))
 		r := inDoubtOf(t, s, once.FuncName(c.activity))
-		_, err := g.Resolve(t.Context(), r, interceptor.Done(c.result), byAnn("why"))
-		if c.refused == "" && !errors.Is(err, interceptor.ErrResultType) {
+		_, err := g.Resolve(t.Context(), r, resolve.AsDone(c.result), byAnn("why"))
+		if c.refused == "" && !errors.Is(err, resolve.ErrResultType) {
 			continue // not every one of them can be encoded
 		}
-		require.ErrorIs(t, err, interceptor.ErrResultType, "%T", c.result)
+		require.ErrorIs(t, err, resolve.ErrResultType, "%T", c.result)
 		require.ErrorContains(t, err, c.refused)
 		require.NotEmpty(t, c.refused, "%T: %v", c.result, err)
 		require.Equal(t, r.Revision, only(t, s).Revision, "nothing is written")
-		_, err = g.Resolve(t.Context(), r, interceptor.Failed(errors.New("no")), byAnn("why"))
+		_, err = g.Resolve(t.Context(), r, resolve.AsFailed(errors.New("no")), byAnn("why"))
 		require.NoError(t, err)
-		_, err = g.Resolve(t.Context(), only(t, s), interceptor.Done(c.result), byAnn("a correction"))
-		require.ErrorIs(t, err, interceptor.ErrResultType)
+		_, err = g.Resolve(t.Context(), only(t, s), resolve.AsDone(c.result), byAnn("a correction"))
+		require.ErrorIs(t, err, resolve.ErrResultType)
 	}
 }
 
@@ -113,11 +113,11 @@ func TestResolve_KnowsTheTypesOfWhatIsRegistered(t *testing.T) {
 	w := lazyWorker(t, []client.Plugin{g}, worker.Options{})
 	w.RegisterActivityWithOptions(&payments{}, sdkactivity.RegisterOptions{Name: "eu_"})
 	for activity, wrong := range map[string]any{"eu_ChargeCard": "r", "eu_Refund": receipt{}, "Refund": receipt{}} {
-		_, err := g.Resolve(t.Context(), inDoubtOf(t, s, activity), interceptor.Done(wrong), byAnn("why"))
-		require.ErrorIs(t, err, interceptor.ErrResultType, activity)
+		_, err := g.Resolve(t.Context(), inDoubtOf(t, s, activity), resolve.AsDone(wrong), byAnn("why"))
+		require.ErrorIs(t, err, resolve.ErrResultType, activity)
 		require.ErrorContains(t, err, activity+" returns")
 	}
-	_, err := g.Resolve(t.Context(), inDoubtOf(t, s, "Unknown"), interceptor.Done("r"), byAnn("why"))
+	_, err := g.Resolve(t.Context(), inDoubtOf(t, s, "Unknown"), resolve.AsDone("r"), byAnn("why"))
 	require.NoError(t, err, "nothing is known of it")
 }
 
@@ -130,10 +130,10 @@ func TestResolve_TakesTheResultOfEitherFunction(t *testing.T) {
 		lazyWorker(t, []client.Plugin{g}, worker.Options{}).RegisterActivityWithOptions(fn, sdkactivity.RegisterOptions{Name: "Give"})
 	}
 	r := inDoubtOf(t, s, "Give")
-	_, err := g.Resolve(t.Context(), r, interceptor.Done(7), byAnn("why"))
-	require.ErrorIs(t, err, interceptor.ErrResultType)
-	r, err = g.Resolve(t.Context(), r, interceptor.Done("r"), byAnn("why"))
+	_, err := g.Resolve(t.Context(), r, resolve.AsDone(7), byAnn("why"))
+	require.ErrorIs(t, err, resolve.ErrResultType)
+	r, err = g.Resolve(t.Context(), r, resolve.AsDone("r"), byAnn("why"))
 	require.NoError(t, err)
-	_, err = g.Resolve(t.Context(), r, interceptor.Done(receipt{}), byAnn("why"))
+	_, err = g.Resolve(t.Context(), r, resolve.AsDone(receipt{}), byAnn("why"))
 	require.NoError(t, err)
 }

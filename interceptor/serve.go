@@ -9,8 +9,9 @@ import (
 
 	"go.temporal.io/sdk/worker"
 
-	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -26,12 +27,12 @@ const storeRetry = 5 * time.Second
 const maxLost = 1000
 
 // keyless answers a call for which no key could be made.
-func (c *call) keyless(ctx context.Context, body func(context.Context) (any, error), err error, mode Mode) (any, error) {
-	e := c.event(Claim)
+func (c *call) keyless(ctx context.Context, body func(context.Context) (any, error), err error, mode once.Mode) (any, error) {
+	e := c.event(observe.KindClaim)
 	ctx, _, end := c.begin(ctx, e)
 	defer func() { end(e) }()
 	unguarded := func() (any, error) {
-		e.Kind = Skip
+		e.Kind = observe.KindSkip
 		result, err := body(c.unclaimed(ctx))
 		e.Err = err
 		return result, err
@@ -46,22 +47,22 @@ func (c *call) keyless(ctx context.Context, body func(context.Context) (any, err
 	if errors.Is(err, errNoConverter) || errors.Is(err, errUnclear) {
 		r.reason, r.retryable, r.delay = once.BadSetup, true, maxRetry
 	}
-	if mode == Observe {
+	if mode == once.Observe {
 		c.observed(ctx, store.Record{}, decision{do: refuse, reason: r.reason}, err)
 		return unguarded()
 	}
-	e.Kind, e.Reason, e.Repeated = Fail, r.reason, c.isRepeated(r)
+	e.Kind, e.Reason, e.Repeated = observe.KindFail, r.reason, c.isRepeated(r)
 	e.Err = c.refuse(r, e.Repeated)
 	return nil, e.Err
 }
 
 // serve carries the call from its claim to its answer.
 func (c *call) serve(ctx context.Context, body func(context.Context) (any, error)) (any, error) {
-	c.report = c.event(Claim)
+	c.report = c.event(observe.KindClaim)
 	ctx, traceparent, end := c.begin(ctx, c.report)
 	defer func() {
-		if c.report.Kind == Claim { // a function of the user's panics
-			c.report.Kind = Fail
+		if c.report.Kind == observe.KindClaim { // a function of the user's panics
+			c.report.Kind = observe.KindFail
 		}
 		end(c.report)
 	}()
@@ -118,14 +119,14 @@ func (c *call) serve(ctx context.Context, body func(context.Context) (any, error
 func (c *call) warn(ctx context.Context) {
 	if c.info.Attempt == 1 {
 		if c.attempts() == 1 {
-			c.notice(ctx, OneAttempt, store.Record{}, nil)
+			c.notice(ctx, observe.OneAttempt, store.Record{}, nil)
 		}
 		if err := c.defeats(); err != nil {
-			c.notice(ctx, PolicyDefeated, store.Record{}, err)
+			c.notice(ctx, observe.PolicyDefeated, store.Record{}, err)
 		}
 	}
 	if c.lacksHeader() {
-		c.notice(ctx, NoHeader, store.Record{}, c.headerErr)
+		c.notice(ctx, observe.NoHeader, store.Record{}, c.headerErr)
 	}
 	c.watchStore(ctx)
 }
@@ -212,7 +213,7 @@ func (c *call) takeOver(ctx context.Context, bid *store.Bid, from store.Record) 
 func (c *call) ask(ctx context.Context, bid *store.Bid, from store.Record, sent *time.Time) (store.Record, decision, error) {
 	result, err := c.find(ctx)
 	*sent = time.Now() // the claim that may follow is not as old as the question
-	c.notice(ctx, Reconciled, from, err)
+	c.notice(ctx, observe.Reconciled, from, err)
 	s := c.situation(from, bid.Owner)
 	switch {
 	case errors.Is(err, once.ErrNotDone):
@@ -274,11 +275,11 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 
 // replay answers with the recorded outcome.
 func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
-	c.report.Kind, c.report.Record = Duplicate, shown(r)
+	c.report.Kind, c.report.Record = observe.KindDuplicate, shown(r)
 	if c.policy.Scope == keys.PerWorkflow && !c.isSameCall(r) {
-		what := OtherRun
+		what := observe.OtherRun
 		if c.isSameRun(r) {
-			what = SameRun
+			what = observe.SameRun
 		}
 		c.notice(ctx, what, r, nil)
 	}
@@ -299,7 +300,7 @@ func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
 }
 
 func (c *call) fail(r refusal) (any, error) {
-	c.report.Kind, c.report.Reason, c.report.Settling, c.report.Record = Fail, r.reason, r.settling, shown(r.record)
+	c.report.Kind, c.report.Reason, c.report.Settling, c.report.Record = observe.KindFail, r.reason, r.settling, shown(r.record)
 	c.report.Repeated = c.isRepeated(r)
 	c.report.Err = c.refuse(r, c.report.Repeated)
 	return nil, c.report.Err
@@ -311,6 +312,6 @@ func (c *call) ended(ctx context.Context) (any, error) {
 	if errors.Is(cause, worker.ErrWorkerShutdown) {
 		return c.fail(refusal{reason: once.InFlight, record: c.report.Record, retryable: true, delay: minRetry})
 	}
-	c.report.Kind, c.report.Err = Fail, cause
+	c.report.Kind, c.report.Err = observe.KindFail, cause
 	return nil, cause
 }

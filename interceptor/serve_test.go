@@ -17,6 +17,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -280,8 +281,8 @@ func TestSettleDelayed_IsToldOfASlowWriteOnly(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				o := options(once.Mark(once.Policy{}, "ChargeCard"))
-				notices := newWatch(interceptor.Notice)
-				o.Observers = []interceptor.Observer{notices}
+				notices := newWatch(observe.KindNotice)
+				o.Observers = []observe.Observer{notices}
 				s := slowly{memory(), c.write}
 				g := newGuard(t, s, o)
 				call := &scene{within: 10 * time.Second}
@@ -291,7 +292,7 @@ func TestSettleDelayed_IsToldOfASlowWriteOnly(t *testing.T) {
 				require.Equal(t, store.Succeeded, only(t, s).State)
 				require.Len(t, notices.ended, c.told)
 				if c.told > 0 {
-					require.Equal(t, interceptor.SettleDelayed, receive(t, notices.ended).Notice)
+					require.Equal(t, observe.SettleDelayed, receive(t, notices.ended).Notice)
 				}
 			})
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -20,11 +21,11 @@ var (
 )
 
 // undecidable says why there is nothing to decide about r.
-func undecidable(r store.Record, f Finding, d Decision) error {
+func undecidable(r store.Record, f resolve.Finding, d resolve.Decision) error {
 	switch {
 	case r.State == store.Absent:
 		return errNoRecord
-	case r.State == store.Tombstone && f.to == store.Tombstone:
+	case r.State == store.Tombstone && f.To == store.Tombstone:
 		return errFree
 	case r.State == store.Tombstone:
 		return errRuns
@@ -35,7 +36,7 @@ func undecidable(r store.Record, f Finding, d Decision) error {
 }
 
 // unforgettable says why r is not erased.
-func unforgettable(r store.Record, d Decision) error {
+func unforgettable(r store.Record, d resolve.Decision) error {
 	switch {
 	case r.State == store.Absent:
 		return errNoRecord

@@ -14,6 +14,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -48,12 +49,12 @@ func (d *desk) ends(o store.Outcome) {
 	d.took(d.store.Settle(d.t.Context(), d.bid, o))
 }
 
-func (d *desk) resolves(f interceptor.Finding) {
+func (d *desk) resolves(f resolve.Finding) {
 	d.took(d.guard.Resolve(d.t.Context(), d.r, f, byAnn("asked the bank")))
 }
 
 // outcome is what the guard records for f.
-func (d *desk) outcome(f interceptor.Finding) store.Outcome {
+func (d *desk) outcome(f resolve.Finding) store.Outcome {
 	d.t.Helper()
 	other := newDesk(d.t)
 	other.ends(store.Outcome{State: store.InDoubt})
@@ -62,8 +63,8 @@ func (d *desk) outcome(f interceptor.Finding) store.Outcome {
 }
 
 var (
-	done    = interceptor.Done(receipt{ID: "r-7"})
-	decline = interceptor.Failed(errors.New("declined"))
+	done    = resolve.AsDone(receipt{ID: "r-7"})
+	decline = resolve.AsFailed(errors.New("declined"))
 )
 
 // standings are the records that an operator may meet, in the order of the table.
@@ -76,11 +77,11 @@ var standings = []struct {
 	{"free, as an operator said", func(d *desk) {
 		d.ends(store.Outcome{State: store.InDoubt})
 		later(time.Hour)
-		d.resolves(interceptor.NotDone())
+		d.resolves(resolve.AsNotDone())
 	}},
 	{"free, as an operator said, early", func(d *desk) {
 		d.ends(store.Outcome{State: store.InDoubt})
-		d.took(d.guard.Resolve(d.t.Context(), d.r, interceptor.NotDone(), forced("it is gone")))
+		d.took(d.guard.Resolve(d.t.Context(), d.r, resolve.AsNotDone(), forced("it is gone")))
 	}},
 	{"erased", func(d *desk) {
 		d.ends(d.outcome(done))
@@ -125,29 +126,29 @@ var standings = []struct {
 // decisions are what an operator may try.
 var decisions = []struct {
 	name string
-	try  func(d *desk, by interceptor.Decision) (store.Record, error)
+	try  func(d *desk, by resolve.Decision) (store.Record, error)
 }{
 	{"Done", finds(done)},
-	{"Done otherwise", finds(interceptor.Done(receipt{ID: "r-8"}))},
+	{"Done otherwise", finds(resolve.AsDone(receipt{ID: "r-8"}))},
 	{"Failed", finds(decline)},
-	{"NotDone", finds(interceptor.NotDone())},
-	{"Forget", func(d *desk, by interceptor.Decision) (store.Record, error) {
+	{"NotDone", finds(resolve.AsNotDone())},
+	{"Forget", func(d *desk, by resolve.Decision) (store.Record, error) {
 		return d.guard.Forget(d.t.Context(), d.r, by)
 	}},
-	{"NotDone, as it was in doubt before", func(d *desk, by interceptor.Decision) (store.Record, error) {
+	{"NotDone, as it was in doubt before", func(d *desk, by resolve.Decision) (store.Record, error) {
 		before := d.r
 		before.State, before.Revision = store.InDoubt, before.Revision-1
-		return d.guard.Resolve(d.t.Context(), before, interceptor.NotDone(), by)
+		return d.guard.Resolve(d.t.Context(), before, resolve.AsNotDone(), by)
 	}},
-	{"Done, as it was in doubt before", func(d *desk, by interceptor.Decision) (store.Record, error) {
+	{"Done, as it was in doubt before", func(d *desk, by resolve.Decision) (store.Record, error) {
 		before := d.r
 		before.State, before.Revision = store.InDoubt, before.Revision-1
 		return d.guard.Resolve(d.t.Context(), before, done, by)
 	}},
 }
 
-func finds(f interceptor.Finding) func(d *desk, by interceptor.Decision) (store.Record, error) {
-	return func(d *desk, by interceptor.Decision) (store.Record, error) {
+func finds(f resolve.Finding) func(d *desk, by resolve.Decision) (store.Record, error) {
+	return func(d *desk, by resolve.Decision) (store.Record, error) {
 		return d.guard.Resolve(d.t.Context(), d.r, f, by)
 	}
 }
@@ -184,11 +185,11 @@ func TestDecisions_SayWhatToDo(t *testing.T) {
 }
 
 // tries returns what the operator is told. Who is refused has changed nothing.
-func (d *desk) tries(try func(d *desk, by interceptor.Decision) (store.Record, error), force bool) string {
+func (d *desk) tries(try func(d *desk, by resolve.Decision) (store.Record, error), force bool) string {
 	d.t.Helper()
 	before, err := d.store.Load(d.t.Context(), d.bid.Key)
 	require.NoError(d.t, err)
-	r, failure := try(d, interceptor.Decision{By: "bob", Why: "why", Force: force})
+	r, failure := try(d, resolve.Decision{By: "bob", Why: "why", Force: force})
 	now, err := d.store.Load(d.t.Context(), d.bid.Key)
 	require.NoError(d.t, err)
 	if failure != nil {

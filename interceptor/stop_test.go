@@ -163,16 +163,16 @@ func TestStop_LeavesAStopTimeoutThatIsSetToTheSDK(t *testing.T) {
 
 func TestStop_TakesNoLongerWhereNothingIsEnforced(t *testing.T) {
 	t.Parallel()
-	in := func(m interceptor.Mode) interceptor.Options {
+	in := func(m once.Mode) interceptor.Options {
 		o := options(once.Mark(once.Policy{}, "ChargeCard"))
-		o.Mode = func(string) interceptor.Mode { return m }
+		o.Mode = func(string) once.Mode { return m }
 		return o
 	}
 	skipped := keys.FromCall(func(keys.Call) (string, error) { return "", keys.ErrSkip })
 	for name, o := range map[string]interceptor.Options{
 		"not marked": options(once.Mark(once.Policy{}, "Refund")),
-		"Off":        in(interceptor.Off),
-		"Observe":    in(interceptor.Observe),
+		"Off":        in(once.Off),
+		"Observe":    in(once.Observe),
 		"skipped":    options(once.Mark(once.Policy{Key: skipped, Scope: keys.PerNamespace}, "ChargeCard")),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestStop_WaitsForNoRecordUnderObserve(t *testing.T) {
 		down := newFaulty()
 		down.set("settle", fault{times: always})
 		o := options(once.Mark(once.Policy{}, "ChargeCard"))
-		o.Mode = func(string) interceptor.Mode { return interceptor.Observe }
+		o.Mode = func(string) once.Mode { return once.Observe }
 		began := time.Now()
 		_, answered := stopping(t, down, o, worker.Options{}, func(context.Context) error { return nil })
 		require.NoError(t, answered())

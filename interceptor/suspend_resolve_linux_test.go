@@ -27,6 +27,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/store/redisstore"
 )
@@ -137,15 +138,15 @@ func operate(ctx context.Context, t *testing.T, s store.Store, g *interceptor.Gu
 			if err != nil {
 				break
 			}
-			finding, d := interceptor.NotDone(), byAnn("asked the callee")
+			finding, d := resolve.AsNotDone(), byAnn("asked the callee")
 			d.Force = force
 			if len(effects(t, ledger)[r.Info.Holder.WorkflowID]) > 0 {
-				finding = interceptor.Done(receipt{})
+				finding = resolve.AsDone(receipt{})
 			}
 			switch _, err := g.Resolve(ctx, r, finding, d); {
-			case errors.Is(err, interceptor.ErrTooEarly):
+			case errors.Is(err, resolve.ErrTooEarly):
 				early++
-			case err == nil && finding == interceptor.NotDone():
+			case err == nil && finding == resolve.AsNotDone():
 				opened[r.Info.Holder.WorkflowID] = true
 			case err != nil && !errors.Is(err, store.ErrMoved) && ctx.Err() == nil:
 				t.Error(err)

@@ -7,7 +7,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -21,7 +22,7 @@ type pause struct {
 	ctx   context.Context // of the wait
 	began time.Time
 	blind bool // it is the store that is waited for
-	done  func(Event)
+	done  func(observe.Event)
 }
 
 func newPause(c *call) *pause {
@@ -35,7 +36,7 @@ func newPause(c *call) *pause {
 // context has ended.
 func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) error {
 	if p.done == nil {
-		e := p.c.event(Wait)
+		e := p.c.event(observe.KindWait)
 		e.Record = shown(r)
 		p.ctx, p.began, p.blind = ctx, time.Now(), r.State == store.Absent
 		_, _, p.done = p.c.guard.begin(ctx, e)
@@ -70,7 +71,7 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 func (p *pause) end() {
 	p.stop()
 	if p.done != nil {
-		e := p.c.event(Wait)
+		e := p.c.event(observe.KindWait)
 		e.Record, e.Reason, e.Settling, e.Err = p.c.report.Record, p.c.report.Reason, p.c.report.Settling, p.c.report.Err
 		e.Waited = p.waited(e)
 		p.c.countWait(p.ctx, e, time.Since(p.began))
@@ -79,49 +80,40 @@ func (p *pause) end() {
 	}
 }
 
-// waitResults are what Event.Waited can be.
-func waitResults() []string {
-	results := []string{"completed", "failed", "released", "owner_lost", "timeout", "cancelled", "stopped"}
-	for _, r := range []once.Reason{once.Duplicate, once.Mismatch, once.OutcomeNotKept, once.StoreDown, once.BadRecord, once.BadSetup} {
-		results = append(results, reasonLabel(r))
-	}
-	return results
-}
-
 // waited says how the wait ended that e is about.
-func (p *pause) waited(e Event) string {
+func (p *pause) waited(e observe.Event) observe.WaitResult {
 	c := p.c
 	switch e.Reason {
 	case "":
-		if c.report.Kind != Fail {
+		if c.report.Kind != observe.KindFail {
 			break
 		}
 		fallthrough // its context has ended
 	case once.InFlight:
 		switch {
 		case c.stopping():
-			return "stopped"
+			return observe.WaitStopped
 		case errors.Is(p.ctx.Err(), context.Canceled):
-			return "cancelled"
+			return observe.WaitCancelled
 		}
-		return "timeout"
+		return observe.WaitTimeout
 	case once.InDoubt:
-		return "owner_lost"
+		return observe.WaitOwnerLost
 	default:
-		return e.ErrorType()
+		return observe.WaitResult(e.ErrorType())
 	}
 	switch {
 	case p.blind:
-		return reasonLabel(once.StoreDown)
+		return observe.WaitStoreDown
 	case e.Record.By == store.ByReconcile:
-		return "owner_lost"
+		return observe.WaitOwnerLost
 	case e.Record.State == store.Succeeded:
-		return "completed"
+		return observe.WaitCompleted
 	case e.Record.State == store.Failed:
-		return "failed"
+		return observe.WaitFailed
 	case e.Record.Origin == store.First:
-		return "released"
+		return observe.WaitReleased
 	default:
-		return "owner_lost"
+		return observe.WaitOwnerLost
 	}
 }

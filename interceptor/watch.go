@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -54,11 +56,11 @@ func (c *call) watchStore(ctx context.Context) {
 func (c *call) noticeStore(ctx context.Context, err error) {
 	switch {
 	case errors.Is(err, store.ErrForgot):
-		c.notice(ctx, StoreForgot, store.Record{}, err)
+		c.notice(ctx, observe.StoreForgot, store.Record{}, err)
 	case errors.Is(err, store.ErrReplaced):
-		c.notice(ctx, StoreReplaced, store.Record{}, err)
+		c.notice(ctx, observe.StoreReplaced, store.Record{}, err)
 	case errors.Is(err, store.ErrUnsafe):
-		c.notice(ctx, StoreUnsafe, store.Record{}, err)
+		c.notice(ctx, observe.StoreUnsafe, store.Record{}, err)
 	default:
 		return
 	}
@@ -73,7 +75,7 @@ func (w *workerGuard) isOff() bool {
 		return false // of which it is not known what it serves
 	}
 	for name := range w.types.all() {
-		if v := w.judge(name, false); v.marked && w.guard.modeOf(v.mark, name) != Off {
+		if v := w.judge(name, false); v.marked && w.guard.modeOf(v.mark, name) != once.Off {
 			return false
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -44,12 +45,12 @@ func (w *watched) count() int {
 
 func TestStoreWatch_TellsWhatHasHappenedToTheStore(t *testing.T) {
 	t.Parallel()
-	for notice, err := range map[string]error{
-		interceptor.StoreForgot:   store.ErrForgot,
-		interceptor.StoreReplaced: store.ErrReplaced,
-		interceptor.StoreUnsafe:   store.ErrUnsafe,
-		"":                        store.ErrUnverified, // told at start
-		"none":                    errNetwork,          // for the claim to find out
+	for notice, err := range map[observe.Notice]error{
+		observe.StoreForgot:   store.ErrForgot,
+		observe.StoreReplaced: store.ErrReplaced,
+		observe.StoreUnsafe:   store.ErrUnsafe,
+		"":                    store.ErrUnverified, // told at start
+		"none":                errNetwork,          // for the claim to find out
 	} {
 		t.Run(err.Error(), func(t *testing.T) {
 			t.Parallel()
@@ -71,8 +72,8 @@ func TestStoreWatch_TellsWhatHasHappenedToTheStore(t *testing.T) {
 func watching(t *testing.T, s store.Store) (*interceptor.Guard, *watch) {
 	t.Helper()
 	o := options(once.Mark(once.Policy{}, "ChargeCard"))
-	events := newWatch(interceptor.Notice)
-	o.Observers = []interceptor.Observer{events}
+	events := newWatch(observe.KindNotice)
+	o.Observers = []observe.Observer{events}
 	return newGuard(t, s, o), events
 }
 
@@ -125,8 +126,8 @@ func TestStart_LeavesALossForTheFirstCallToTell(t *testing.T) {
 		_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
 		require.NoError(t, err)
 	}
-	require.Equal(t, interceptor.StoreForgot, receive(t, events.ended).Notice)
-	require.Equal(t, interceptor.SameRun, receive(t, events.ended).Notice)
+	require.Equal(t, observe.StoreForgot, receive(t, events.ended).Notice)
+	require.Equal(t, observe.SameRun, receive(t, events.ended).Notice)
 	require.Empty(t, events.ended, "it is told once")
 }
 

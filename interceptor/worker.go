@@ -19,6 +19,8 @@ import (
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
+
+	"github.com/atmostonce/atmostonce/once"
 )
 
 // workerGuard is the Guard on one worker.
@@ -369,11 +371,11 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 		err = unclear
 	}
 	switch {
-	case mode == Off:
+	case mode == once.Off:
 		return c.off(ctx, body)
 	case err != nil:
 		return c.keyless(ctx, body, err, mode)
-	case mode == Observe:
+	case mode == once.Observe:
 		return c.observe(ctx, body)
 	}
 	c.enforced = true

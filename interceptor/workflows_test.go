@@ -23,6 +23,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -142,9 +143,9 @@ func TestPerCall_EqualCallsAreTwoEffects(t *testing.T) {
 	for name, call := range map[string]func(string, ...any) func(workflow.Context) workflow.Future{"remote": remotely, "local": locally} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, p, watch := memory(), &payments{}, newWatch(interceptor.Notice)
+			s, p, watch := memory(), &payments{}, newWatch(observe.KindNotice)
 			o := options(once.Mark(once.Policy{Scope: keys.PerCall}, "ChargeCard"))
-			o.Observers = []interceptor.Observer{watch}
+			o.Observers = []observe.Observer{watch}
 			env := workflowEnvironment(t, newGuard(t, s, o))
 			env.RegisterActivity(p.ChargeCard)
 			require.NoError(t, calls(t, env, call("ChargeCard", order(7)), call("ChargeCard", order(7)), call("ChargeCard", order(8))))

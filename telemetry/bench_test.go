@@ -16,7 +16,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
@@ -26,17 +26,17 @@ import (
 // too.
 var levels = []struct {
 	name      string
-	observers func() []interceptor.Observer
+	observers func() []observe.Observer
 }{
-	{"off", func() []interceptor.Observer { return nil }},
-	{"idle", func() []interceptor.Observer { return []interceptor.Observer{past{}} }},
+	{"off", func() []observe.Observer { return nil }},
+	{"idle", func() []observe.Observer { return []observe.Observer{past{}} }},
 	{"unsampled", sampledBy(sdktrace.NeverSample())},
 	{"sampled", sampledBy(sdktrace.AlwaysSample())},
 }
 
-func sampledBy(sampler sdktrace.Sampler) func() []interceptor.Observer {
-	return func() []interceptor.Observer {
-		return []interceptor.Observer{telemetry.NewOTel(telemetry.Options{
+func sampledBy(sampler sdktrace.Sampler) func() []observe.Observer {
+	return func() []observe.Observer {
+		return []observe.Observer{telemetry.NewOTel(telemetry.Options{
 			TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler)),
 			MeterProvider:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
 		})}
@@ -61,7 +61,7 @@ func BenchmarkGuard(b *testing.B) {
 	}
 }
 
-func benchmarkTask(b *testing.B, observers []interceptor.Observer, duplicate bool) time.Duration {
+func benchmarkTask(b *testing.B, observers []observe.Observer, duplicate bool) time.Duration {
 	b.Helper()
 	g := newGuard(b, setup{store: store.NewMemory(store.MemoryOptions{})}, observers...)
 	var s testsuite.WorkflowTestSuite
@@ -85,15 +85,15 @@ func benchmarkTask(b *testing.B, observers []interceptor.Observer, duplicate boo
 // BenchmarkObserver is what the guard tells of a call, and no more: a begin and
 // an end.
 func BenchmarkObserver(b *testing.B) {
-	e := interceptor.Event{
-		Kind: interceptor.Claim, Activity: "ChargeCard", Digest: "0123456789abcdef", Store: "memory",
+	e := observe.Event{
+		Kind: observe.KindClaim, Activity: "ChargeCard", Digest: "0123456789abcdef", Store: "memory",
 		WorkflowID: orderWorkflow, RunID: "run-2", ActivityID: "4", Attempt: 1,
 	}
 	ended := e
-	ended.Kind = interceptor.Duplicate
+	ended.Kind = observe.KindDuplicate
 	ended.Record = store.Record{Info: store.Info{Trace: "00-" + originalTrace + "-" + originalSpan + "-01"}}
 	for _, level := range levels[2:] {
-		for kind, end := range map[string]interceptor.Event{"first": {Kind: interceptor.Execute, Activity: "ChargeCard"}, "duplicate": ended} {
+		for kind, end := range map[string]observe.Event{"first": {Kind: observe.KindExecute, Activity: "ChargeCard"}, "duplicate": ended} {
 			b.Run(kind+"/"+level.name, func(b *testing.B) {
 				o := level.observers()[0]
 				b.ReportAllocs()
@@ -108,7 +108,7 @@ func BenchmarkObserver(b *testing.B) {
 
 // BenchmarkMeasurement is one count.
 func BenchmarkMeasurement(b *testing.B) {
-	x := interceptor.Measurement{Metric: "atmostonce.calls", Count: 1, Values: [5]string{"shop", "queue", "ChargeCard", "executed"}}
+	x := observe.Measurement{Metric: "atmostonce.calls", Count: 1, Values: [5]string{"shop", "queue", "ChargeCard", "executed"}}
 	record := telemetry.NewOTel(telemetry.Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))}).Recorder()
 	b.ReportAllocs()
 	for b.Loop() {

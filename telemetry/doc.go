@@ -3,12 +3,12 @@
 //
 //	guard, err := interceptor.New(s, interceptor.Options{
 //		Activities: marks,
-//		Observers:  []interceptor.Observer{telemetry.NewOTel(telemetry.Options{})},
+//		Observers:  []observe.Observer{telemetry.NewOTel(telemetry.Options{})},
 //	})
 //
 // Without it a guard counts in the metrics handler of Temporal's client, and
-// warns in the activity's log; see [interceptor.Metrics] and
-// [interceptor.Notices]. The page docs/telemetry.md lists all names, and says what
+// warns in the activity's log; see [observe.Metrics] and
+// [observe.Notices]. The page docs/telemetry.md lists all names, and says what
 // to watch; folder dashboard has a dashboard and alerts.
 //
 // # Spans

@@ -16,7 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 var update = flag.Bool("update", false, "write what docs/telemetry.md takes from the code, instead of comparing it")
@@ -50,17 +50,17 @@ func metricsTable() string {
 	b.WriteString("| metric | in Prometheus | what | kind | labels |\n|---|---|---|---|---|\n")
 	values := map[string][]string{}
 	var names []string
-	for _, m := range interceptor.Metrics() {
+	for _, m := range observe.Metrics() {
 		prometheus := strings.ReplaceAll(m.Name, ".", "_")
 		if m.Unit == "s" {
 			prometheus += "_seconds"
 		}
 		unit := "gauge, `" + m.Unit + "`"
 		switch m.Kind {
-		case interceptor.Counter:
+		case observe.Counter:
 			prometheus += "_total"
 			unit = "counter, `" + m.Unit + "`"
-		case interceptor.Histogram:
+		case observe.Histogram:
 			unit = "histogram, s, " + bounds(m.Buckets)
 		}
 		var labels []string
@@ -95,21 +95,21 @@ func bounds(all []float64) string {
 // noticesTable takes what a notice means from the comment on its constant.
 func noticesTable(t *testing.T) string {
 	t.Helper()
-	meaning := comments(t, filepath.Join("..", "interceptor", "observe.go"))
+	meaning := comments(t, filepath.Join("..", "observe", "notice.go"))
 	meaning["in_doubt"] = "a call ended in doubt, and no policy decides"
 	var b strings.Builder
 	b.WriteString("| notice | it means | warning: what to do | log event |\n|---|---|---|---|\n")
-	for _, notice := range append([]string{"in_doubt"}, interceptor.Notices()...) {
-		require.NotEmpty(t, meaning[notice], "%s has no comment", notice)
+	for _, notice := range append([]observe.Notice{observe.InDoubt}, observe.Notices()...) {
+		require.NotEmpty(t, meaning[string(notice)], "%s has no comment", notice)
 		event := ""
 		if e, ok := logEvents[notice]; ok {
 			event = fmt.Sprintf("`%s` %v", e.name, e.severity)
 		}
-		name := "`" + notice + "`"
-		if notice == "in_doubt" {
+		name := "`" + string(notice) + "`"
+		if notice == observe.InDoubt {
 			name += " (no notice: counted in `atmostonce.calls`)"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, meaning[notice], interceptor.Remedy(notice), event)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, meaning[string(notice)], observe.Remedy(notice), event)
 	}
 	return b.String()
 }

@@ -10,6 +10,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
@@ -18,7 +19,7 @@ func ExampleNewOTel() {
 	guard, err := interceptor.New(store.NewMemory(store.MemoryOptions{}), interceptor.Options{
 		Activities: once.Mark(once.Policy{}, "ChargeCard"),
 		Summaries:  true,
-		Observers: []interceptor.Observer{telemetry.NewOTel(telemetry.Options{
+		Observers: []observe.Observer{telemetry.NewOTel(telemetry.Options{
 			MeterProvider: otel.GetMeterProvider(), // without it: Temporal's metrics handler
 		})},
 	})

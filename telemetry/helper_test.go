@@ -18,6 +18,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
@@ -48,7 +49,7 @@ type setup struct {
 	temporal  bool // metrics through Temporal's handler
 	noEvents  bool // no LoggerProvider
 	sampler   sdktrace.Sampler
-	observers []interceptor.Observer     // before the one that is tested
+	observers []observe.Observer         // before the one that is tested
 	store     store.Store                // defaults to a new one in memory
 	change    func(*interceptor.Options) // the last word on the guard's options
 	options   telemetry.Options          // besides the providers
@@ -82,7 +83,7 @@ func newBench(tb testing.TB, s setup) *bench {
 	return b
 }
 
-func newGuard(tb testing.TB, s setup, observers ...interceptor.Observer) *interceptor.Guard {
+func newGuard(tb testing.TB, s setup, observers ...observe.Observer) *interceptor.Guard {
 	tb.Helper()
 	if s.store == nil {
 		s.store = store.NewMemory(store.MemoryOptions{})

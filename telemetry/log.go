@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/log"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 type logEvent struct {
@@ -18,25 +18,25 @@ type logEvent struct {
 }
 
 // logEvents are the notices of weight, and in_doubt.
-var logEvents = map[string]logEvent{
-	"in_doubt":                {"atmostonce.record.in_doubt", log.SeverityError},
-	interceptor.Conflict:      {"atmostonce.record.conflict", log.SeverityError},
-	interceptor.Resolved:      {"atmostonce.record.resolved", log.SeverityInfo},
-	interceptor.Erased:        {"atmostonce.record.erased", log.SeverityInfo},
-	interceptor.SettleFailed:  {"atmostonce.record.settle_failed", log.SeverityWarn},
-	interceptor.LeaseLost:     {"atmostonce.lease.lost", log.SeverityWarn},
-	interceptor.StoreLost:     {"atmostonce.store.lost", log.SeverityError},
-	interceptor.StoreForgot:   {"atmostonce.store.forgot", log.SeverityError},
-	interceptor.StoreReplaced: {"atmostonce.store.replaced", log.SeverityWarn},
-	interceptor.StoreUnsafe:   {"atmostonce.store.unsafe", log.SeverityError},
-	interceptor.Observed:      {"atmostonce.call.observed", log.SeverityWarn},
-	interceptor.OtherRun:      {"atmostonce.call.other_run", log.SeverityWarn},
-	interceptor.SameRun:       {"atmostonce.call.same_run", log.SeverityWarn},
+var logEvents = map[observe.Notice]logEvent{
+	observe.InDoubt:       {"atmostonce.record.in_doubt", log.SeverityError},
+	observe.Conflict:      {"atmostonce.record.conflict", log.SeverityError},
+	observe.Resolved:      {"atmostonce.record.resolved", log.SeverityInfo},
+	observe.Erased:        {"atmostonce.record.erased", log.SeverityInfo},
+	observe.SettleFailed:  {"atmostonce.record.settle_failed", log.SeverityWarn},
+	observe.LeaseLost:     {"atmostonce.lease.lost", log.SeverityWarn},
+	observe.StoreLost:     {"atmostonce.store.lost", log.SeverityError},
+	observe.StoreForgot:   {"atmostonce.store.forgot", log.SeverityError},
+	observe.StoreReplaced: {"atmostonce.store.replaced", log.SeverityWarn},
+	observe.StoreUnsafe:   {"atmostonce.store.unsafe", log.SeverityError},
+	observe.Observed:      {"atmostonce.call.observed", log.SeverityWarn},
+	observe.OtherRun:      {"atmostonce.call.other_run", log.SeverityWarn},
+	observe.SameRun:       {"atmostonce.call.same_run", log.SeverityWarn},
 }
 
 // log emits an event for a call that ended in doubt, and for each notice of
 // weight. It tells no error: its text may hold input.
-func (o *OTel) log(ctx context.Context, e interceptor.Event) {
+func (o *OTel) log(ctx context.Context, e observe.Event) {
 	what := cmp.Or(e.Warning(), e.Notice)
 	event, weighty := logEvents[what]
 	if o.logger == nil || !weighty || e.Repeated || !o.logger.Enabled(ctx, log.EnabledParameters{Severity: event.severity, EventName: event.name}) {
@@ -46,14 +46,14 @@ func (o *OTel) log(ctx context.Context, e interceptor.Event) {
 	r.SetEventName(event.name)
 	r.SetTimestamp(time.Now())
 	r.SetSeverity(event.severity)
-	r.SetBody(attribute.StringValue(cmp.Or(interceptor.Remedy(what), "an operator has decided about the key")))
+	r.SetBody(attribute.StringValue(cmp.Or(observe.Remedy(what), "an operator has decided about the key")))
 	r.AddAttributes(attribute.String("activity_type", e.Activity))
-	if what == interceptor.Erased {
+	if what == observe.Erased {
 		r.AddAttributes(erasure(e)...)
 		o.logger.Emit(ctx, r)
 		return
 	}
-	if kind := e.ErrorType(); kind != "" && e.Kind == interceptor.Notice {
+	if kind := e.ErrorType(); kind != "" && e.Kind == observe.KindNotice {
 		r.AddAttributes(semconv.ErrorTypeKey.String(kind))
 	}
 	r.AddAttributes(identity(e)...)
@@ -63,7 +63,7 @@ func (o *OTel) log(ctx context.Context, e interceptor.Event) {
 
 // erasure is who had a record erased, and why: the record itself keeps that for a
 // short time only.
-func erasure(e interceptor.Event) []attribute.KeyValue {
+func erasure(e observe.Event) []attribute.KeyValue {
 	all := []attribute.KeyValue{digestKey.String(e.Digest)}
 	if last := len(e.Record.History) - 1; last >= 0 {
 		all = append(all, attribute.String("atmostonce.decision.by", e.Record.History[last].Who),

@@ -14,8 +14,9 @@ import (
 	sdklog "go.opentelemetry.io/otel/sdk/log"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
@@ -37,7 +38,7 @@ func TestEvents_SayWhatSomebodyShouldLookInto(t *testing.T) {
 		leaseLostEvent:                    {lost("", func(*world, owner) {}, returning(errSecret), path{}), log.SeverityWarn, original},
 		conflictEvent:                     {lost("", func(_ *world, o owner) { o.succeed() }, succeeding, path{}), log.SeverityError, original},
 		storeLostEvent:                    {lost("", nil, succeeding, path{}), log.SeverityError, attempt{}},
-		observedEvent:                     {path{policy: perOrder, before: claimed, change: inMode(interceptor.Observe)}, log.SeverityWarn, original},
+		observedEvent:                     {path{policy: perOrder, before: claimed, change: inMode(once.Observe)}, log.SeverityWarn, original},
 		otherRunEvent:                     {path{before: settled(succeeding)}, log.SeverityWarn, original},
 		"atmostonce.record.settle_failed": {path{before: down("settle", errors.New("no route"))}, log.SeverityWarn, attempt{}},
 	} {
@@ -120,7 +121,7 @@ func TestEvents_TellOfAResolution(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, setup{policy: perOrder}, true)
-		_, err := w.guard.Resolve(t.Context(), w.claim().doubt(), interceptor.Done(secret), interceptor.Decision{By: secret, Why: secret})
+		_, err := w.guard.Resolve(t.Context(), w.claim().doubt(), resolve.AsDone(secret), resolve.Decision{By: secret, Why: secret})
 		require.NoError(t, err)
 		all := w.events.emitted()
 		require.Len(t, all, 1)
@@ -139,10 +140,10 @@ func TestEvents_TellWhoHadARecordErased(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, setup{policy: perOrder}, true)
-		r, err := w.guard.Resolve(t.Context(), w.claim().doubt(), interceptor.Failed(errSecret), interceptor.Decision{By: secret, Why: secret})
+		r, err := w.guard.Resolve(t.Context(), w.claim().doubt(), resolve.AsFailed(errSecret), resolve.Decision{By: secret, Why: secret})
 		require.NoError(t, err)
 		pass(time.Hour)
-		_, err = w.guard.Forget(t.Context(), r, interceptor.Decision{By: "ann", Why: "request 4711"})
+		_, err = w.guard.Forget(t.Context(), r, resolve.Decision{By: "ann", Why: "request 4711"})
 		require.NoError(t, err)
 		all := w.events.emitted()
 		require.Len(t, all, 2)
@@ -210,7 +211,7 @@ func TestLog_WarnsOfASecondEqualCallInARun(t *testing.T) {
 
 func TestLog_SaysWhatEnforceWouldHaveDone(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{policy: once.Policy{OnDuplicate: once.Reject}, change: inMode(interceptor.Observe)})
+	b := newBench(t, setup{policy: once.Policy{OnDuplicate: once.Reject}, change: inMode(once.Observe)})
 	for range 2 {
 		require.NoError(t, b.call(done, charge{Order: "7"}))
 	}
@@ -242,16 +243,16 @@ func TestLog_QuotesTheErrorOfTheStore(t *testing.T) {
 // type alone excepted.
 func TestLog_AndEventsTellTheSame(t *testing.T) {
 	t.Parallel()
-	for _, notice := range append(interceptor.Notices(), "in_doubt") {
-		e := interceptor.Event{Kind: interceptor.Notice, Notice: notice, Activity: "ChargeCard"}
+	for _, notice := range append(observe.Notices(), "in_doubt") {
+		e := observe.Event{Kind: observe.KindNotice, Notice: notice, Activity: "ChargeCard"}
 		if notice == "in_doubt" {
-			e = interceptor.Event{Kind: interceptor.Fail, Reason: once.InDoubt, Activity: "ChargeCard"}
+			e = observe.Event{Kind: observe.KindFail, Reason: once.InDoubt, Activity: "ChargeCard"}
 		}
 		all := &events{}
 		o := telemetry.NewOTel(telemetry.Options{LoggerProvider: sdklog.NewLoggerProvider(sdklog.WithProcessor(all))})
 		_, end := o.Begin(t.Context(), e)
 		end(e)
-		weighty := interceptor.Remedy(notice) != "" && notice != interceptor.NoHeader && notice != interceptor.OneAttempt && notice != interceptor.PolicyDefeated
-		require.Equal(t, weighty || notice == interceptor.Resolved || notice == interceptor.Erased, len(all.names()) == 1, notice)
+		weighty := observe.Remedy(notice) != "" && notice != observe.NoHeader && notice != observe.OneAttempt && notice != observe.PolicyDefeated
+		require.Equal(t, weighty || notice == observe.Resolved || notice == observe.Erased, len(all.names()) == 1, notice)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // meter writes the guard's measurements to instruments.
@@ -19,7 +19,7 @@ type meter struct {
 }
 
 type instrument struct {
-	labels    []interceptor.Label
+	labels    []observe.Label
 	counter   metric.Int64Counter     // nil: it is no counter
 	histogram metric.Float64Histogram // nil: it is no histogram
 	gauge     *gauge                  // nil: it is no gauge
@@ -41,7 +41,7 @@ type series struct {
 
 func newMeter(m metric.Meter) *meter {
 	all := map[string]instrument{}
-	for _, described := range interceptor.Metrics() {
+	for _, described := range observe.Metrics() {
 		i, err := newInstrument(m, described)
 		if err != nil {
 			otel.Handle(err)
@@ -51,15 +51,15 @@ func newMeter(m metric.Meter) *meter {
 	return &meter{instruments: all}
 }
 
-func newInstrument(m metric.Meter, d interceptor.Metric) (i instrument, err error) {
+func newInstrument(m metric.Meter, d observe.Metric) (i instrument, err error) {
 	i.labels = d.Labels
 	unit, description := metric.WithUnit(d.Unit), metric.WithDescription(d.Description)
 	switch d.Kind {
-	case interceptor.Counter:
+	case observe.Counter:
 		i.counter, err = m.Int64Counter(d.Name, unit, description)
-	case interceptor.Histogram:
+	case observe.Histogram:
 		i.histogram, err = m.Float64Histogram(d.Name, unit, description, metric.WithExplicitBucketBoundaries(d.Buckets...))
-	case interceptor.Gauge:
+	case observe.Gauge:
 		i.gauge = &gauge{values: map[*series]float64{}}
 		_, err = m.Float64ObservableGauge(d.Name, unit, description, metric.WithFloat64Callback(i.gauge.observe))
 	}
@@ -85,7 +85,7 @@ func (g *gauge) set(s *series, value float64) {
 	g.values[s] = value
 }
 
-func (m *meter) record(ctx context.Context, x interceptor.Measurement) {
+func (m *meter) record(ctx context.Context, x observe.Measurement) {
 	i, known := m.instruments[x.Metric]
 	switch {
 	case !known:
@@ -99,8 +99,8 @@ func (m *meter) record(ctx context.Context, x interceptor.Measurement) {
 	}
 }
 
-func (m *meter) seriesOf(i instrument, x interceptor.Measurement) *series {
-	id := interceptor.Measurement{Metric: x.Metric, Values: x.Values}
+func (m *meter) seriesOf(i instrument, x observe.Measurement) *series {
+	id := observe.Measurement{Metric: x.Metric, Values: x.Values}
 	if s, known := m.series.Load(id); known {
 		return s.(*series) //nolint:forcetypeassert // nothing else is stored
 	}

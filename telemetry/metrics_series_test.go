@@ -15,6 +15,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
@@ -147,7 +148,7 @@ func TestSeries_NobodyListensTo(t *testing.T) {
 func TestSeries_MakeTheirAttributesOnce(t *testing.T) {
 	b := newBench(t, setup{})
 	record := telemetry.NewOTel(telemetry.Options{MeterProvider: b.meters}).Recorder()
-	for _, x := range []interceptor.Measurement{
+	for _, x := range []observe.Measurement{
 		{Metric: "atmostonce.calls", Count: 1, Values: [5]string{"shop", "queue", "ChargeCard", "executed"}},
 		{Metric: "atmostonce.wait.duration", Duration: 1, Values: [5]string{"shop", "queue", "ChargeCard", "completed"}},
 	} {

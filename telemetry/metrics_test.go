@@ -16,7 +16,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
@@ -44,7 +45,7 @@ func TestMetrics_AreAsDescribed(t *testing.T) {
 		w.observe(path{}, surrounding)
 		w.beside.Wait()
 		kinds := map[string]string{}
-		for _, d := range interceptor.Metrics() {
+		for _, d := range observe.Metrics() {
 			m := w.collected(t, d.Name)
 			require.NotEmpty(t, m.Name, d.Name)
 			require.Equal(t, d.Description, m.Description)
@@ -97,7 +98,7 @@ func measuredOn(t *testing.T, p path, throughTemporal bool) map[string]map[strin
 	w.observe(p, surrounding)
 	w.beside.Wait()
 	all := map[string]map[string]int64{}
-	for _, d := range interceptor.Metrics() {
+	for _, d := range observe.Metrics() {
 		all[d.Name] = map[string]int64{"series": 0}
 		for _, s := range w.metric(t, d.Name) {
 			if d.Name == "atmostonce.store.operation.duration" {
@@ -111,7 +112,7 @@ func measuredOn(t *testing.T, p path, throughTemporal bool) map[string]map[strin
 			if s.count != 0 {
 				all[d.Name][fmt.Sprint(s.labels)] = s.count
 			}
-			if d.Kind == interceptor.Counter {
+			if d.Kind == observe.Counter {
 				all[d.Name]["series"]++
 			}
 		}
@@ -230,7 +231,7 @@ func TestMetrics_NameEveryVerbOfTheStore(t *testing.T) {
 		}
 		r, err := w.store.Load(t.Context(), w.key)
 		require.NoError(t, err)
-		_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone(), interceptor.Decision{By: "ann", Why: "it is gone"})
+		_, err = w.guard.Resolve(t.Context(), r, resolve.AsNotDone(), resolve.Decision{By: "ann", Why: "it is gone"})
 		require.NoError(t, err)
 		close(w.stop)
 		w.observe(path{}, surrounding)
@@ -256,8 +257,8 @@ func TestMetrics_OutsideAnActivityDoNotPanic(t *testing.T) {
 	b := newBench(t, setup{})
 	require.NotPanics(t, func() {
 		record := telemetry.NewOTel(telemetry.Options{MeterProvider: b.meters}).Recorder()
-		record(context.Background(), interceptor.Measurement{Metric: "atmostonce.calls", Count: 1})
-		record(context.Background(), interceptor.Measurement{Metric: "of a later version", Count: 1})
+		record(context.Background(), observe.Measurement{Metric: "atmostonce.calls", Count: 1})
+		record(context.Background(), observe.Measurement{Metric: "of a later version", Count: 1})
 	})
 	require.Nil(t, telemetry.NewOTel(telemetry.Options{}).Recorder())
 	require.Equal(t, map[string]int64{"": 1}, b.counts(t, "atmostonce.calls", "atmostonce.outcome"))

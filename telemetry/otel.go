@@ -11,7 +11,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // ScopeName is the instrumentation scope of all spans, instruments and log
@@ -50,9 +50,9 @@ type OTel struct {
 }
 
 var (
-	_ interceptor.Observer = (*OTel)(nil)
-	_ interceptor.Tracer   = (*OTel)(nil)
-	_ interceptor.Recorder = (*OTel)(nil)
+	_ observe.Observer      = (*OTel)(nil)
+	_ observe.Traceparenter = (*OTel)(nil)
+	_ observe.Recorder      = (*OTel)(nil)
 )
 
 // NewOTel returns an observer. What is wrong with an instrument is reported to
@@ -78,35 +78,35 @@ func NewOTel(o Options) *OTel {
 	return t
 }
 
-// Begin implements interceptor.Observer.
-func (o *OTel) Begin(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+// Begin implements observe.Observer.
+func (o *OTel) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
 	switch e.Kind {
-	case interceptor.Wait:
+	case observe.KindWait:
 		return o.wait(ctx, e)
-	case interceptor.Notice:
-		return ctx, func(e interceptor.Event) { o.log(ctx, e) }
+	case observe.KindNotice:
+		return ctx, func(e observe.Event) { o.log(ctx, e) }
 	default:
 		return o.call(ctx, e)
 	}
 }
 
-// Trace implements interceptor.Tracer: it returns the W3C traceparent of the
+// Traceparent implements observe.Traceparenter: it returns the W3C traceparent of the
 // span in ctx, or "" if there is none.
-func (o *OTel) Trace(ctx context.Context) string {
+func (o *OTel) Traceparent(ctx context.Context) string {
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
 	return carrier[traceparent]
 }
 
-// Recorder implements interceptor.Recorder.
-func (o *OTel) Recorder() func(context.Context, interceptor.Measurement) {
+// Recorder implements observe.Recorder.
+func (o *OTel) Recorder() func(context.Context, observe.Measurement) {
 	if o.meter == nil {
 		return nil
 	}
 	return o.meter.record
 }
 
-func (o *OTel) call(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+func (o *OTel) call(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
 	began := time.Now()
 	var span trace.Span
 	// A call without a key may turn out to be a skipped one, whose body's spans
@@ -114,8 +114,8 @@ func (o *OTel) call(ctx context.Context, e interceptor.Event) (context.Context, 
 	if e.Digest != "" {
 		ctx, span = o.start(ctx, "atmostonce.claim", e)
 	}
-	return ctx, func(e interceptor.Event) {
-		if span == nil && e.Kind != interceptor.Skip {
+	return ctx, func(e observe.Event) {
+		if span == nil && e.Kind != observe.KindSkip {
 			ctx, span = o.start(ctx, "atmostonce.claim", e, trace.WithTimestamp(began))
 		}
 		if span != nil {
@@ -125,12 +125,12 @@ func (o *OTel) call(ctx context.Context, e interceptor.Event) (context.Context, 
 	}
 }
 
-func (o *OTel) wait(ctx context.Context, e interceptor.Event) (context.Context, func(interceptor.Event)) {
+func (o *OTel) wait(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
 	links, rest := toOriginal(e)
 	ctx, span := o.start(ctx, "atmostonce.wait", e, trace.WithLinks(links...))
-	return ctx, func(e interceptor.Event) {
+	return ctx, func(e observe.Event) {
 		if span.IsRecording() {
-			span.SetAttributes(waitResultKey.String(e.Waited))
+			span.SetAttributes(waitResultKey.String(string(e.Waited)))
 			span.SetAttributes(rest...)
 		}
 		span.End()

@@ -12,7 +12,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -128,7 +128,7 @@ func resolved(w *world) body {
 	return func(ctx context.Context, _ charge) (any, error) {
 		r, err := w.store.Load(ctx, w.key)
 		if err == nil { // outside of the call, as an operator does
-			_, err = w.quiet.Resolve(context.Background(), r, interceptor.Failed(errSecret), interceptor.Decision{By: "ann", Why: secret, Force: true})
+			_, err = w.quiet.Resolve(context.Background(), r, resolve.AsFailed(errSecret), resolve.Decision{By: "ann", Why: secret, Force: true})
 		}
 		if err != nil {
 			return nil, err

@@ -262,15 +262,15 @@ func TestPaths_Broken(t *testing.T) {
 	walk(t, brokenPaths)
 }
 
-func inMode(m interceptor.Mode) func(*interceptor.Options) {
-	return func(o *interceptor.Options) { o.Mode = func(string) interceptor.Mode { return m } }
+func inMode(m once.Mode) func(*interceptor.Options) {
+	return func(o *interceptor.Options) { o.Mode = func(string) once.Mode { return m } }
 }
 
 const observedEvent = "atmostonce.call.observed"
 
 // observing is a path in Mode Observe, in which the body runs.
 func observing(name string, p path) path {
-	p.name, p.change, p.counted = "Observe, "+name, inMode(interceptor.Observe), "executed/"
+	p.name, p.change, p.counted = "Observe, "+name, inMode(once.Observe), "executed/"
 	if len(p.notices) > 0 {
 		p.events = append(p.events, observedEvent)
 	}
@@ -278,13 +278,13 @@ func observing(name string, p path) path {
 }
 
 var modePaths = []path{
-	{name: "Off", change: inMode(interceptor.Off), before: claimed, counted: "skipped/"},
+	{name: "Off", change: inMode(once.Off), before: claimed, counted: "skipped/"},
 	{
-		name: "Off, bad key", change: inMode(interceptor.Off), policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(errSecret)},
+		name: "Off, bad key", change: inMode(once.Off), policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(errSecret)},
 		body: returning(errSecret), counted: "skipped/",
 	},
 	observing("absent", path{spans: []span{{kind: "execute"}}}),
-	observing("doubt", path{body: returning(once.MaybeDone(errSecret)), spans: []span{{kind: "execute", failed: "*activity.verdictError"}}}),
+	observing("doubt", path{body: returning(once.MaybeDone(errSecret)), spans: []span{{kind: "execute", failed: "*errors.errorString"}}}),
 	observing("succeeded", path{before: settled(succeeding), spans: []span{{kind: "execute", about: original}}, notices: []string{"observed/"}}),
 	observing("rejected", path{
 		policy: on(once.Reject), before: settled(succeeding),
@@ -315,15 +315,15 @@ var modePaths = []path{
 		spans:  []span{{kind: "execute"}}, notices: []string{"observed/bad_setup"},
 	}),
 	{
-		name: "Observe, bad key", change: inMode(interceptor.Observe), policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(errors.New(quotable))},
+		name: "Observe, bad key", change: inMode(once.Observe), policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(errors.New(quotable))},
 		counted: "skipped/", notices: []string{"observed/bad_key"}, events: []string{observedEvent},
 	},
 	{
-		name: "Observe, a body that panics", change: inMode(interceptor.Observe), body: func(context.Context, charge) (any, error) { panic(secret) },
+		name: "Observe, a body that panics", change: inMode(once.Observe), body: func(context.Context, charge) (any, error) { panic(secret) },
 		spans: []span{{kind: "execute", failed: "panic"}}, counted: "executed/",
 	},
 	{
-		name: "Observe, skip", change: inMode(interceptor.Observe), policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(keys.ErrSkip)},
+		name: "Observe, skip", change: inMode(once.Observe), policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(keys.ErrSkip)},
 		counted: "skipped/",
 	},
 }

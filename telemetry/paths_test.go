@@ -18,6 +18,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
 
@@ -244,7 +245,7 @@ func (w *world) requireMetrics(p path) {
 		}
 	}
 	require.Len(t, w.metric(t, "atmostonce.notices"), born, "no series that an alert is about begins at 1")
-	for _, d := range interceptor.Metrics() {
+	for _, d := range observe.Metrics() {
 		w.requireLabels(d)
 	}
 	waits := map[string]int64{}
@@ -261,7 +262,7 @@ func (w *world) requireMetrics(p path) {
 
 // requireLabels requires that a metric's series have no labels and values but
 // those that it is described with.
-func (w *world) requireLabels(d interceptor.Metric) {
+func (w *world) requireLabels(d observe.Metric) {
 	for _, s := range w.metric(w.t, d.Name) {
 		rest := maps.Clone(s.labels)
 		for _, label := range d.Labels {

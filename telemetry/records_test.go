@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -112,7 +113,7 @@ func TestRecords_AreCountedByState(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, records(testNamespace, 0, 1, 0), w.gauges(t, openRecords), "what is over is 0, not what it was")
 		require.Equal(t, records(testNamespace, 0, 60, 0), w.gauges(t, recordAge))
-		_, err := w.guard.Resolve(t.Context(), doubted, interceptor.Done(secret), interceptor.Decision{By: "ops", Why: "it is there"})
+		_, err := w.guard.Resolve(t.Context(), doubted, resolve.AsDone(secret), resolve.Decision{By: "ops", Why: "it is there"})
 		require.NoError(t, err)
 		pass(every)
 		synctest.Wait()

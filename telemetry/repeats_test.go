@@ -12,8 +12,9 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -57,7 +58,7 @@ func TestRepeats_OfAKeyThatIsHeld(t *testing.T) {
 
 		r, err := w.store.Load(t.Context(), w.key)
 		require.NoError(t, err)
-		_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone(), interceptor.Decision{By: "ops", Why: "it is gone"})
+		_, err = w.guard.Resolve(t.Context(), r, resolve.AsNotDone(), resolve.Decision{By: "ops", Why: "it is gone"})
 		require.NoError(t, err)
 		w.claimedBy("run-3").doubt()
 		pass(settleDelay)
@@ -156,13 +157,13 @@ func TestRepeats_OfNotices(t *testing.T) {
 	for name, c := range map[string]struct {
 		path   path
 		event  string
-		notice string
+		notice observe.Notice
 	}{
-		"another run":         {path{before: settled(succeeding)}, otherRunEvent, interceptor.OtherRun},
-		"the same run":        {path{before: settled(succeeding), call: repeat}, "atmostonce.call.same_run", interceptor.SameRun},
-		"Mode Observe":        {path{policy: perOrder, before: settled(succeeding), change: inMode(interceptor.Observe)}, observedEvent, interceptor.Observed},
-		"one attempt":         {path{call: attempt{last: true}}, "", interceptor.OneAttempt},
-		"a policy without it": {path{policy: with(func(p *once.Policy) { p.Scope = keys.PerRun })}, "", interceptor.NoHeader},
+		"another run":         {path{before: settled(succeeding)}, otherRunEvent, observe.OtherRun},
+		"the same run":        {path{before: settled(succeeding), call: repeat}, "atmostonce.call.same_run", observe.SameRun},
+		"Mode Observe":        {path{policy: perOrder, before: settled(succeeding), change: inMode(once.Observe)}, observedEvent, observe.Observed},
+		"one attempt":         {path{call: attempt{last: true}}, "", observe.OneAttempt},
+		"a policy without it": {path{policy: with(func(p *once.Policy) { p.Scope = keys.PerRun })}, "", observe.NoHeader},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -174,8 +175,8 @@ func TestRepeats_OfNotices(t *testing.T) {
 				for began := time.Now(); time.Since(began) < 3*time.Hour/2; pass(time.Minute) {
 					w.observe(c.path, surrounding)
 				}
-				w.requireReported(2, c.notice, c.event)
-				require.EqualValues(t, 90, w.counts(t, "atmostonce.notices", "atmostonce.notice")[c.notice], "each is counted")
+				w.requireReported(2, string(c.notice), c.event)
+				require.EqualValues(t, 90, w.counts(t, "atmostonce.notices", "atmostonce.notice")[string(c.notice)], "each is counted")
 			})
 		})
 	}
@@ -191,7 +192,7 @@ func TestRepeats_EventsAreReportedEachTime(t *testing.T) {
 			w.observe(p, surrounding)
 			r, err := w.store.Load(t.Context(), w.key)
 			require.NoError(t, err)
-			_, err = w.guard.Resolve(t.Context(), r, interceptor.NotDone(), interceptor.Decision{By: "ops", Why: "undone", Force: true})
+			_, err = w.guard.Resolve(t.Context(), r, resolve.AsNotDone(), resolve.Decision{By: "ops", Why: "undone", Force: true})
 			require.NoError(t, err)
 		}
 		require.Len(t, w.lines.containing("WARN atmostonce: conflict"), 3)

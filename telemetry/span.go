@@ -14,7 +14,8 @@ import (
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -42,7 +43,7 @@ const (
 	traceparent = "traceparent"
 )
 
-func (o *OTel) start(ctx context.Context, name string, e interceptor.Event, options ...trace.SpanStartOption) (context.Context, trace.Span) {
+func (o *OTel) start(ctx context.Context, name string, e observe.Event, options ...trace.SpanStartOption) (context.Context, trace.Span) {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		ctx = o.withParent(ctx)
 	}
@@ -68,7 +69,7 @@ func (o *OTel) withParent(ctx context.Context) context.Context {
 }
 
 // identity says which attempt e is about.
-func identity(e interceptor.Event) []attribute.KeyValue {
+func identity(e observe.Event) []attribute.KeyValue {
 	all := []attribute.KeyValue{attemptKey.Int(int(e.Attempt))}
 	for _, a := range []attribute.KeyValue{
 		digestKey.String(e.Digest), workflowIDKey.String(e.WorkflowID), runIDKey.String(e.RunID), activityIDKey.String(e.ActivityID),
@@ -81,7 +82,7 @@ func identity(e interceptor.Event) []attribute.KeyValue {
 }
 
 // finish gives the span of a call its name and all that is known now.
-func finish(span trace.Span, e interceptor.Event) {
+func finish(span trace.Span, e observe.Event) {
 	defer span.End()
 	if !span.IsRecording() {
 		return
@@ -95,7 +96,7 @@ func finish(span trace.Span, e interceptor.Event) {
 		}
 	}
 	span.SetAttributes(rest...)
-	if r := e.Record; e.Kind != interceptor.Execute && !r.Claimed.IsZero() && r.Now.After(r.Claimed) {
+	if r := e.Record; e.Kind != observe.KindExecute && !r.Claimed.IsZero() && r.Now.After(r.Claimed) {
 		span.SetAttributes(ageKey.Float64(r.Now.Sub(r.Claimed).Seconds()))
 	}
 	if kind := errorType(e); kind != "" {
@@ -109,7 +110,7 @@ func finish(span trace.Span, e interceptor.Event) {
 
 // toOriginal links to the execute span of the run that e is about. Where there is
 // no such span to find, rest says what is known of that run.
-func toOriginal(e interceptor.Event) (links []trace.Link, rest []attribute.KeyValue) {
+func toOriginal(e observe.Event) (links []trace.Link, rest []attribute.KeyValue) {
 	about := original(e)
 	carrier := propagation.MapCarrier{traceparent: originalRecord(e).Info.Trace}
 	owner := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
@@ -120,7 +121,7 @@ func toOriginal(e interceptor.Event) (links []trace.Link, rest []attribute.KeyVa
 }
 
 // original says whose run e is about, unless it is this attempt's own.
-func original(e interceptor.Event) (about []attribute.KeyValue) {
+func original(e observe.Event) (about []attribute.KeyValue) {
 	h := originalRecord(e).Info.Holder
 	run := cmp.Or(h.RunID, h.ActivityRunID)
 	if run == e.RunID && h.ActivityID == e.ActivityID && h.Attempt == e.Attempt {
@@ -139,7 +140,7 @@ func original(e interceptor.Event) (about []attribute.KeyValue) {
 }
 
 // originalRecord is of the run that was taken over, or else of the key's owner.
-func originalRecord(e interceptor.Event) store.Record {
+func originalRecord(e observe.Event) store.Record {
 	if e.Earlier.State != "" {
 		return e.Earlier
 	}
@@ -148,14 +149,14 @@ func originalRecord(e interceptor.Event) store.Record {
 
 // errorType is the guard's reason, or else the type of the error that the
 // attempt ended in.
-func errorType(e interceptor.Event) string {
+func errorType(e observe.Event) string {
 	if e.Reason != "" || e.Err == nil {
 		return e.ErrorType()
 	}
 	if app := (*temporal.ApplicationError)(nil); errors.As(e.Err, &app) && app.Type() != "" {
 		return app.Type()
 	}
-	return semconv.ErrorType(e.Err).Value.AsString()
+	return semconv.ErrorType(once.Plain(e.Err)).Value.AsString()
 }
 
 // isBenign reports whether Temporal itself would not count err as a failure.

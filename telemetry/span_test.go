@@ -14,8 +14,8 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
@@ -100,14 +100,14 @@ func TestSpan_ReadsTheHeaderAsTheTracingInterceptorWroteIt(t *testing.T) {
 // tracing starts a span around each call, as another observer may.
 type tracing struct{ tracer trace.Tracer }
 
-func (o tracing) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
+func (o tracing) Begin(ctx context.Context, _ observe.Event) (context.Context, func(observe.Event)) {
 	ctx, span := o.tracer.Start(ctx, "ChargeCard")
-	return ctx, func(interceptor.Event) { span.End() }
+	return ctx, func(observe.Event) { span.End() }
 }
 
 func TestSpan_HasTheParentOfTheObserverBefore(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, setup{observers: []interceptor.Observer{tracing{sdktrace.NewTracerProvider().Tracer("test")}}})
+	b := newBench(t, setup{observers: []observe.Observer{tracing{sdktrace.NewTracerProvider().Tracer("test")}}})
 	env := b.environment(done)
 	env.SetHeader(tracerData(t, map[string]string{"traceparent": parentInHeader}))
 	_, err := env.ExecuteActivity("ChargeCard", charge{Order: "7"})
@@ -156,14 +156,14 @@ func TestSpan_DoesNotLinkToNonsense(t *testing.T) {
 	for _, traceparent := range []string{"", "nonsense"} {
 		b := newBench(t, setup{})
 		o := telemetry.NewOTel(telemetry.Options{TracerProvider: b.tracer})
-		e := interceptor.Event{Kind: interceptor.Wait, Activity: "ChargeCard", Digest: "0123456789abcdef",
+		e := observe.Event{Kind: observe.KindWait, Activity: "ChargeCard", Digest: "0123456789abcdef",
 			Record: store.Record{Info: store.Info{Trace: traceparent}}}
 		_, end := o.Begin(t.Context(), e)
 		end(e)
 		require.Empty(t, b.span(t, "atmostonce.wait ChargeCard").Links(), traceparent)
-		e.Kind = interceptor.Claim
+		e.Kind = observe.KindClaim
 		_, end = o.Begin(t.Context(), e)
-		e.Kind = interceptor.Duplicate
+		e.Kind = observe.KindDuplicate
 		end(e)
 		require.Empty(t, b.span(t, "atmostonce.duplicate ChargeCard").Links(), traceparent)
 	}
@@ -173,7 +173,7 @@ func TestSpan_SkippedCallHasNone(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]setup{
 		"by the key function": {policy: once.Policy{Scope: keys.PerWorkflow, Key: badKey(keys.ErrSkip)}},
-		"by the mode":         {change: inMode(interceptor.Off)},
+		"by the mode":         {change: inMode(once.Off)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,5 +219,5 @@ func TestSpan_UnsampledCallsAreGuardedAlike(t *testing.T) {
 
 func TestTrace_IsEmptyWithoutASpan(t *testing.T) {
 	t.Parallel()
-	require.Empty(t, telemetry.NewOTel(telemetry.Options{}).Trace(t.Context()))
+	require.Empty(t, telemetry.NewOTel(telemetry.Options{}).Traceparent(t.Context()))
 }

@@ -20,6 +20,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -143,11 +144,11 @@ const (
 // past is an observer that only tells where the original's span is.
 type past struct{ traceparent string }
 
-func (past) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
-	return ctx, func(interceptor.Event) {}
+func (past) Begin(ctx context.Context, _ observe.Event) (context.Context, func(observe.Event)) {
+	return ctx, func(observe.Event) {}
 }
 
-func (p past) Trace(context.Context) string { return p.traceparent }
+func (p past) Traceparent(context.Context) string { return p.traceparent }
 
 func (w *world) originalTraceparent() string {
 	flags := "-00"

@@ -21,7 +21,7 @@ import (
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/log"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 var quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
@@ -88,7 +88,7 @@ func views() []sdkmetric.View {
 			sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: bounds}})
 	}
 	all := []sdkmetric.View{buckets("temporal_*_latency", []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60})}
-	for _, m := range interceptor.Metrics() {
+	for _, m := range observe.Metrics() {
 		if m.Buckets != nil {
 			all = append(all, buckets(strings.ReplaceAll(m.Name, ".", "_"), m.Buckets))
 		}

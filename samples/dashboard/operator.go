@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/samples/order"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
@@ -43,12 +44,12 @@ func (t *traffic) lookInto(ctx context.Context, guard *interceptor.Guard, r stor
 	if r.Now.Sub(r.Doubted) < t.operatorAfter {
 		return nil
 	}
-	found, why := interceptor.Done(nil), "the mail server has sent it"
+	found, why := resolve.AsDone(nil), "the mail server has sent it"
 	if id := strings.TrimPrefix(r.Info.Holder.WorkflowID, "receipt-"); t.outbox.count(id) == 0 {
-		found, why = interceptor.NotDone(), "the mail server knows nothing of it"
+		found, why = resolve.AsNotDone(), "the mail server knows nothing of it"
 	}
-	_, err := guard.Resolve(ctx, r, found, interceptor.Decision{By: "the operator of the demo", Why: why})
-	if errors.Is(err, store.ErrMoved) || errors.Is(err, interceptor.ErrTooEarly) {
+	_, err := guard.Resolve(ctx, r, found, resolve.Decision{By: "the operator of the demo", Why: why})
+	if errors.Is(err, store.ErrMoved) || errors.Is(err, resolve.ErrTooEarly) {
 		return nil // look again
 	}
 	return err

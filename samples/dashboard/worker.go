@@ -15,6 +15,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/samples/order"
 	"github.com/atmostonce/atmostonce/samples/provider"
 	"github.com/atmostonce/atmostonce/store"
@@ -79,9 +80,9 @@ func runWorker(ctx context.Context, flags *flag.FlagSet, args []string) error {
 // newGuard guards the charge as the order sample does, and the mail with no
 // policy but the defaults. Its times are short, so that there is something to
 // see; the defaults are 60 s, 30 s and 30 s.
-func newGuard(s store.Store, p *order.Payments, m *Mail, o interceptor.Observer, options interceptor.Options) (*interceptor.Guard, error) {
+func newGuard(s store.Store, p *order.Payments, m *Mail, o observe.Observer, options interceptor.Options) (*interceptor.Guard, error) {
 	options.Activities = append(options.Activities, once.Mark(once.Policy{}, m.SendReceipt)...)
 	options.Lease, options.SettleDelay, options.HoldRetry = 3*time.Second, 2*time.Second, 2*time.Second
-	options.Observers = []interceptor.Observer{o}
+	options.Observers = []observe.Observer{o}
 	return order.Guard(s, p, options)
 }

@@ -9,7 +9,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/samples/order"
 	"github.com/atmostonce/atmostonce/samples/provider"
 )
@@ -106,9 +106,9 @@ func (h *half) kill(ctx context.Context, c provider.Charge) error {
 func (h *half) guarded(r report) {
 	id, _, _ := strings.Cut(r.Workflow, ".")
 	switch r.Kind {
-	case interceptor.Wait.String():
+	case observe.KindWait.String():
 		h.note(id, func(s *sighting) { s.waited = true })
-	case interceptor.Reconciled:
+	case string(observe.Reconciled):
 		switch {
 		case r.NotDone:
 			h.console.line(id, "in doubt; the provider was asked, it has no charge (attempt %d)", r.Attempt)
@@ -117,7 +117,7 @@ func (h *half) guarded(r report) {
 			return
 		}
 		h.note(id, func(s *sighting) { s.reconciled = true })
-	case interceptor.Duplicate.String():
+	case observe.KindDuplicate.String():
 		s := h.note(id, func(s *sighting) { s.replayed = true })
 		switch {
 		case s.reconciled:

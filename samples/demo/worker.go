@@ -19,6 +19,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/samples/order"
 	"github.com/atmostonce/atmostonce/samples/provider"
 	"github.com/atmostonce/atmostonce/store"
@@ -56,7 +57,7 @@ func runWorker(ctx context.Context, flags *flag.FlagSet, args []string) error {
 		}
 		guard, err := order.Guard(s, payments, interceptor.Options{
 			Lease: lease, SettleDelay: settleDelay, HoldRetry: holdRetry,
-			Observers: []interceptor.Observer{&reports},
+			Observers: []observe.Observer{&reports},
 		})
 		if err != nil {
 			return err
@@ -106,12 +107,12 @@ const ready = "ready"
 // reporter is the guard's observer.
 type reporter struct{ mu sync.Mutex }
 
-// Begin implements interceptor.Observer.
-func (r *reporter) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
-	return ctx, func(e interceptor.Event) {
+// Begin implements observe.Observer.
+func (r *reporter) Begin(ctx context.Context, _ observe.Event) (context.Context, func(observe.Event)) {
+	return ctx, func(e observe.Event) {
 		line := report{Kind: e.Kind.String(), Workflow: e.WorkflowID, Attempt: e.Attempt, NotDone: errors.Is(e.Err, once.ErrNotDone)}
-		if e.Kind == interceptor.Notice {
-			line.Kind = e.Notice
+		if e.Kind == observe.KindNotice {
+			line.Kind = string(e.Notice)
 		}
 		if e.Err != nil {
 			line.Err = e.Err.Error()

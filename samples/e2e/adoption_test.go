@@ -13,6 +13,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -73,17 +74,17 @@ func TestAdoption_FromObserveToEnforce(t *testing.T) {
 	s := newScene(t, client.Options{})
 	o := guardOptions(once.Mark(perOrder, "Charge"), s.events)
 	var mode atomic.Uint32
-	mode.Store(uint32(interceptor.Observe))
-	o.Mode = func(string) interceptor.Mode { return interceptor.Mode(mode.Load()) }
+	mode.Store(uint32(once.Observe))
+	o.Mode = func(string) once.Mode { return once.Mode(mode.Load()) }
 	g, err := interceptor.New(s.store, o)
 	require.NoError(t, err)
 	s.workWith(g, worker.Options{}, func(r worker.Registry) { register(r, s.charge) })
 	s.served(s.start("first", "one", call{}))
 	s.served(s.start("second", "one", call{}))
 	s.count(2, charged)
-	require.Len(t, s.events.notice(interceptor.Observed), 1)
+	require.Len(t, s.events.notice(observe.Observed), 1)
 
-	mode.Store(uint32(interceptor.Enforce))
+	mode.Store(uint32(once.Enforce))
 	s.served(s.start("third", "one", call{}))
 	s.count(2, charged)
 	s.record(store.Succeeded)
@@ -117,7 +118,7 @@ func TestAdoption_ResetActivityIsNotTheFirstAttempt(t *testing.T) {
 		s.workWith(g, worker.Options{}, func(r worker.Registry) { register(r, s.charge) })
 		require.True(t, s.verdict(run).MayHaveHappened)
 		s.count(1, charged)
-		require.EqualValues(t, 1, s.events.kind(interceptor.Fail)[0].Attempt)
+		require.EqualValues(t, 1, s.events.kind(observe.KindFail)[0].Attempt)
 	})
 	t.Run("it may have happened while the store is down", func(t *testing.T) {
 		t.Parallel()
@@ -128,6 +129,6 @@ func TestAdoption_ResetActivityIsNotTheFirstAttempt(t *testing.T) {
 		s.work(once.Policy{}, s.charge)
 		err := s.held(run, once.StoreDown)
 		require.True(t, once.MayHaveHappened(err))
-		require.EqualValues(t, 1, s.events.kind(interceptor.Fail)[0].Attempt)
+		require.EqualValues(t, 1, s.events.kind(observe.KindFail)[0].Attempt)
 	})
 }

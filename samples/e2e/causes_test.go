@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 var update = flag.Bool("update", false, "write docs/duplicates.md as it is measured, instead of comparing it")
@@ -87,8 +87,8 @@ func (x *trial) measure() measurement {
 		require.Greater(x.t, m.starts, 1, "without the guard, the body starts again")
 		return m
 	}
-	calls := x.events.of(func(e interceptor.Event) bool {
-		return e.Kind == interceptor.Execute || e.Kind == interceptor.Duplicate || e.Kind == interceptor.Fail
+	calls := x.events.of(func(e observe.Event) bool {
+		return e.Kind == observe.KindExecute || e.Kind == observe.KindDuplicate || e.Kind == observe.KindFail
 	})
 	require.Greater(x.t, len(calls)+x.struck, 1, "the call comes again")
 	return m

@@ -20,6 +20,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // trial is a scene in which one cause happens under one policy.
@@ -183,8 +184,8 @@ func (x *trial) ends(run client.WorkflowRun) {
 }
 
 // isHeld reports whether a call was refused although the settle delay was over.
-func isHeld(e interceptor.Event) bool {
-	return e.Kind == interceptor.Fail && e.Reason == once.InDoubt && !nonRetryable(e.Err) && e.Record.Now.Sub(e.Record.Doubted) > settleDelay
+func isHeld(e observe.Event) bool {
+	return e.Kind == observe.KindFail && e.Reason == once.InDoubt && !nonRetryable(e.Err) && e.Record.Now.Sub(e.Record.Doubted) > settleDelay
 }
 
 // chain returns the run and those that Temporal let follow it, as far as they

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -157,10 +157,10 @@ func TestKill_LastAttemptWaitsInItsSlotAndReconciles(t *testing.T) {
 	s.count(1, charged)
 	s.count(1, asked)
 	require.EqualValues(t, 2, s.attempts(run))
-	require.Len(t, s.events.kind(interceptor.Wait), 1)
-	replays := s.events.kind(interceptor.Duplicate)
+	require.Len(t, s.events.kind(observe.KindWait), 1)
+	replays := s.events.kind(observe.KindDuplicate)
 	require.Len(t, replays, 1)
 	doubted := replays[0].Earlier
 	require.GreaterOrEqual(t, doubted.Now.Sub(doubted.Doubted), settleDelay)
-	require.Empty(t, s.events.kind(interceptor.Fail))
+	require.Empty(t, s.events.kind(observe.KindFail))
 }

@@ -14,6 +14,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -31,11 +32,11 @@ func TestDefeated_PolicyIsToldAtTheFirstCall(t *testing.T) {
 	s := newScene(t, client.Options{})
 	s.work(once.Policy{}, s.charge)
 	s.served(s.start("held", "one", call{Attempts: 5}))
-	told := s.events.notice(interceptor.PolicyDefeated)
+	told := s.events.notice(observe.PolicyDefeated)
 	require.Len(t, told, 1)
 	require.ErrorContains(t, told[0].Err, "MaximumAttempts 5: InDoubt Hold holds for 2s only")
 	s.served(s.start("unlimited", "one", call{}))
-	require.Len(t, s.events.notice(interceptor.PolicyDefeated), 1)
+	require.Len(t, s.events.notice(observe.PolicyDefeated), 1)
 }
 
 func TestDefeated_RefusalSaysThatTheCalleeWasNotAsked(t *testing.T) {
@@ -58,7 +59,7 @@ func TestDefeated_RefusalSaysThatTheCalleeWasNotAsked(t *testing.T) {
 	v := s.verdict(run)
 	require.Equal(t, once.InDoubt, v.Why.Reason)
 	require.Contains(t, v.Failure, "The call ended before the settle delay was over, so the callee was not asked")
-	require.ErrorContains(t, s.events.notice(interceptor.PolicyDefeated)[0].Err, "ScheduleToCloseTimeout 5s: InDoubt Reconcile is never asked")
+	require.ErrorContains(t, s.events.notice(observe.PolicyDefeated)[0].Err, "ScheduleToCloseTimeout 5s: InDoubt Reconcile is never asked")
 	s.count(0, asked)
 	s.record(store.InDoubt)
 }

@@ -15,6 +15,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -68,11 +69,11 @@ func TestEager_CallKnowsItsRetryPolicy(t *testing.T) {
 	once := &temporal.RetryPolicy{MaximumAttempts: 1}
 	owner := start("order-1", once)
 	require.True(t, <-started, "it is eager")
-	require.Len(t, notes.notice(interceptor.OneAttempt), 1)
+	require.Len(t, notes.notice(observe.OneAttempt), 1)
 
 	// Its only attempt waits for the owner.
 	waiter := start("order-1", once)
-	require.Eventually(t, func() bool { return len(notes.notice(interceptor.OneAttempt)) == 2 }, soon, poll)
+	require.Eventually(t, func() bool { return len(notes.notice(observe.OneAttempt)) == 2 }, soon, poll)
 	close(finish)
 	for _, run := range []client.WorkflowRun{owner, waiter} {
 		var r receipt

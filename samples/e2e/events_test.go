@@ -6,18 +6,18 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // events is an observer that keeps what the guard says.
 type events struct {
 	mu  sync.Mutex
-	all []interceptor.Event
+	all []observe.Event
 }
 
-// Begin implements interceptor.Observer.
-func (e *events) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
-	return ctx, func(event interceptor.Event) {
+// Begin implements observe.Observer.
+func (e *events) Begin(ctx context.Context, _ observe.Event) (context.Context, func(observe.Event)) {
+	return ctx, func(event observe.Event) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.all = append(e.all, event)
@@ -25,7 +25,7 @@ func (e *events) Begin(ctx context.Context, _ interceptor.Event) (context.Contex
 }
 
 // of returns the events that the condition holds for.
-func (e *events) of(condition func(interceptor.Event) bool) (found []interceptor.Event) {
+func (e *events) of(condition func(observe.Event) bool) (found []observe.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, event := range e.all {
@@ -36,12 +36,12 @@ func (e *events) of(condition func(interceptor.Event) bool) (found []interceptor
 	return found
 }
 
-func (e *events) kind(k interceptor.Kind) []interceptor.Event {
-	return e.of(func(event interceptor.Event) bool { return event.Kind == k })
+func (e *events) kind(k observe.Kind) []observe.Event {
+	return e.of(func(event observe.Event) bool { return event.Kind == k })
 }
 
-func (e *events) notice(what string) []interceptor.Event {
-	return e.of(func(event interceptor.Event) bool { return event.Notice == what })
+func (e *events) notice(what observe.Notice) []observe.Event {
+	return e.of(func(event observe.Event) bool { return event.Notice == what })
 }
 
 // String lists the first events, one a line.

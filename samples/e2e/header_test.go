@@ -18,6 +18,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -88,10 +89,10 @@ func (s *scene) named(run client.WorkflowRun) (occurrences []int) {
 }
 
 // requireNotices says what observers were told.
-func (s *scene) requireNotices(want ...string) {
+func (s *scene) requireNotices(want ...observe.Notice) {
 	s.t.Helper()
-	got := []string{}
-	for _, e := range s.events.kind(interceptor.Notice) {
+	got := []observe.Notice{}
+	for _, e := range s.events.kind(observe.KindNotice) {
 		got = append(got, e.Notice)
 	}
 	require.ElementsMatch(s.t, want, got)
@@ -113,7 +114,7 @@ func TestReset_AfterTheActivityHasFinishedIsTheSameCall(t *testing.T) {
 			s.served(s.reset(again))
 			s.count(1, charged)
 			s.requireNotices()
-			require.Len(t, s.events.kind(interceptor.Duplicate), 2)
+			require.Len(t, s.events.kind(observe.KindDuplicate), 2)
 			require.Equal(t, []int{1}, s.named(run))
 			require.Equal(t, run.GetRunID(), s.record(store.Succeeded).Info.Holder.OriginalRunID)
 		})
@@ -152,7 +153,7 @@ func TestReset_WithoutTheHeaderIsAnotherCall(t *testing.T) {
 			s.served(run)
 			s.served(s.reset(run))
 			s.count(2, charged)
-			s.requireNotices(interceptor.NoHeader, interceptor.NoHeader)
+			s.requireNotices(observe.NoHeader, observe.NoHeader)
 		})
 	}
 }
@@ -168,9 +169,9 @@ func TestEqualCalls_InOneRun(t *testing.T) {
 			s.completed(run)
 			require.Equal(t, []int{1, 2}, s.named(run))
 			s.count(effects, charged)
-			warned := []string{}
+			warned := []observe.Notice{}
 			if scope == keys.PerWorkflow {
-				warned = []string{interceptor.SameRun}
+				warned = []observe.Notice{observe.SameRun}
 			}
 			s.requireNotices(warned...)
 
@@ -193,7 +194,7 @@ func TestContinueAsNew_IsAnotherRun(t *testing.T) {
 			s.served(s.start("onward", "onward", call{}))
 			s.count(effects, charged)
 			if scope == keys.PerWorkflow {
-				s.requireNotices(interceptor.OtherRun)
+				s.requireNotices(observe.OtherRun)
 			} else {
 				s.requireNotices()
 			}
@@ -226,7 +227,7 @@ func TestPerCall_LocalActivities(t *testing.T) {
 	s.served(run)
 	s.event(run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
 	s.count(2, charged)
-	require.Len(t, s.events.kind(interceptor.Duplicate), 2)
+	require.Len(t, s.events.kind(observe.KindDuplicate), 2)
 	s.requireNotices()
 }
 
@@ -237,11 +238,11 @@ func TestWorkflows_ComeAndGoWhileAWorkflowRuns(t *testing.T) {
 	for name, tc := range map[string]struct {
 		before, after []sdkinterceptor.WorkerInterceptor
 		named         []int
-		notices       []string
+		notices       []observe.Notice
 	}{
-		"never":     {none, none, []int{0, 0}, []string{interceptor.NoHeader, interceptor.NoHeader}},
-		"installed": {none, guarded, []int{0, 2}, []string{interceptor.NoHeader}},
-		"removed":   {guarded, none, []int{1, 0}, []string{interceptor.NoHeader}},
+		"never":     {none, none, []int{0, 0}, []observe.Notice{observe.NoHeader, observe.NoHeader}},
+		"installed": {none, guarded, []int{0, 2}, []observe.Notice{observe.NoHeader}},
+		"removed":   {guarded, none, []int{1, 0}, []observe.Notice{observe.NoHeader}},
 		"always":    {guarded, guarded, []int{1, 2}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -47,7 +47,7 @@ func TestLocalActivity_HasOneEffectAcrossAFailedWorkflowTask(t *testing.T) {
 	require.Equal(t, "receipt for order-1", r.ID)
 	s.event(run, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED)
 	s.count(1, charged)
-	require.Len(t, s.events.kind(interceptor.Duplicate), 1)
+	require.Len(t, s.events.kind(observe.KindDuplicate), 1)
 }
 
 func TestInstall_ThreeTimesRunsTheBodyOnce(t *testing.T) {
@@ -62,8 +62,8 @@ func TestInstall_ThreeTimesRunsTheBodyOnce(t *testing.T) {
 	s.served(run)
 	require.EqualValues(t, 1, s.attempts(run))
 	s.count(1, charged)
-	require.Len(t, s.events.kind(interceptor.Execute), 1)
-	require.Empty(t, s.events.kind(interceptor.Wait))
+	require.Len(t, s.events.kind(observe.KindExecute), 1)
+	require.Empty(t, s.events.kind(observe.KindWait))
 }
 
 func TestRollingDeploy_ANewFieldKeepsTheKey(t *testing.T) {

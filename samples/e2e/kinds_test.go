@@ -19,6 +19,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/samples/child"
 	"github.com/atmostonce/atmostonce/samples/tool"
 	"github.com/atmostonce/atmostonce/store"
@@ -52,7 +53,7 @@ func TestSession_GuardsItsActivities(t *testing.T) {
 	run := s.start("session", "in a session", call{})
 	s.served(run)
 	s.count(1, charged)
-	require.Len(t, s.events.kind(interceptor.Duplicate), 1)
+	require.Len(t, s.events.kind(observe.KindDuplicate), 1)
 	s.record(store.Succeeded)
 	queues := map[string]bool{}
 	for _, event := range s.history(run) {

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -193,7 +193,7 @@ func TestLink_IsAttributesWhereTheOriginalWasNotSampled(t *testing.T) {
 			require.Equal(t, original.GetRunID(), got["atmostonce.original.run_id"])
 			require.EqualValues(t, 1, got["atmostonce.original.attempt"])
 			require.NotContains(t, got, "atmostonce.link")
-			require.Empty(t, s.events.kind(interceptor.Fail))
+			require.Empty(t, s.events.kind(observe.KindFail))
 		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
 
@@ -117,9 +118,9 @@ func requireTemporalLabels(t *testing.T, scraped map[string][]series, metric str
 }
 
 // harmless are the notices that no alert is about.
-var harmless = map[string]bool{
-	interceptor.RenewFailed: true, interceptor.SettleDelayed: true, interceptor.Reconciled: true,
-	interceptor.NoHeader: true, interceptor.OneAttempt: true, interceptor.PolicyDefeated: true, interceptor.Resolved: true, interceptor.Erased: true, interceptor.Observed: true,
+var harmless = map[observe.Notice]bool{
+	observe.RenewFailed: true, observe.SettleDelayed: true, observe.Reconciled: true,
+	observe.NoHeader: true, observe.OneAttempt: true, observe.PolicyDefeated: true, observe.Resolved: true, observe.Erased: true, observe.Observed: true,
 }
 
 // requireKnown asserts that alerts on the marked activity, and on no other, have
@@ -134,7 +135,7 @@ func (s *scene) requireKnown(scraped map[string][]series) {
 			known[metric][[2]string{one.labels[first], strings.TrimPrefix(one.labels["error_type"], "none")}] = true
 		}
 	}
-	for _, m := range interceptor.Metrics() {
+	for _, m := range observe.Metrics() {
 		switch m.Name {
 		case "atmostonce.calls":
 			for _, outcome := range m.Labels[3].Values {
@@ -142,7 +143,7 @@ func (s *scene) requireKnown(scraped map[string][]series) {
 			}
 		case "atmostonce.notices":
 			for _, notice := range m.Labels[3].Values {
-				if !harmless[notice] {
+				if !harmless[observe.Notice(notice)] {
 					require.Contains(s.t, known[noticesTotal], [2]string{notice, ""})
 				}
 			}

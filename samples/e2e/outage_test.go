@@ -13,7 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -51,7 +51,7 @@ func TestStoreDown_AfterTheBodyTheResultIsReturnedAndRecordedLater(t *testing.T)
 	require.EqualValues(t, 1, s.attempts(run))
 	require.Positive(t, cut.fired("settle"))
 	s.record(store.Running)
-	require.Len(t, s.events.notice(interceptor.SettleDelayed), 1)
+	require.Len(t, s.events.notice(observe.SettleDelayed), 1)
 	duplicate := s.start("duplicate", "one", call{})
 	require.False(t, nonRetryable(s.held(duplicate, once.InFlight)))
 

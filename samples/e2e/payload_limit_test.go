@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -85,7 +85,7 @@ func TestReplay_AtTheLimitOfTheServer(t *testing.T) {
 			require.Equal(t, tc.reason, v.Why.Reason)
 			require.True(t, v.MayHaveHappened)
 			s.count(1, charged)
-			require.Len(t, s.events.kind(interceptor.Execute), 1)
+			require.Len(t, s.events.kind(observe.KindExecute), 1)
 			require.NotEmpty(t, s.record(store.Succeeded).Outcome.Missing)
 		})
 	}

@@ -13,6 +13,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
@@ -77,7 +78,7 @@ func TestRecords_ADoubtWhoseWorkflowHasEnded(t *testing.T) {
 			s.eventually(is(records, func(v float64) bool { return v == 1 }), "the record is in doubt")
 			s.eventually(is(age, func(v float64) bool { return v > 2 }), "and gets older, though nobody tries again")
 
-			_, err = guard.Resolve(t.Context(), s.record(store.InDoubt), interceptor.Done(receipt{ID: "found"}), interceptor.Decision{By: "ops", Why: "it is there"})
+			_, err = guard.Resolve(t.Context(), s.record(store.InDoubt), resolve.AsDone(receipt{ID: "found"}), resolve.Decision{By: "ops", Why: "it is there"})
 			require.NoError(t, err)
 			s.eventually(is(records, func(v float64) bool { return v == 0 }), "it is resolved")
 			s.eventually(is(age, func(v float64) bool { return v == 0 }), "there is none")

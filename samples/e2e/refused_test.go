@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -118,7 +118,7 @@ func TestRefused_WhatAnOperatorSeesOfACallInDoubt(t *testing.T) {
 			run := s.start("doubted", "one", call{})
 			s.requireShown(s.shown(run, 1, once.InDoubt), once.InDoubt, run, s.record(store.InDoubt).Doubted, p.only(t, executeSpan))
 			later := s.shown(run, 2, once.InDoubt)
-			require.NotEmpty(t, s.events.kind(interceptor.Fail))
+			require.NotEmpty(t, s.events.kind(observe.KindFail))
 			s.requireShown(later, once.InDoubt, run, s.record(store.InDoubt).Doubted, p.only(t, executeSpan))
 			s.count(1, charged)
 		})

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 // reset resets a run to before its first activity and returns the new run.
@@ -54,7 +54,7 @@ func TestReuse_OfAWorkflowIDIsServedFromTheStore(t *testing.T) {
 	require.NotEqual(t, first.GetRunID(), second.GetRunID())
 	s.served(second)
 	s.count(1, charged)
-	require.Len(t, s.events.notice(interceptor.OtherRun), 1)
+	require.Len(t, s.events.notice(observe.OtherRun), 1)
 }
 
 func TestPerNamespace_AnotherWorkflowIsServedFromTheStore(t *testing.T) {

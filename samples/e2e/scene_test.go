@@ -19,6 +19,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -96,7 +97,7 @@ func (s *scene) guard(marks ...once.Marked) *interceptor.Guard {
 	return g
 }
 
-func guardOptions(marks []once.Marked, observers ...interceptor.Observer) interceptor.Options {
+func guardOptions(marks []once.Marked, observers ...observe.Observer) interceptor.Options {
 	return interceptor.Options{
 		Activities: marks, Lease: lease, SettleDelay: settleDelay, HoldRetry: holdRetry, Observers: observers,
 	}

@@ -15,6 +15,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
 
@@ -50,7 +51,7 @@ func (p *traced) interceptor(t *testing.T, o opentelemetry.TracerOptions) sdkint
 	return i
 }
 
-func (p *traced) observer(o telemetry.Options) interceptor.Observer {
+func (p *traced) observer(o telemetry.Options) observe.Observer {
 	o.TracerProvider = p.provider
 	return telemetry.NewOTel(o)
 }
@@ -117,7 +118,7 @@ func newTracedScene(t *testing.T) (*scene, *traced) {
 }
 
 // observed returns a guard of Charge that these observe too.
-func (s *scene) observed(p once.Policy, observers ...interceptor.Observer) *interceptor.Guard {
+func (s *scene) observed(p once.Policy, observers ...observe.Observer) *interceptor.Guard {
 	s.t.Helper()
 	g, err := interceptor.New(s.store, guardOptions(once.Mark(p, "Charge"), append(observers, s.events)...))
 	require.NoError(s.t, err)

@@ -173,16 +173,16 @@ func TestStop_TakesAsLongAsWithoutTheGuardWhereNothingIsEnforced(t *testing.T) {
 		close(finish)
 		return time.Since(begun)
 	}
-	in := func(m interceptor.Mode, marked string) client.Plugin {
+	in := func(m once.Mode, marked string) client.Plugin {
 		o := guardOptions(once.Mark(once.Policy{}, marked))
-		o.Mode = func(string) interceptor.Mode { return m }
+		o.Mode = func(string) once.Mode { return m }
 		g, err := interceptor.New(store.NewMemory(store.MemoryOptions{}), o)
 		require.NoError(t, err)
 		return g
 	}
 	without := took()
 	for name, guard := range map[string]client.Plugin{
-		"Off": in(interceptor.Off, "Charge"), "Observe": in(interceptor.Observe, "Charge"),
+		"Off": in(once.Off, "Charge"), "Observe": in(once.Observe, "Charge"),
 	} {
 		require.Less(t, took(guard), without+time.Second, name)
 	}

@@ -13,7 +13,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -37,8 +37,8 @@ func waits(d once.DoubtPolicy) once.Policy {
 }
 
 // ended returns how the waits of the run have ended.
-func (s *scene) ended(run client.WorkflowRun) []interceptor.Event {
-	return s.events.of(func(e interceptor.Event) bool { return e.Kind == interceptor.Wait && e.WorkflowID == run.GetID() })
+func (s *scene) ended(run client.WorkflowRun) []observe.Event {
+	return s.events.of(func(e observe.Event) bool { return e.Kind == observe.KindWait && e.WorkflowID == run.GetID() })
 }
 
 func TestWait_EndsBeforeTheDeadline(t *testing.T) {
@@ -131,7 +131,7 @@ func TestWait_ManyWaitersGetOneEffect(t *testing.T) {
 	for _, w := range waiters {
 		s.waited(w, 1, 0)
 	}
-	require.Empty(t, s.events.kind(interceptor.Wait), "all of them wait")
+	require.Empty(t, s.events.kind(observe.KindWait), "all of them wait")
 	close(finish)
 	s.served(owner)
 	for _, w := range waiters {

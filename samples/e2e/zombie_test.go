@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -124,8 +124,8 @@ func TestWait_OutlastsHeartbeatTimeoutsAndKeepsTheDetails(t *testing.T) {
 	s.served(run)
 	s.count(1, charged)
 	require.EqualValues(t, 3, s.attempts(run))
-	long := s.events.of(func(e interceptor.Event) bool {
-		return e.Kind == interceptor.Wait && e.Attempt == 2 && e.Took > 2*heartbeat
+	long := s.events.of(func(e observe.Event) bool {
+		return e.Kind == observe.KindWait && e.Attempt == 2 && e.Took > 2*heartbeat
 	})
 	require.Len(t, long, 1)
 }

@@ -24,6 +24,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/samples/provider"
 	"github.com/atmostonce/atmostonce/samples/stage"
 	"github.com/atmostonce/atmostonce/store"
@@ -103,7 +104,7 @@ func reopen(ctx context.Context, guard *interceptor.Guard, records store.Store, 
 		if err != nil {
 			return err
 		}
-		_, err = guard.Resolve(ctx, r, interceptor.NotDone(), interceptor.Decision{
+		_, err = guard.Resolve(ctx, r, resolve.AsNotDone(), resolve.Decision{
 			By: "the shop", Why: "refunded; the goods have come in, and the order is started again",
 		})
 		if err != nil { // such as store.ErrMoved: somebody was faster

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/telemetry/dashboard"
 )
 
@@ -78,7 +78,7 @@ func TestAlerts_AskForWhatTheGuardMeasures(t *testing.T) {
 			require.Contains(t, by, label[1], "%s: its text names a label that it has not", a["alert"])
 		}
 		for _, warning := range regexp.MustCompile(`"atmostonce: (\w+)"`).FindAllStringSubmatch(a["description"], -1) {
-			require.NotEmpty(t, interceptor.Remedy(warning[1]), "%s: there is no warning %q", a["alert"], warning[1])
+			require.NotEmpty(t, observe.Remedy(observe.Notice(warning[1])), "%s: there is no warning %q", a["alert"], warning[1])
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 )
 
 func promtool(t *testing.T, args ...string) {
@@ -38,7 +38,7 @@ func written(t *testing.T, v any) string {
 // has for them.
 func ours() map[string][]string {
 	all := map[string][]string{}
-	for _, m := range interceptor.Metrics() {
+	for _, m := range observe.Metrics() {
 		var labels []string
 		for _, label := range m.Labels {
 			labels = append(labels, prometheus(label.Name))
@@ -48,10 +48,10 @@ func ours() map[string][]string {
 			name += "_seconds"
 		}
 		switch m.Kind {
-		case interceptor.Counter:
+		case observe.Counter:
 			all[name+"_total"] = labels
 			continue
-		case interceptor.Gauge:
+		case observe.Gauge:
 			all[name] = labels
 			continue
 		}
@@ -74,7 +74,7 @@ func temporals() map[string][]string {
 
 // valuesOf returns what a label of a metric can be; nil if anybody may choose it.
 func valuesOf(metric, label string) []string {
-	for _, m := range interceptor.Metrics() {
+	for _, m := range observe.Metrics() {
 		if !strings.HasPrefix(metric, prometheus(m.Name)) {
 			continue
 		}

@@ -20,6 +20,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -50,7 +51,7 @@ func run() error {
 	guard, err := interceptor.New(s, interceptor.Options{
 		Activities: once.Mark(once.Policy{InDoubt: once.Reconcile(find)}, "Charge"),
 		Lease:      600 * time.Millisecond, SettleDelay: 700 * time.Millisecond,
-		Observers: []interceptor.Observer{observer{}},
+		Observers: []observe.Observer{observer{}},
 	})
 	if err != nil {
 		return err
@@ -96,10 +97,10 @@ func find(_ context.Context, in input) (receipt, error) {
 // observer is told that a call was recorded before Temporal is.
 type observer struct{}
 
-// Begin implements interceptor.Observer.
-func (observer) Begin(ctx context.Context, _ interceptor.Event) (context.Context, func(interceptor.Event)) {
-	return ctx, func(e interceptor.Event) {
-		if e.Kind == interceptor.Execute {
+// Begin implements observe.Observer.
+func (observer) Begin(ctx context.Context, _ observe.Event) (context.Context, func(observe.Event)) {
+	return ctx, func(e observe.Event) {
+		if e.Kind == observe.KindExecute {
 			dieAfter("recorded")
 		}
 	}

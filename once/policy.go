@@ -1,4 +1,4 @@
-package activity
+package once
 
 import (
 	"context"
