@@ -28,7 +28,7 @@ dashboard: ## run order sagas under faults, and show their traces, metrics and a
 .PHONY: test
 test: ## run every test with the race detector; a skipped test is a failure
 	@tools/need redis-server gcc g++ promtool prometheus chromium $(if $(filter Linux,$(shell uname)),strace)
-	@GOOS=darwin CGO_ENABLED=0 go vet ./store # which differs there, and cannot be run here
+	@GOOS=darwin CGO_ENABLED=0 go vet ./store ./store/redisstore # which differ there, and cannot be run here
 	@cd samples && go run ./cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
 	@for module in $(MODULES); do \
 		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
@@ -51,7 +51,7 @@ sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, wit
 .PHONY: histories
 histories: ## check that 2,000 histories of concurrent calls to each store are linearizable
 	@tools/need redis-server
-	@go test ./store -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
+	@go test ./store ./store/redisstore -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
 		{ grep -vE '^ *(===|--- PASS)' || true; }
 
 .PHONY: docs

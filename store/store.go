@@ -12,6 +12,10 @@ import (
 // Forever as a TTL keeps a record until an operator removes it.
 const Forever = time.Duration(math.MaxInt64)
 
+// LongestTTL, a century, is the longest TTL that ends. A store takes a longer one
+// for [Forever].
+const LongestTTL = 100 * 365 * 24 * time.Hour
+
 // TombstoneTTL is how long a released key remembers its last owner's nonce and
 // fence, so that a delayed duplicate of that owner's calls is recognized.
 const TombstoneTTL = time.Hour
