@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/samples/stage"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 )
 
 const book, lamp = `{"Item": "book", "Cents": 1200}`, `{"Item": "lamp", "Cents": 9900}`

@@ -19,8 +19,8 @@ import (
 
 	"go.temporal.io/sdk/log"
 
-	"github.com/atmostonce/atmostonce/samples/devserver"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/devserver"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // Quiet is a logger for Temporal's clients that says nothing.
