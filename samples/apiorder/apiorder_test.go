@@ -16,9 +16,8 @@ func TestOrders_OneChargePerIdempotencyKey(t *testing.T) {
 	s, err := stage.Open(t.Context(), t.TempDir(), t.Output())
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	url, stop, err := start(t.Context(), s)
+	url, err := start(t.Context(), s)
 	require.NoError(t, err)
-	t.Cleanup(stop)
 
 	const callers = 5
 	var statuses [callers]int
