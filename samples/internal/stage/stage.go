@@ -79,7 +79,7 @@ func (s *Stage) Dial(ctx context.Context, o client.Options) (client.Client, erro
 }
 
 // Work starts a worker with these options of its client, which it returns. Both
-// live until Close.
+// live until Close. It needs only Temporal and Queue of the stage.
 func (s *Stage) Work(ctx context.Context, o client.Options, workflow any, activities ...any) (client.Client, error) {
 	c, err := s.Dial(ctx, o)
 	if err != nil {
@@ -149,6 +149,9 @@ func (s *Stage) AwaitCharge(ctx context.Context, order string) error {
 func Main(play func(context.Context, *Stage) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := perform(ctx, play)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted; what it started has ended")
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
