@@ -29,7 +29,7 @@ dashboard: ## run order sagas under faults, and show their traces, metrics and a
 test: ## run every test with the race detector; a skipped test is a failure
 	@tools/need redis-server gcc g++ promtool prometheus chromium $(if $(filter Linux,$(shell uname)),strace)
 	@GOOS=darwin CGO_ENABLED=0 go vet ./store ./store/redisstore # which differ there, and cannot be run here
-	@cd samples && go run ./cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
+	@cd samples && go run ./internal/cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
 	@for module in $(MODULES); do \
 		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
 		(cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m -v ./... 2>&1) | awk -f tools/summary.awk || exit 1; \
@@ -38,7 +38,7 @@ test: ## run every test with the race detector; a skipped test is a failure
 .PHONY: sdk
 sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, with another version of it (SDK=v1.51.0)
 	@tools/need redis-server gcc g++ promtool $(if $(filter Linux,$(shell uname)),strace)
-	@cd samples && go run ./cmd/tools temporal-cli
+	@cd samples && go run ./internal/cmd/tools temporal-cli
 	@echo "testing with SDK $(SDK) and the race detector (the first time, compiling takes minutes)"
 	@for module in $(MODULES); do \
 		tests="./activity/... ./interceptor/... ./keys/... ./telemetry/..."; [ $$module = . ] || tests=./e2e; \
@@ -56,7 +56,7 @@ histories: ## check that 2,000 histories of concurrent calls to each store are l
 
 .PHONY: docs
 docs: ## write what the pages in docs quote and measure
-	@cd samples && go run ./cmd/tools temporal-cli
+	@cd samples && go run ./internal/cmd/tools temporal-cli
 	go test -run TestDocs ./interceptor -update
 	cd samples && go test -run 'TestErrors|TestCauses' ./e2e -update
 

@@ -1,4 +1,4 @@
-package interceptor
+package engine
 
 import (
 	"testing"
@@ -16,7 +16,7 @@ func (ownStore) Kind() string { return "postgres" }
 func TestStoreKind_IsWhatTheStoreSays(t *testing.T) {
 	t.Parallel()
 	memory := store.NewMemory(store.MemoryOptions{})
-	require.Equal(t, "memory", storeKind(memory))
-	require.Equal(t, "postgres", storeKind(ownStore{memory}))
-	require.Equal(t, "other", storeKind(struct{ store.Store }{memory}), "it does not say")
+	require.Equal(t, "memory", kindOf(memory))
+	require.Equal(t, "postgres", kindOf(ownStore{memory}))
+	require.Equal(t, "other", kindOf(struct{ store.Store }{memory}), "it does not say")
 }

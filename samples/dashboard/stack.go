@@ -21,9 +21,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.temporal.io/sdk/client"
 
-	"github.com/atmostonce/atmostonce/samples/child"
-	"github.com/atmostonce/atmostonce/samples/devserver"
-	"github.com/atmostonce/atmostonce/samples/tool"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
+	"github.com/atmostonce/atmostonce/samples/internal/devserver"
+	"github.com/atmostonce/atmostonce/samples/internal/tool"
 	"github.com/atmostonce/atmostonce/store/redisstore"
 	"github.com/atmostonce/atmostonce/telemetry/dashboard"
 )

@@ -9,7 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/atmostonce/atmostonce/samples/tool"
+	"github.com/atmostonce/atmostonce/samples/internal/tool"
 )
 
 func main() {

@@ -1,5 +1,5 @@
 // Package stage sets up what the small samples need around them: a Temporal
-// server, and a payment provider with a ledger.
+// server, a payment provider with a ledger, a store, a worker.
 package stage
 
 import (
@@ -17,20 +17,21 @@ import (
 	"syscall"
 	"time"
 
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
 
-	"github.com/atmostonce/atmostonce/samples/devserver"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/devserver"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
+	"github.com/atmostonce/atmostonce/store"
 )
-
-// Quiet is a logger for Temporal's clients that says nothing.
-var Quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 
 // Stage is what a sample plays on. Everything on it listens on 127.0.0.1.
 type Stage struct {
 	Temporal string          // address of the server
 	Queue    string          // a task queue that is new
 	Provider provider.Client // charges each time it is asked
+	Records  store.Store     // a new file store, in Dir/records
 	Dir      string          // for files of the sample
 	Out      io.Writer       // for what the sample tells
 
@@ -56,7 +57,45 @@ func Open(ctx context.Context, dir string, out io.Writer) (*Stage, error) {
 	}
 	s.closers = append(s.closers, server.Stop)
 	s.Temporal = server.Address
+	records, err := store.NewFile(filepath.Join(dir, "records"), store.FileOptions{})
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.closers = append(s.closers, func() { _ = records.Close() })
+	s.Records = records
 	return s, nil
+}
+
+// Dial returns a client of the server, which lives until Close.
+func (s *Stage) Dial(ctx context.Context, o client.Options) (client.Client, error) {
+	o.HostPort = s.Temporal
+	o.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	c, err := client.DialContext(ctx, o)
+	if err == nil {
+		s.closers = append(s.closers, c.Close)
+	}
+	return c, err
+}
+
+// Work starts a worker with these options of its client, which it returns. Both
+// live until Close. It needs only Temporal and Queue of the stage.
+func (s *Stage) Work(ctx context.Context, o client.Options, workflow any, activities ...any) (client.Client, error) {
+	c, err := s.Dial(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	// Short, so that the workflows of a worker that was killed soon go on.
+	w := worker.New(c, s.Queue, worker.Options{StickyScheduleToStartTimeout: time.Second})
+	w.RegisterWorkflow(workflow)
+	for _, a := range activities {
+		w.RegisterActivity(a)
+	}
+	if err := w.Start(); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, w.Stop)
+	return c, nil
 }
 
 // Close ends what was set up, the last first.
@@ -110,6 +149,9 @@ func (s *Stage) AwaitCharge(ctx context.Context, order string) error {
 func Main(play func(context.Context, *Stage) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := perform(ctx, play)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted; what it started has ended")
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/samples/child"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
 )
 
 const roleVariable = "CHILD_TEST_ROLE"

@@ -9,7 +9,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/atmostonce/atmostonce/interceptor"
-	"github.com/atmostonce/atmostonce/samples/order"
+	"github.com/atmostonce/atmostonce/samples/internal/order"
 	"github.com/atmostonce/atmostonce/store"
 )
 

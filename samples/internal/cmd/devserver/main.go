@@ -9,7 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/atmostonce/atmostonce/samples/devserver"
+	"github.com/atmostonce/atmostonce/samples/internal/devserver"
 )
 
 func main() {

@@ -8,7 +8,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // Charge is what ChargeCard is asked for.
