@@ -14,7 +14,7 @@ import (
 	"slices"
 	"syscall"
 
-	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/once"
 )
 
 // leavesOpen reports whether err leaves open that the effect took place: a
