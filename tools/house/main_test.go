@@ -22,7 +22,7 @@ func TestLoad_MeasuresEachPackage(t *testing.T) {
 		{path: ".", files: 6, lines: 6 + 7 + 3 + 4 + 2 + 5, exported: 5,
 			types: []typeMethods{{"A", 3, 2}, {"generic", 1, 1}, {"small", 1, 1}},
 			knot:  []string{"a.go", "b.go", "c.go"}},
-		{path: "sub", files: 1, lines: 3, exported: 1},
+		{path: "sub", files: 2, lines: 5, exported: 1},
 	}
 	if got := tiny(t); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -36,7 +36,7 @@ func TestWrite_HasALineForEachPackage(t *testing.T) {
 	want := `
   files  code lines  exported  knot package, and its types with the most methods
       6          27         5     3 .: A 3 in 2, generic 1 in 1, small 1 in 1
-      1           3         1     0 sub
+      2           5         1     0 sub
 
 the knot of .: a.go b.go c.go
 `
@@ -64,6 +64,7 @@ func TestKnots_AreTheLargestSetsThatUseEachOther(t *testing.T) {
 	t.Parallel()
 	for graph, want := range map[string]string{
 		"a>b b>c":                     "[[c] [b] [a]]",
+		"a>b a>c c>b":                 "[[b] [c] [a]]",
 		"a>b b>a":                     "[[a b]]",
 		"a>b b>c c>a":                 "[[a b c]]",
 		"a>b b>a b>c c>d d>c":         "[[c d] [a b]]",

@@ -76,9 +76,9 @@ func (s source) types() []typeMethods {
 		if object == nil {
 			continue
 		}
-		named, _ := object.Type().(*types.Named)
-		if named == nil || named.Obj() != object || named.NumMethods() == 0 {
-			continue // an alias, say
+		named, _ := object.Type().(*types.Named) // nil for an alias
+		if named == nil || named.NumMethods() == 0 {
+			continue
 		}
 		files := map[string]bool{}
 		for method := range named.Methods() {
