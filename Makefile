@@ -30,7 +30,7 @@ test: ## run every test with the race detector; a skipped test is a failure
 	@tools/need redis-server gcc g++ promtool prometheus chromium $(if $(filter Linux,$(shell uname)),strace)
 	@GOOS=darwin CGO_ENABLED=0 go vet ./store ./store/redisstore # which differ there, and cannot be run here
 	@cd samples && go run ./internal/cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
-	@for module in $(MODULES); do \
+	@for module in $(MODULES) tools/house; do \
 		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
 		(cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m -v ./... 2>&1) | awk -f tools/summary.awk || exit 1; \
 	done
@@ -68,11 +68,15 @@ pictures: ## take the pictures in the documentation again, from the running dash
 .PHONY: lint
 lint: $(LINTER) ## check format, vet and style
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
-	@for module in $(MODULES); do (cd $$module && go vet ./... && $(LINTER) run ./...) || exit 1; done
+	@for module in $(MODULES) tools/house; do (cd $$module && go vet ./... && $(LINTER) run ./...) || exit 1; done
 
 $(LINTER):
 	@echo "building $(notdir $@), once, about 5 minutes ..."
 	@cd tools/golangci-lint && CGO_ENABLED=0 go build -buildvcs=false -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: house
+house: ## measure the packages: methods, knots, names, lines
+	@cd tools/house && go run . -dir $(CURDIR)
 
 .PHONY: bench
 bench: ## measure what the guard costs
