@@ -89,7 +89,7 @@ func (s *Store) checkMemory(ctx context.Context, node redis.UniversalClient, inf
 	few := err == nil && replicas < s.replicas
 	switch {
 	case policy == "noeviction" && few:
-		return fmt.Errorf("%w: %d replicas are connected and RedisOptions.Replicas is %d: claims are refused until there are more", store.ErrUnverified, replicas, s.replicas)
+		return fmt.Errorf("%w: %d replicas are connected and redisstore.Options.Replicas is %d: claims are refused until there are more", store.ErrUnverified, replicas, s.replicas)
 	case policy == "noeviction":
 		return nil
 	case policy == "":

@@ -19,8 +19,8 @@
 --            that the caller sent, and echo, outcome for data, context and
 --            missing.
 -- An error that begins with CORRUPT or VERSION: the record cannot be read, and
--- nothing was written. What is read here must also pass Record.check, and the
--- parsers in redis_record.go: they come when the verb has written.
+-- nothing was written. What is read here must also pass Record.Validate, and the
+-- parsers in record.go: they come when the verb has written.
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]

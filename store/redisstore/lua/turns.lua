@@ -137,7 +137,7 @@ end
 
 local outcome_fields = {data = true, context = true, missing = true}
 
--- readable_info reports whether redis_record.go can read the info of the hash.
+-- readable_info reports whether record.go can read the info of the hash.
 local function readable_info()
   local words = {}
   for word in string.gmatch(h.info .. ' ', '(%S*) ') do
