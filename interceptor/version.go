@@ -5,10 +5,6 @@ import (
 	"sync"
 )
 
-// Version reports the version of this module to Temporal, whose worker heartbeats
-// carry it.
-func (g *Guard) Version() string { return version() }
-
 var version = sync.OnceValue(func() string {
 	const path = "github.com/atmostonce/atmostonce"
 	build, ok := debug.ReadBuildInfo()

@@ -31,11 +31,6 @@ func (*workflows) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.Work
 	return newWorkflowInbound(nil, next)
 }
 
-// InterceptWorkflow implements the SDK's WorkerInterceptor as [Workflows] does.
-func (g *Guard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
-	return newWorkflowInbound(g, next)
-}
-
 // InterceptWorkflow implements the SDK's WorkerInterceptor.
 func (w *workerGuard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
 	return newWorkflowInbound(w.guard, next)
@@ -123,7 +118,7 @@ func (o *workflowOutbound) summarize(ctx workflow.Context, activity string) work
 	if o.guard == nil || !o.guard.options.Summaries {
 		return ctx
 	}
-	m, marked := o.guard.find(activity)
+	m, marked := o.guard.registry.find(activity)
 	options := workflow.GetActivityOptions(ctx)
 	if !marked || m.rank == ofAll || options.Summary != "" {
 		return ctx
