@@ -133,7 +133,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 	if err := o.Defaults.Validate(); err != nil && len(o.Activities) > 0 {
 		errs = append(errs, fmt.Errorf("Defaults: %w", err))
 	}
-	marks, err := newMarks(o)
+	marks, err := newMarks(o.Activities, o.Defaults, o.Strict, o.Mode)
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
@@ -169,9 +169,22 @@ func (g *Guard) InterceptActivity(ctx context.Context, next sdkinterceptor.Activ
 
 // InterceptWorkflow implements the SDK's WorkerInterceptor as [Workflows] does.
 func (g *Guard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
-	return newWorkflowInbound(g, next)
+	return newWorkflowInbound(g.summary, next)
 }
 
 // Version reports the version of this module to Temporal, whose worker heartbeats
 // carry it.
 func (g *Guard) Version() string { return version() }
+
+// summary says how an activity is guarded, for the history; "" if nothing is to be said.
+func (g *Guard) summary(activity string) string {
+	if !g.options.Summaries {
+		return ""
+	}
+	m, marked := g.registry.find(activity)
+	if !marked || m.rank == ofAll {
+		return ""
+	}
+	p := m.policy
+	return fmt.Sprintf("at most once: %v, OnDuplicate %v, InDoubt %v", p.Scope, p.OnDuplicate, p.InDoubt)
+}

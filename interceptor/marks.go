@@ -45,15 +45,15 @@ func (m mark) key() string {
 }
 
 // newMarks returns the marks, each with its policy complete.
-func newMarks(o Options) (*marks, error) {
-	if !slices.ContainsFunc(o.Activities, func(m once.Marked) bool { return !m.Exempt }) {
+func newMarks(activities []once.Marked, defaults once.Policy, strict bool, mode func(string) once.Mode) (*marks, error) {
+	if !slices.ContainsFunc(activities, func(m once.Marked) bool { return !m.Exempt }) {
 		return nil, errors.New("Options.Activities is empty, or all exempt, so nothing would be guarded: mark the activities that act on the world")
 	}
 	var all []mark
 	var errs []error
 	seen := map[string]mark{}
-	for _, m := range o.Activities {
-		m.Policy = engine.Complete(m.Policy.Or(o.Defaults))
+	for _, m := range activities {
+		m.Policy = engine.Complete(m.Policy.Or(defaults))
 		marks, err := expand(m, m.Policy)
 		if err := errors.Join(m.Validate(), err); err != nil {
 			errs = append(errs, fmt.Errorf("activity %s: %w", m.Name, err))
@@ -70,7 +70,7 @@ func newMarks(o Options) (*marks, error) {
 			all = append(all, m)
 		}
 	}
-	return &marks{all, o.Defaults, o.Strict, o.Mode}, errors.Join(errs...)
+	return &marks{all, defaults, strict, mode}, errors.Join(errs...)
 }
 
 // modeOf is the mode of an activity with that mark.

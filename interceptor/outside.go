@@ -91,7 +91,7 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 // Of a pending record Temporal learns only at the next attempt, after StartToClose:
 // complete the activity at Temporal too, or report its end with Complete instead.
 func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
-	return g.engine.Resolve(ctx, r, f, d, engine.Subject{
+	return g.engine.Operator.Resolve(ctx, r, f, d, engine.Subject{
 		Policy: g.registry.policyOf(r.Info.Activity),
 		Check:  func() error { return checkResult(g.registry.functions(r.Info.Activity), r.Info.Activity, f) },
 		Encode: func(ctx context.Context) (store.Outcome, error) {
@@ -116,7 +116,7 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, 
 // see Resolve. An owner that has its effect all the same, and reports it, brings the
 // record back: that is the only evidence of it.
 func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
-	return g.engine.Forget(ctx, r, d, g.registry.policyOf(r.Info.Activity))
+	return g.engine.Operator.Forget(ctx, r, d, g.registry.policyOf(r.Info.Activity))
 }
 
 // Find returns the one record whose key has the digest that an error, a log line or
@@ -125,7 +125,7 @@ func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) 
 // more than one, or the digest is empty, too short or none. A record that may be meant
 // and cannot be read is an error, too: store.ErrCorrupt or store.ErrVersion.
 func (g *Guard) Find(ctx context.Context, digest string) (store.Record, error) {
-	return g.engine.Find(ctx, digest)
+	return g.engine.Operator.Find(ctx, digest)
 }
 
 // record writes down what was reported, and returns what Temporal gets.

@@ -32,7 +32,7 @@ func (g *Guard) ConfigureClient(_ context.Context, o client.PluginConfigureClien
 	if linkOf(c, g) != nil {
 		return nil // it is listed twice
 	}
-	c.ContextPropagators = append(slices.Clip(c.ContextPropagators), &clientLink{guard: g})
+	c.ContextPropagators = append(slices.Clip(c.ContextPropagators), &clientLink{of: g.clients})
 	if _, watched := c.DataConverter.(*watch); !watched { // by another guard
 		if c.DataConverter == nil {
 			c.DataConverter = converter.GetDefaultDataConverter()
@@ -80,7 +80,7 @@ func isWorkerInterceptor(i sdkinterceptor.ClientInterceptor) bool {
 // linkOf returns what ties the calls of a client to g; nil if nothing does yet.
 func linkOf(o *client.Options, g *Guard) *clientLink {
 	for _, p := range o.ContextPropagators {
-		if link, ok := p.(*clientLink); ok && link.guard == g {
+		if link, ok := p.(*clientLink); ok && link.of == g.clients {
 			return link
 		}
 	}
@@ -129,7 +129,7 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 		return err
 	}
 	if w.types.any() && w.life.Load().counted.CompareAndSwap(false, true) {
-		g.engine.BeginCount()
+		g.engine.Census.Begin()
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions
 	next(ctx, o)
 	l.Drain(until)
 	if l.counted.CompareAndSwap(true, false) {
-		g.engine.EndCount()
+		g.engine.Census.End()
 	}
 	w.life.CompareAndSwap(l, newLife())
 }

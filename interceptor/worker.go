@@ -10,6 +10,7 @@ import (
 
 	sdkactivity "go.temporal.io/sdk/activity"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/atmostonce/atmostonce/internal/engine"
 )
@@ -58,13 +59,6 @@ func (w *workerGuard) InterceptActivity(ctx context.Context, next sdkinterceptor
 	i.Next = next
 	return i
 }
-
-var (
-	// errNoConverter: outcomes must not be stored as another converter than the
-	// client's would encode them, for it may be the one that encrypts.
-	errNoConverter    = errors.New("the guard does not know the client's data converter: list it in client.Options.Plugins, or set interceptor.Options.DataConverter")
-	errManyConverters = errors.New("the guard serves several clients: set interceptor.Options.DataConverter to say whose converter encodes what no worker has run")
-)
 
 // isSurrounded reports whether other interceptors are around the guard, or may be.
 func (w *workerGuard) isSurrounded(ctx context.Context) bool {
@@ -126,4 +120,9 @@ func (w *workerGuard) otherGuards() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// InterceptWorkflow implements the SDK's WorkerInterceptor.
+func (w *workerGuard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
+	return newWorkflowInbound(w.guard.summary, next)
 }

@@ -50,7 +50,7 @@ func (c *call) observe(ctx context.Context, body Body) (result any, err error) {
 	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.Span/10))
 	defer cancel()
 	c.warn(asking)
-	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, c.account, false, traceparent)
+	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, false, traceparent)
 	r, asked := c.claim.acquire(asking)
 	report.Kind, report.Record = observe.KindExecute, shown(r)
 	over := asked != nil && ctx.Err() != nil

@@ -28,7 +28,7 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 		end(*report)
 	}()
 	c.warn(ctx)
-	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, c.account, true, traceparent)
+	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, true, traceparent)
 	pause := newPause(c)
 	defer pause.end()
 	for {
@@ -83,7 +83,7 @@ func (c *call) warn(ctx context.Context) {
 	if c.lacksHeader(c.Policy.Scope) {
 		c.account.notice(ctx, observe.NoHeader, store.Record{}, c.HeaderErr)
 	}
-	c.engine.checks.look(ctx, c.account)
+	c.engine.checks.look(ctx, &c.account)
 }
 
 // look acquires the key, or only looks when it is too late to run.
