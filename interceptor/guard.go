@@ -87,9 +87,9 @@ type Options struct {
 	// have the guard. It can be changed while workflows run.
 	Summaries bool
 
-	// Observers are told what the guard does: package telemetry has one that
-	// makes spans. Without any, the guard counts in the metrics of Temporal's
-	// client, and warns in its log, of what it does.
+	// Observers get what the guard does: package telemetry has one that makes spans.
+	// The guard counts in the metrics of Temporal's client, unless one of them is an
+	// observe.Recorder; what somebody should look into it logs in any case.
 	Observers []observe.Observer
 }
 
