@@ -41,9 +41,9 @@ type Options struct {
 	DistrustBefore time.Time
 
 	// KeySecret, if set, hides the inputs and what the key functions return behind
-	// an HMAC-SHA256, in keys and records: a plain digest of an input that has few
-	// possible values tells it. At least 16 bytes, the same in every process that
-	// shares the store; another secret makes other keys, and so forgets.
+	// an HMAC-SHA256, in keys and records: a plain digest of a low-entropy input can be
+	// guessed. At least 16 bytes, the same in every process that shares the store;
+	// another secret makes other keys, and so forgets.
 	KeySecret []byte
 
 	// Lease is how long a running call is presumed alive without a sign of
@@ -122,8 +122,8 @@ type Guard struct {
 var errOptions = errors.New("atmostonce")
 
 // New returns a guard over s. It reports everything that is wrong with the
-// marks and options at once; what only a worker's registrations can tell is
-// reported when that worker starts.
+// marks and options at once; what only a worker's registrations reveal is reported
+// when that worker starts.
 func New(s store.Store, o Options) (*Guard, error) {
 	var errs []error
 	errs = append(errs, engine.CheckStore(s))
