@@ -33,7 +33,7 @@ func indexCost(b *testing.B, open int) {
 	ctx, client := b.Context(), benchServer(b)
 	s, err := New(client, Options{})
 	require.NoError(b, err)
-	require.NoError(b, s.prepare(ctx))
+	require.NoError(b, s.index.prepare(ctx))
 	for i := range open {
 		_, err := s.Acquire(ctx, store.Bid{Key: fmt.Sprint("open/", i), Owner: "a", Lease: time.Minute, TTL: time.Hour})
 		require.NoError(b, err)
@@ -57,7 +57,7 @@ func indexCost(b *testing.B, open int) {
 					Lease: time.Minute, TTL: 24 * time.Hour,
 					Info: store.Info{Activity: "ChargeCard", Holder: store.Holder{Namespace: "default", WorkflowID: "order-7", Attempt: 1, Worker: "42@host"}},
 				}
-				name := s.name(bid.Key)
+				name := s.keys.name(bid.Key)
 				keys := []string{name, s.index.of(name)}[:1+i]
 				args, err := bidArgs(bid, nil)
 				require.NoError(b, err)

@@ -61,7 +61,7 @@ func scores(s store.State) (low, high int64) {
 
 // indexReader reads the entries of one state from all indexes, in order.
 type indexReader struct {
-	store *Store
+	index *redisIndex
 	high  int64
 	from  map[string]string // where to go on in each index that has more
 	known []indexed         // read, and in order
@@ -70,24 +70,24 @@ type indexReader struct {
 
 // readIndex begins to read. If an index is not complete, it has all records looked
 // at before.
-func (s *Store) readIndex(ctx context.Context, q store.Query) (*indexReader, error) {
+func readIndex(ctx context.Context, index *redisIndex, q store.Query) (*indexReader, error) {
 	low, high := scores(q.OnlyState())
 	if q.After.State != store.Absent {
 		low = scoreOf(q.After)
 	}
 	for rebuilt := false; ; {
-		x := &indexReader{store: s, high: high, from: map[string]string{}}
-		for _, index := range s.index.all() {
-			x.from[index] = strconv.FormatInt(low, 10)
+		x := &indexReader{index: index, high: high, from: map[string]string{}}
+		for _, name := range index.all() {
+			x.from[name] = strconv.FormatInt(low, 10)
 		}
 		err := x.read(ctx)
 		if errors.Is(err, errIncomplete) && !rebuilt {
 			rebuilt = true
-			err = s.Reindex(ctx)
-		} else if !s.index.crossed(err) {
+			err = index.rebuild(ctx)
+		} else if !index.crossed(err) {
 			return x, err
 		}
-		if err != nil && !s.index.crossed(err) {
+		if err != nil && !index.crossed(err) {
 			return nil, err
 		}
 	}
@@ -123,9 +123,9 @@ var errIncomplete = errors.New("the index is not complete")
 
 // read reads a page of each index that has more.
 func (x *indexReader) read(ctx context.Context) error {
-	pages, err := x.store.readPages(ctx, x.from, x.high)
+	pages, err := x.pages(ctx)
 	if err != nil {
-		return x.store.fail("list", "", err)
+		return failure("list", "", err)
 	}
 	x.from, x.bound = map[string]string{}, math.MaxInt64
 	for _, p := range pages {
@@ -135,7 +135,7 @@ func (x *indexReader) read(ctx context.Context) error {
 			x.bound = min(x.bound, last)
 		}
 		for _, e := range p.entries {
-			if x.store.index.of(e.name) == p.index {
+			if x.index.of(e.name) == p.index {
 				x.known = append(x.known, e)
 			}
 		}
@@ -151,13 +151,13 @@ type indexPage struct {
 	entries []indexed
 }
 
-// readPages reads a page of each index, on from the score it has in from. Pages
-// without entries are left out.
-func (s *Store) readPages(ctx context.Context, from map[string]string, high int64) ([]indexPage, error) {
-	indexes := slices.Sorted(maps.Keys(from))
-	cluster, ok := s.client.(clustered)
+// pages reads a page of each index that has more. Pages without entries are left
+// out.
+func (x *indexReader) pages(ctx context.Context) ([]indexPage, error) {
+	indexes := slices.Sorted(maps.Keys(x.from))
+	cluster, ok := x.index.keys.client.(clustered)
 	if !ok {
-		return s.askEach(ctx, indexes, from, high)
+		return x.askEach(ctx, indexes)
 	}
 	byNode := map[*redis.Client][]string{}
 	for _, index := range indexes {
@@ -175,7 +175,7 @@ func (s *Store) readPages(ctx context.Context, from map[string]string, high int6
 	for node, indexes := range byNode {
 		done.Go(func() {
 			for chunk := range slices.Chunk(indexes, nodePages) {
-				cmd := pageScript.Run(ctx, node, []string{}, s.pageArgs(chunk, from, high)...)
+				cmd := pageScript.Run(ctx, node, []string{}, x.pageArgs(chunk)...)
 				pages, moved, err := readPages(chunk, cmd)
 				mu.Lock()
 				all, elsewhere, errs = append(all, pages...), append(elsewhere, moved...), append(errs, err)
@@ -189,21 +189,21 @@ func (s *Store) readPages(ctx context.Context, from map[string]string, high int6
 		return nil, err
 	}
 	// Where a slot has moved, or moves, the client is sent.
-	pages, err := s.askEach(ctx, elsewhere, from, high)
+	pages, err := x.askEach(ctx, elsewhere)
 	return append(all, pages...), err
 }
 
 // askEach asks for one index per call.
-func (s *Store) askEach(ctx context.Context, indexes []string, from map[string]string, high int64) (all []indexPage, err error) {
+func (x *indexReader) askEach(ctx context.Context, indexes []string) (all []indexPage, err error) {
 	calls := make([]scriptCall, len(indexes))
 	for i, index := range indexes {
 		keys := []string{index}
-		if !s.index.perSlot.Load() {
-			keys = append(keys, s.index.other)
+		if !x.index.perSlot.Load() {
+			keys = append(keys, x.index.other)
 		}
-		calls[i] = scriptCall{keys: keys, args: s.pageArgs(indexes[i:i+1], from, high)}
+		calls[i] = scriptCall{keys: keys, args: x.pageArgs(indexes[i : i+1])}
 	}
-	for i, cmd := range s.evalAll(ctx, pageScript, calls) {
+	for i, cmd := range x.index.keys.evalAll(ctx, pageScript, calls) {
 		pages, _, err := readPages(indexes[i:i+1], cmd)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", indexes[i], err)
@@ -213,14 +213,14 @@ func (s *Store) askEach(ctx context.Context, indexes []string, from map[string]s
 	return all, nil
 }
 
-func (s *Store) pageArgs(indexes []string, from map[string]string, high int64) []any {
+func (x *indexReader) pageArgs(indexes []string) []any {
 	page := wholePage
-	if s.index.perSlot.Load() {
+	if x.index.perSlot.Load() {
 		page = slotPage
 	}
-	args := []any{s.index.mark(), high, page}
+	args := []any{x.index.mark(), x.high, page}
 	for _, index := range indexes {
-		args = append(args, index, from[index])
+		args = append(args, index, x.from[index])
 	}
 	return args
 }
@@ -274,14 +274,14 @@ func readEntries(reply any) (entries []indexed, err error) {
 // look loads the records of entries, and returns those that are in their state
 // since then. One that has come into the state later gets its turn later; the index
 // is put right about what has left it.
-func (s *Store) look(ctx context.Context, x *indexReader, state store.State, entries []indexed) (records []store.Record, errs []error) {
+func (x *indexReader) look(ctx context.Context, state store.State, entries []indexed) (records []store.Record, errs []error) {
 	names := make([]string, len(entries))
 	for i, e := range entries {
 		names[i] = e.name
 	}
 	var stale []string
-	for i, cmd := range s.loadAll(ctx, names) {
-		r, err := s.listed(names[i], cmd)
+	for i, cmd := range x.index.keys.loadAll(ctx, names) {
+		r, err := x.index.keys.listed(names[i], cmd)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
@@ -295,7 +295,7 @@ func (s *Store) look(ctx context.Context, x *indexReader, state store.State, ent
 		stale = append(stale, names[i])
 	}
 	if len(stale) > 0 {
-		s.indexAll(ctx, stale) // the next listing tries again
+		x.index.mend(ctx, stale) // the next listing tries again
 	}
 	slices.SortFunc(records, store.Record.Compare)
 	return records, errs

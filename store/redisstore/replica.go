@@ -27,11 +27,10 @@ var (
 // replicaWait is how long replicas have to confirm a write.
 const replicaWait = time.Second
 
-// clustered is what a Cluster's client has over a single server's.
-type clustered interface {
-	ForEachMaster(ctx context.Context, f func(context.Context, *redis.Client) error) error
-	MasterForKey(ctx context.Context, key string) (*redis.Client, error)
-	ReloadState(ctx context.Context)
+// replicas confirm what a master has written.
+type replicas struct {
+	keys  keyspace
+	count int // how many must
 }
 
 // confirm waits until enough replicas have the record that a call has answered.
@@ -39,9 +38,9 @@ type clustered interface {
 // not be the call's: the record is written once more. The master that it is
 // written to must still have it; another one may have taken its place since the
 // answer.
-func (s *Store) confirm(ctx context.Context, name string, r store.Record) error {
+func (rs replicas) confirm(ctx context.Context, name string, r store.Record) error {
 	var touched *redis.Cmd
-	n, err := s.wait(ctx, name, func(p redis.Pipeliner) { touched = touch.Eval(ctx, p, []string{name}) })
+	n, err := rs.wait(ctx, name, func(p redis.Pipeliner) { touched = touch.Eval(ctx, p, []string{name}) })
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnreplicated, err)
 	}
@@ -50,48 +49,35 @@ func (s *Store) confirm(ctx context.Context, name string, r store.Record) error 
 	if err := parseHead(&now, head); err != nil || now.Owner != r.Owner || now.Fence != r.Fence || now.Revision < r.Revision {
 		return fmt.Errorf("%w: the master no longer has it", store.ErrUnreplicated)
 	}
-	if n < int64(s.replicas) {
-		return fmt.Errorf("%w: %d of %d", store.ErrUnreplicated, n, s.replicas)
+	if n < int64(rs.count) {
+		return fmt.Errorf("%w: %d of %d", store.ErrUnreplicated, n, rs.count)
 	}
 	return nil
 }
 
-// confirmWitness reports whether enough replicas have a witness.
-func (s *Store) confirmWitness(ctx context.Context, name string) bool {
-	n, err := s.wait(ctx, name, func(p redis.Pipeliner) { witnessed.Eval(ctx, p, []string{name}) })
-	return err == nil && n >= int64(s.replicas)
+// haveWitness reports whether enough replicas have a witness.
+func (rs replicas) haveWitness(ctx context.Context, name string) bool {
+	n, err := rs.wait(ctx, name, func(p redis.Pipeliner) { witnessed.Eval(ctx, p, []string{name}) })
+	return err == nil && n >= int64(rs.count)
 }
 
 // wait returns how many replicas have a write, which it makes on the connection
 // that waits.
-func (s *Store) wait(ctx context.Context, name string, write func(redis.Pipeliner)) (int64, error) {
-	node, err := s.master(ctx, name)
+func (rs replicas) wait(ctx context.Context, name string, write func(redis.Pipeliner)) (int64, error) {
+	node, err := rs.keys.master(ctx, name)
 	if err != nil {
 		return 0, err
 	}
 	p := node.Pipeline()
 	write(p)
-	count := p.Do(ctx, "WAIT", s.replicas, waitFor(node).Milliseconds())
+	count := p.Do(ctx, "WAIT", rs.count, waitFor(node).Milliseconds())
 	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		if cluster, ok := s.client.(clustered); ok {
+		if cluster, ok := rs.keys.client.(clustered); ok {
 			cluster.ReloadState(ctx) // the key may have moved
 		}
 		return 0, err
 	}
 	return count.Int64()
-}
-
-// master returns a client of the server that has the Redis key of that name.
-func (s *Store) master(ctx context.Context, name string) (redis.UniversalClient, error) {
-	cluster, ok := s.client.(clustered)
-	if !ok {
-		return s.client, nil
-	}
-	node, err := cluster.MasterForKey(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return node, nil
 }
 
 // waitFor leaves the client time to read the answer.

@@ -98,6 +98,16 @@ func (w server) isKnown() bool {
 	return false
 }
 
+// infoField returns the value of one line of INFO.
+func infoField(info, field string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
 // helloField returns one field of the answer to HELLO.
 func helloField(hello any, field string) string {
 	switch answer := hello.(type) {

@@ -2,14 +2,11 @@ package redisstore
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	_ "embed" // the scripts
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -54,19 +51,13 @@ type Options struct {
 // A call ends with its context only if ContextTimeoutEnabled is set in the
 // client's options; else with the client's own timeouts.
 type Store struct {
-	client     redis.UniversalClient
-	prefix     string
-	replicas   int
-	quarantine time.Duration
-	index      redisIndex
-
-	id string // of this handle
-
-	mu          sync.Mutex
-	beats       map[string]int64     // of each witness
-	losses      map[string]time.Time // when each witness noticed its last one
-	evicted     map[string]int64     // keys, by the server's run ID
-	quarantined time.Time            // until when, by the local clock
+	keys      keyspace
+	replicas  replicas
+	rights    rights
+	index     *redisIndex
+	lister    lister
+	inspector inspector
+	watcher   *watcher
 }
 
 var (
@@ -92,72 +83,17 @@ func New(client redis.UniversalClient, o Options) (*Store, error) {
 	if o.Prefix == "" {
 		o.Prefix = "atmostonce:"
 	}
+	keys := keyspace{client: client, prefix: o.Prefix}
+	confirming := replicas{keys: keys, count: o.Replicas}
+	user := rights{keys: keys, waits: o.Replicas > 0}
+	index := newRedisIndex(keys)
 	return &Store{
-		client: client, prefix: o.Prefix, replicas: o.Replicas, quarantine: o.Quarantine,
-		index: newRedisIndex(client, o.Prefix),
-		id:    rand.Text(), beats: map[string]int64{}, losses: map[string]time.Time{}, evicted: map[string]int64{},
+		keys: keys, replicas: confirming, rights: user, index: index,
+		lister:    lister{keys: keys, index: index},
+		inspector: inspector{keys: keys, rights: user, replicas: o.Replicas},
+		watcher:   newWatcher(keys, confirming, o.Quarantine),
 	}, nil
 }
-
-// verb is a script with the name that errors give it.
-type verb struct {
-	name    string
-	script  *redis.Script
-	claims  bool // grants the key
-	decides bool // says what came of the act
-}
-
-// stands reports whether somebody acts on the answer because of what the call
-// has written.
-func (v verb) stands(r store.Record, b store.Bid, verdict error) bool {
-	if v.claims {
-		return r.Owned(b.Owner)
-	}
-	return v.decides && (verdict == nil || errors.Is(verdict, store.ErrConflict))
-}
-
-var (
-	//go:embed lua/read.lua
-	readLua string
-	//go:embed lua/turns.lua
-	turnsLua string
-	//go:embed lua/open.lua
-	openLua string
-	//go:embed lua/quick_acquire.lua
-	quickAcquireLua string
-	//go:embed lua/quick_settle.lua
-	quickSettleLua string
-	//go:embed lua/bid.lua
-	bidLua string
-	//go:embed lua/acquire.lua
-	acquireLua string
-	//go:embed lua/renew.lua
-	renewLua string
-	//go:embed lua/settle.lua
-	settleLua string
-	//go:embed lua/release.lua
-	releaseLua string
-	//go:embed lua/takeover.lua
-	takeoverLua string
-	//go:embed lua/resolve.lua
-	resolveLua string
-	//go:embed lua/load.lua
-	loadLua string
-)
-
-// allowOOM lets a script write at the memory limit: what is underway must come
-// to its end. Scripts without it are refused there at their first write.
-const allowOOM = "#!lua flags=allow-oom\n"
-
-var (
-	acquireVerb  = verb{name: "acquire", script: redis.NewScript(readLua + quickAcquireLua + openLua + turnsLua + bidLua + acquireLua), claims: true}
-	renewVerb    = verb{name: "renew", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + bidLua + renewLua)}
-	settleVerb   = verb{name: "settle", script: redis.NewScript(allowOOM + readLua + quickSettleLua + openLua + turnsLua + bidLua + settleLua), decides: true}
-	releaseVerb  = verb{name: "release", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + bidLua + releaseLua)}
-	takeoverVerb = verb{name: "takeover", script: redis.NewScript(readLua + openLua + turnsLua + bidLua + takeoverLua), claims: true}
-	resolveVerb  = verb{name: "resolve", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + resolveLua), decides: true}
-	loadVerb     = verb{name: "load", script: redis.NewScript("#!lua flags=no-writes\n" + readLua + loadLua)}
-)
 
 // Acquire implements [store.Store].
 func (s *Store) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
@@ -216,6 +152,65 @@ func (s *Store) Load(ctx context.Context, key string) (store.Record, error) {
 // Kind implements [store.Kinded].
 func (s *Store) Kind() string { return "redis" }
 
+// List implements [store.Store]. It finds what is running, in doubt or pending in an
+// index, and a record by its whole Digest at once. Any other query scans every key
+// of the server, in steps.
+func (s *Store) List(ctx context.Context, q store.Query) iter.Seq2[store.Record, error] {
+	return s.lister.list(ctx, q)
+}
+
+// Reindex looks at every record, and has those that are running, in doubt or
+// pending found by [Store.List]. The first listing of such records does so by
+// itself. Call it after programs have written that know of no index, or after a
+// backup of some of a Cluster's masters was restored. It changes no record, may run
+// beside any other call, and starts anew if it was interrupted.
+func (s *Store) Reindex(ctx context.Context) error { return s.index.rebuild(ctx) }
+
+// Clear forgets every record under the store's prefix. It is for tests: effects
+// may then happen again.
+func (s *Store) Clear(ctx context.Context) error {
+	for names, err := range s.keys.scan(ctx, "*") {
+		if err == nil {
+			err = s.keys.unlink(ctx, names)
+		}
+		if err != nil {
+			return failure("clear", "", err)
+		}
+	}
+	for names := range slices.Chunk(s.index.all(), pipelined) {
+		if err := s.keys.unlink(ctx, names); err != nil {
+			return failure("clear", "", err)
+		}
+	}
+	return nil
+}
+
+// Check implements [store.Checker]: it refuses, with ErrUnsafe, a server that cannot run
+// the store's scripts, by its name and version, or whose maxmemory-policy evicts
+// records, even while maxmemory is unlimited, since that can change at run time;
+// and with ErrDenied a user that may not run one of the commands which the package's
+// documentation lists. It answers ErrUnverified where the server does not let it
+// look. On a Cluster it asks every master.
+func (s *Store) Check(ctx context.Context) error {
+	unverified := s.inspector.check(ctx)
+	if unverified != nil && !errors.Is(unverified, store.ErrUnverified) {
+		return failure("check", "", unverified)
+	}
+	if _, err := s.Load(ctx, "check"); err != nil {
+		return err
+	}
+	if err := s.index.prepare(ctx); err != nil {
+		return failure("check", s.index.whole, err)
+	}
+	if err := s.watcher.check(ctx); err != nil {
+		return failure("check", "", err)
+	}
+	if unverified != nil {
+		return failure("check", "", unverified)
+	}
+	return nil
+}
+
 // bid runs a verb of a claim; rest are the arguments after the bid's.
 func (s *Store) bid(ctx context.Context, v verb, b store.Bid, o store.Outcome, rest ...any) (store.Record, error) {
 	if err := b.Validate(); err != nil {
@@ -232,55 +227,31 @@ func (s *Store) run(ctx context.Context, v verb, c call, args []any) (store.Reco
 	if err := ctx.Err(); err != nil {
 		return store.Record{}, err
 	}
-	name := s.name(c.bid.Key)
-	reply, err := s.eval(ctx, v, name, args...).Slice()
+	name := s.keys.name(c.bid.Key)
+	reply, err := s.index.eval(ctx, v, name, args...).Slice()
 	if err != nil {
-		s.reload(ctx, err)
-		return store.Record{}, s.fail(v.name, name, s.explain(ctx, name, err))
+		s.keys.reload(ctx, err)
+		return store.Record{}, failure(v.name, name, s.rights.explain(ctx, name, err))
 	}
 	r, verdict, err := c.read(reply)
-	if err == nil && s.replicas > 0 && v.stands(r, c.bid, verdict) {
-		err = s.confirm(ctx, name, r)
+	if err == nil && s.replicas.count > 0 && v.stands(r, c.bid, verdict) {
+		err = s.replicas.confirm(ctx, name, r)
 	}
 	if err != nil {
-		return store.Record{}, s.fail(v.name, name, err)
+		return store.Record{}, failure(v.name, name, err)
 	}
 	return r, verdict
 }
 
-// reload has a Cluster's client look for the masters after an error that no server
-// sent: it does so by itself only once a minute, or when a server sends it
-// elsewhere, which a dead one does not.
-func (s *Store) reload(ctx context.Context, err error) {
-	var answered redis.Error
-	if cluster, ok := s.client.(clustered); ok && !errors.As(err, &answered) {
-		cluster.ReloadState(ctx)
+// inQuarantine refuses a key that has no record, for a while after a loss.
+func (s *Store) inQuarantine(ctx context.Context, key string) error {
+	until, lasts := s.watcher.quarantineEnd()
+	if !lasts {
+		return nil
 	}
-}
-
-// name returns the Redis key of key. The braces are a Cluster's hash tag.
-func (s *Store) name(key string) string {
-	h := sha256.Sum256([]byte(key))
-	return s.prefix + "{" + base64.RawURLEncoding.EncodeToString(h[:]) + "}"
-}
-
-// fail gives an error the store's sentinel, and says where the record is that it
-// is about. It never shows a key in plain text.
-func (s *Store) fail(doing, name string, err error) error {
-	switch {
-	case redis.HasErrorPrefix(err, "VERSION"):
-		return fmt.Errorf("store: redis: %s %s: %w", doing, name, store.ErrVersion)
-	case redis.HasErrorPrefix(err, "CORRUPT"), redis.HasErrorPrefix(err, "WRONGTYPE"):
-		return fmt.Errorf("store: redis: %s %s: %w: %w", doing, name, store.ErrCorrupt, err)
-	case errors.Is(err, store.ErrCorrupt):
-		return fmt.Errorf("store: redis: %s %s: %w", doing, name, err)
-	case forbidden(err) && !errors.Is(err, store.ErrDenied):
-		return fmt.Errorf("store: redis: %s: %w: %w", doing, store.ErrDenied, err)
-	case redis.HasErrorPrefix(err, "OOM"):
-		return fmt.Errorf("store: redis: %s: %w: %w", doing, store.ErrFull, err)
-	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"),
-		redis.HasErrorPrefix(err, "Protocol error: unauthenticated"): // to a call of many arguments
-		return fmt.Errorf("store: redis: %s: set Username and Password in the client's options: %w", doing, err)
+	r, err := s.Load(ctx, key)
+	if err == nil && (r.State == store.Absent || r.State == store.Tombstone) {
+		err = fmt.Errorf("store: redis: acquire: %w: until %s", store.ErrQuarantine, until.Format(time.RFC3339))
 	}
-	return fmt.Errorf("store: redis: %s: %w", doing, err)
+	return err
 }

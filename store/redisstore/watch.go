@@ -2,10 +2,12 @@ package redisstore
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed" // the script
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,9 +24,30 @@ var witness = redis.NewScript(allowOOM + witnessLua)
 // with a twentieth of the slots is missed once in 10^22.
 const maxWitness = 1000
 
-// watch reports what has been lost since it was last called.
-func (s *Store) watch(ctx context.Context) error {
-	nodes, err := s.nodes(ctx)
+// watcher notices what servers have lost.
+type watcher struct {
+	keys       keyspace
+	replicas   replicas
+	quarantine time.Duration // after a loss
+	id         string        // of this handle
+
+	mu          sync.Mutex
+	beats       map[string]int64     // of each witness
+	losses      map[string]time.Time // when each witness noticed its last one
+	evicted     map[string]int64     // keys, by the server's run ID
+	quarantined time.Time            // until when, by the local clock
+}
+
+func newWatcher(keys keyspace, r replicas, quarantine time.Duration) *watcher {
+	return &watcher{
+		keys: keys, replicas: r, quarantine: quarantine,
+		id: rand.Text(), beats: map[string]int64{}, losses: map[string]time.Time{}, evicted: map[string]int64{},
+	}
+}
+
+// check reports what has been lost since it was last called.
+func (w *watcher) check(ctx context.Context) error {
+	nodes, err := w.keys.nodes(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,14 +60,14 @@ func (s *Store) watch(ctx context.Context) error {
 		}
 		run := infoField(info, "run_id")
 		runs = append(runs, run)
-		errs = append(errs, s.evicts(run, info))
+		errs = append(errs, w.evicts(run, info))
 	}
 	if len(nodes) == 1 {
 		runs = nil // nobody hands over
 	}
-	names, err := s.witnesses(ctx, len(nodes))
+	names, err := w.witnesses(ctx, len(nodes))
 	for _, name := range names {
-		errs = append(errs, s.ask(ctx, name, runs))
+		errs = append(errs, w.ask(ctx, name, runs))
 	}
 	return errors.Join(append(errs, err)...)
 }
@@ -52,14 +75,14 @@ func (s *Store) watch(ctx context.Context) error {
 // witnesses returns the Redis key of one witness for each of n masters: a counter
 // that every Check raises. A server that has lost writes is found behind, or
 // without.
-func (s *Store) witnesses(ctx context.Context, n int) (names []string, err error) {
-	cluster, ok := s.client.(clustered)
+func (w *watcher) witnesses(ctx context.Context, n int) (names []string, err error) {
+	cluster, ok := w.keys.client.(clustered)
 	if !ok {
-		return []string{s.prefix + "witness{0}"}, nil
+		return []string{w.keys.prefix + "witness{0}"}, nil
 	}
 	seen := map[string]bool{}
 	for i := 0; i < maxWitness && len(seen) < n; i++ {
-		name := s.prefix + "witness{" + strconv.Itoa(i) + "}"
+		name := w.keys.prefix + "witness{" + strconv.Itoa(i) + "}"
 		node, err := cluster.MasterForKey(ctx, name)
 		if err != nil {
 			return names, err
@@ -74,11 +97,11 @@ func (s *Store) witnesses(ctx context.Context, n int) (names []string, err error
 
 // ask raises one witness's beat, and reports what the witness has noticed. runs
 // are the run IDs of all masters.
-func (s *Store) ask(ctx context.Context, name string, runs []any) error {
-	s.mu.Lock()
-	told := s.beats[name]
-	s.mu.Unlock()
-	reply, err := witness.Run(ctx, s.client, []string{name}, append([]any{s.id, told}, runs...)...).Slice()
+func (w *watcher) ask(ctx context.Context, name string, runs []any) error {
+	w.mu.Lock()
+	told := w.beats[name]
+	w.mu.Unlock()
+	reply, err := witness.Run(ctx, w.keys.client, []string{name}, append([]any{w.id, told}, runs...)...).Slice()
 	if err != nil {
 		return err
 	}
@@ -94,22 +117,22 @@ func (s *Store) ask(ctx context.Context, name string, runs []any) error {
 		return errReply
 	}
 	// A beat that no replica has is no proof of a loss of what replicas confirmed.
-	if s.replicas == 0 || s.confirmWitness(ctx, name) {
-		s.mu.Lock()
-		s.beats[name] = max(s.beats[name], beat)
-		s.mu.Unlock()
+	if w.replicas.count == 0 || w.replicas.haveWitness(ctx, name) {
+		w.mu.Lock()
+		w.beats[name] = max(w.beats[name], beat)
+		w.mu.Unlock()
 	}
-	return s.lost(name+s.where(ctx, name), name, loss, by == s.id, fromMicros(at), fromMicros(now))
+	return w.lost(name+w.where(ctx, name), name, loss, by == w.id, fromMicros(at), fromMicros(now))
 }
 
 // lost reports a loss that is news: noticed by this handle, or in its time.
-func (s *Store) lost(where, name, loss string, mine bool, at, now time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before, known := s.losses[name]
-	s.losses[name] = at
-	if until := time.Now().Add(at.Add(s.quarantine).Sub(now)); until.After(s.quarantined) {
-		s.quarantined = until
+func (w *watcher) lost(where, name, loss string, mine bool, at, now time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, known := w.losses[name]
+	w.losses[name] = at
+	if until := time.Now().Add(at.Add(w.quarantine).Sub(now)); until.After(w.quarantined) {
+		w.quarantined = until
 	}
 	switch {
 	case loss == "" || at.Equal(before) || !known && !mine:
@@ -122,8 +145,8 @@ func (s *Store) lost(where, name, loss string, mine bool, at, now time.Time) err
 }
 
 // where tells which server has a witness.
-func (s *Store) where(ctx context.Context, name string) string {
-	node, err := s.master(ctx, name)
+func (w *watcher) where(ctx context.Context, name string) string {
+	node, err := w.keys.master(ctx, name)
 	if c, ok := node.(*redis.Client); ok && err == nil {
 		return " on " + c.Options().Addr
 	}
@@ -131,33 +154,24 @@ func (s *Store) where(ctx context.Context, name string) string {
 }
 
 // evicts reports a server that has evicted keys since it was last asked.
-func (s *Store) evicts(run, info string) error {
+func (w *watcher) evicts(run, info string) error {
 	n, err := strconv.ParseInt(infoField(info, "evicted_keys"), 10, 64)
 	if err != nil {
 		return nil // not shown to this user
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before, known := s.evicted[run]
-	s.evicted[run] = n
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, known := w.evicted[run]
+	w.evicted[run] = n
 	if !known || n <= before {
 		return nil
 	}
 	return fmt.Errorf("%w: the server with run ID %s has evicted %d keys, records perhaps: set maxmemory-policy noeviction", store.ErrForgot, run, n-before)
 }
 
-// inQuarantine refuses a key that has no record, for a while after a loss.
-func (s *Store) inQuarantine(ctx context.Context, key string) error {
-	s.mu.Lock()
-	quarantined := s.quarantine > 0 && time.Now().Before(s.quarantined)
-	until := s.quarantined
-	s.mu.Unlock()
-	if !quarantined {
-		return nil
-	}
-	r, err := s.Load(ctx, key)
-	if err == nil && (r.State == store.Absent || r.State == store.Tombstone) {
-		err = fmt.Errorf("store: redis: acquire: %w: until %s", store.ErrQuarantine, until.Format(time.RFC3339))
-	}
-	return err
+// quarantineEnd returns when the quarantine ends, and whether it lasts.
+func (w *watcher) quarantineEnd() (end time.Time, lasts bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.quarantined, w.quarantine > 0 && time.Now().Before(w.quarantined)
 }

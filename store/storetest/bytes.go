@@ -58,7 +58,7 @@ var bytesCases = []testCase{
 		"A key, a nonce, an ID or what a duplicate must agree on is made of whatever a program was given. If a byte of it changes, the owner loses its claim, or every legitimate duplicate is refused for good.",
 		func(k *kit) {
 			for i, text := range rawTexts {
-				k.keepsText(fmt.Sprintf("/%d", i), text)
+				keepsText(k, fmt.Sprintf("/%d", i), text)
 			}
 		},
 	},
@@ -182,7 +182,7 @@ var rawTexts = []string{
 }
 
 // keepsText holds the store to every text that it is given about one key.
-func (k *kit) keepsText(suffix, text string) {
+func keepsText(k *kit, suffix, text string) {
 	k.Helper()
 	b := bid("a" + text)
 	b.Key += text + suffix

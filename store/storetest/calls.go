@@ -47,7 +47,7 @@ var callsCases = []testCase{
 				}
 			}
 			k.unchanged(doubt, k.load(theKey))
-			k.that(len(k.listed(store.Query{})) == 1, "an invalid call left a record")
+			k.that(len(listed(k, store.Query{})) == 1, "an invalid call left a record")
 		},
 	},
 	{
@@ -124,7 +124,7 @@ var callsCases = []testCase{
 				k.that(call(fresh) != nil, "%s of an absent key answers no error", name)
 			}
 			k.unchanged(doubt, k.load(theKey))
-			k.that(len(k.listed(store.Query{})) == 1, "a cancelled call left a record")
+			k.that(len(listed(k, store.Query{})) == 1, "a cancelled call left a record")
 		},
 	},
 	{

@@ -12,9 +12,9 @@ import (
 
 const crowd = 64
 
-// race calls f for 0…crowd-1 at once, each on one of two handles, and returns
+// atOnce calls f for 0…crowd-1 at once, each on one of two handles, and returns
 // what they answered.
-func (k *kit) race(f func(s store.Store, i int) (store.Record, error)) ([]store.Record, []error) {
+func atOnce(k *kit, f func(s store.Store, i int) (store.Record, error)) ([]store.Record, []error) {
 	k.Helper()
 	handles := []store.Store{k.s, k.open()}
 	records, errs := make([]store.Record, crowd), make([]error, crowd)
@@ -36,7 +36,7 @@ var contentionCases = []testCase{
 		"one of many is granted",
 		"However many ask at once, on however many handles: one is granted, and everyone is told the same owner.",
 		func(k *kit) {
-			records, errs := k.race(func(s store.Store, i int) (store.Record, error) {
+			records, errs := atOnce(k, func(s store.Store, i int) (store.Record, error) {
 				return s.Acquire(k.ctx, bid(fmt.Sprint(i)))
 			})
 			grants := 0
@@ -55,7 +55,7 @@ var contentionCases = []testCase{
 		"one nonce is granted once",
 		"The same call repeated at once is one claim: the same fence and the same revision for all.",
 		func(k *kit) {
-			records, errs := k.race(func(s store.Store, _ int) (store.Record, error) {
+			records, errs := atOnce(k, func(s store.Store, _ int) (store.Record, error) {
 				return s.Acquire(k.ctx, bid("a"))
 			})
 			for i, r := range records {
@@ -70,7 +70,7 @@ var contentionCases = []testCase{
 		"However many take over what they all read: one is granted, the others are told ErrMoved.",
 		func(k *kit) {
 			a, from := k.doubted("a")
-			records, errs := k.race(func(s store.Store, i int) (store.Record, error) {
+			records, errs := atOnce(k, func(s store.Store, i int) (store.Record, error) {
 				return s.Takeover(k.ctx, bid(fmt.Sprint(i)), from)
 			})
 			grants := 0
@@ -90,7 +90,7 @@ var contentionCases = []testCase{
 		"The owner heals while others take over. Either the success came first and nobody runs, or it is kept beside the one that runs.",
 		func(k *kit) {
 			a, from := k.doubted("a")
-			_, errs := k.race(func(s store.Store, i int) (store.Record, error) {
+			_, errs := atOnce(k, func(s store.Store, i int) (store.Record, error) {
 				if i == crowd/2 {
 					return s.Settle(k.ctx, a, succeeded("late"))
 				}
@@ -117,7 +117,7 @@ var contentionCases = []testCase{
 		"Of many decisions about one reading, one is written.",
 		func(k *kit) {
 			_, from := k.doubted("a")
-			_, errs := k.race(func(s store.Store, i int) (store.Record, error) {
+			_, errs := atOnce(k, func(s store.Store, i int) (store.Record, error) {
 				return s.Resolve(k.ctx, theKey, from, decide(fmt.Sprint(i), decisions[i%len(decisions)]))
 			})
 			written := 0
@@ -143,7 +143,7 @@ var contentionCases = []testCase{
 		"keys do not contend",
 		"Claims of different keys are all granted, and settle what is theirs.",
 		func(k *kit) {
-			records, errs := k.race(func(s store.Store, i int) (store.Record, error) {
+			records, errs := atOnce(k, func(s store.Store, i int) (store.Record, error) {
 				b := bid("a")
 				b.Key = fmt.Sprint("key", i)
 				r, err := s.Acquire(k.ctx, b)
@@ -164,7 +164,7 @@ var contentionCases = []testCase{
 		"Many claim, and each gives the key back. No two hold it at once: their fences all differ, and the last record is one of theirs.",
 		func(k *kit) {
 			var stuck atomic.Bool
-			records, errs := k.race(func(s store.Store, i int) (store.Record, error) {
+			records, errs := atOnce(k, func(s store.Store, i int) (store.Record, error) {
 				b := bid(fmt.Sprint(i))
 				for range 10_000 {
 					r, err := s.Acquire(k.ctx, b)

@@ -11,7 +11,7 @@ const corrections = 100
 
 // settledBy returns a claim to a key of its own, and its record, which the owner
 // has settled, or another one in its place.
-func (k *kit) settledBy(by string, o store.Outcome) (store.Bid, store.Record) {
+func settledBy(k *kit, by string, o store.Outcome) (store.Bid, store.Record) {
 	k.Helper()
 	a := bid("a")
 	a.Key += by + string(o.State)
@@ -25,14 +25,14 @@ func (k *kit) settledBy(by string, o store.Outcome) (store.Bid, store.Record) {
 }
 
 // correct decides about r what it does not say.
-func (k *kit) correct(id string, r store.Record) store.Record {
+func correct(k *kit, id string, r store.Record) store.Record {
 	k.Helper()
 	to := store.Succeeded
 	if r.State == to {
 		to = store.Failed
 	}
 	now := k.ok(k.s.Resolve(k.ctx, r.Key, r, decide(id, to)))
-	k.resolved(now, r, decide(id, to))
+	resolved(k, now, r, decide(id, to))
 	return now
 }
 
@@ -45,17 +45,17 @@ var correctCases = []testCase{
 		func(k *kit) {
 			for _, by := range authors {
 				for _, o := range outcomes[:2] {
-					a, r := k.settledBy(by, o)
+					a, r := settledBy(k, by, o)
 					for i := range 3 {
-						r = k.correct(fmt.Sprint("1", i), r)
+						r = correct(k, fmt.Sprint("1", i), r)
 					}
 					again := decide("2", r.State)
 					again.Outcome.Data = []byte("otherwise")
 					now := k.ok(k.s.Resolve(k.ctx, a.Key, r, again))
-					k.resolved(now, r, again)
+					resolved(k, now, r, again)
 					k.unchanged(now, k.ok(k.s.Acquire(k.ctx, store.Bid{Key: a.Key, Owner: "b", Lease: longLease, TTL: longTTL})))
 					tomb := k.ok(k.s.Resolve(k.ctx, a.Key, now, decide("3", store.Tombstone)))
-					k.resolved(tomb, now, decide("3", store.Tombstone))
+					resolved(k, tomb, now, decide("3", store.Tombstone))
 				}
 			}
 		},
@@ -64,8 +64,8 @@ var correctCases = []testCase{
 		"a correction compares the revision",
 		"It is about the outcome that was looked at: a second correction of the same reading is answered ErrMoved.",
 		func(k *kit) {
-			a, from := k.settledBy("", succeeded("1"))
-			r := k.correct("1", from)
+			a, from := settledBy(k, "", succeeded("1"))
+			r := correct(k, "1", from)
 			for _, to := range decisions {
 				k.unchanged(r, k.answer(store.ErrMoved)(k.s.Resolve(k.ctx, a.Key, from, decide("2", to))))
 			}
@@ -77,13 +77,13 @@ var correctCases = []testCase{
 		"The owner's settle was heard, before it was corrected. Its repetition answers without an error and changes nothing, also after further decisions and in the hands of another claim.",
 		func(k *kit) {
 			for _, o := range outcomes[:2] {
-				a, r := k.settledBy("", o)
+				a, r := settledBy(k, "", o)
 				heard := func() {
 					k.Helper()
 					k.unchanged(r, k.ok(k.s.Settle(k.ctx, a, o)))
 				}
 				for i := range 3 {
-					r = k.correct(fmt.Sprint(i), r)
+					r = correct(k, fmt.Sprint(i), r)
 					heard()
 				}
 				r = k.ok(k.s.Resolve(k.ctx, a.Key, r, decide("3", store.Tombstone)))
@@ -120,7 +120,7 @@ var correctCases = []testCase{
 					late := k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late")))
 					k.holds(late, r.Outcome)
 					k.event(late, store.TurnConflict, "a")
-					late = k.correct("3", late)
+					late = correct(k, "3", late)
 					k.unchanged(late, k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late"))))
 				}
 			}
@@ -131,9 +131,9 @@ var correctCases = []testCase{
 		"There was one execution, which the reconciliation had found before its owner reported it. A correction makes no conflict of that.",
 		func(k *kit) {
 			for _, o := range outcomes[:2] {
-				a, r := k.settledBy(store.ByReconcile, o)
+				a, r := settledBy(k, store.ByReconcile, o)
 				k.unchanged(r, k.ok(k.s.Settle(k.ctx, a, o)))
-				r = k.correct("1", r)
+				r = correct(k, "1", r)
 				k.unchanged(r, k.ok(k.s.Settle(k.ctx, a, o)))
 			}
 		},
@@ -153,10 +153,10 @@ var correctCases = []testCase{
 				k.grant(k.s, &a)
 				b.Fence = k.ok(k.s.Takeover(k.ctx, b, k.ok(k.s.Settle(k.ctx, a, inDoubt)))).Fence
 				k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late")))
-				r := k.correct("1", k.ok(end(b)))
+				r := correct(k, "1", k.ok(end(b)))
 				k.unchanged(r, k.ok(end(b)))
-				k.late(r, a)
-				k.late(k.answer(store.ErrConflict)(k.s.Settle(k.ctx, b, succeeded("late"))), b)
+				late(k, r, a)
+				late(k, k.answer(store.ErrConflict)(k.s.Settle(k.ctx, b, succeeded("late"))), b)
 			}
 		},
 	},

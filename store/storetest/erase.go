@@ -19,7 +19,7 @@ func telling(owner string) store.Bid {
 }
 
 // erased checks what an erasure has left of from.
-func (k *kit) erased(r store.Record, from store.Record, res store.Resolution) {
+func erased(k *kit, r store.Record, from store.Record, res store.Resolution) {
 	k.Helper()
 	k.is(r, store.Tombstone, from.Owner)
 	k.that(r.Key == from.Key && r.Fence == from.Fence && r.Revision > from.Revision && r.By == res.By,
@@ -57,11 +57,11 @@ var eraseCases = []testCase{
 					k.grant(k.s, &a)
 					r := k.ok(k.s.Settle(k.ctx, a, doubtful("the card of Ann")))
 					r = k.ok(k.s.Resolve(k.ctx, a.Key, r, decide("1", o.State)))
-					from := k.correct("2", r)
+					from := correct(k, "2", r)
 					r = k.ok(k.open().Resolve(k.ctx, a.Key, from, erase("3")))
-					k.erased(r, from, erase("3"))
+					erased(k, r, from, erase("3"))
 					k.unchanged(r, k.load(a.Key))
-					found := k.listed(store.Query{WorkflowID: a.Info.Holder.WorkflowID})
+					found := listed(k, store.Query{WorkflowID: a.Info.Holder.WorkflowID})
 					k.that(len(found) == 0, "List finds by workflow what was erased: %v", found)
 				}
 			}
@@ -90,7 +90,7 @@ var eraseCases = []testCase{
 				res := erase("1")
 				res.Force = true
 				r := k.ok(k.s.Resolve(k.ctx, a.Key, from, res))
-				k.erased(r, from, res)
+				erased(k, r, from, res)
 				a.Owner = from.Owner
 				k.unchanged(r, k.answer(store.ErrSuperseded)(k.s.Renew(k.ctx, a)))
 			}
@@ -108,7 +108,7 @@ var eraseCases = []testCase{
 			k.grant(k.s, &a)
 			tomb := k.ok(k.s.Release(k.ctx, a))
 			r := k.ok(k.s.Resolve(k.ctx, theKey, tomb, erase("1")))
-			k.erased(r, tomb, erase("1"))
+			erased(k, r, tomb, erase("1"))
 		},
 	},
 	{
@@ -148,7 +148,7 @@ var eraseCases = []testCase{
 			r = k.grant(k.open(), &c)
 			k.that(r.Origin == store.First && c.Fence > b.Fence && r.By == "", "origin %q, fence %d after %d, by %q", r.Origin, c.Fence, b.Fence, r.By)
 			k.that(r.Info == c.Info, "the record describes %+v", r.Info)
-			k.remembered(r, longTTL)
+			remembered(k, r, longTTL)
 			k.unchanged(r, k.ok(k.s.Settle(k.ctx, b, succeeded("1"))))
 			r = k.ok(k.s.Release(k.ctx, c))
 			check()
@@ -178,7 +178,7 @@ var eraseCases = []testCase{
 				k.holds(r, succeeded("late"))
 				k.that(differentInfo(a.Info, r.Info) == "", "the record describes %+v", r.Info)
 				k.event(r, store.TurnErased, from.Owner)
-				k.remembered(r, longTTL)
+				remembered(k, r, longTTL)
 				k.unchanged(r, k.answer(want)(k.s.Settle(k.ctx, a, succeeded("late"))))
 			}
 		},
@@ -202,7 +202,7 @@ var eraseCases = []testCase{
 			a := k.granted("a")
 			k.ok(k.s.Resolve(k.ctx, theKey, k.ok(k.s.Settle(k.ctx, a, succeeded("1"))), erase("1")))
 			b := k.granted("b")
-			r := k.correct("2", k.ok(k.s.Settle(k.ctx, b, succeeded("2"))))
+			r := correct(k, "2", k.ok(k.s.Settle(k.ctx, b, succeeded("2"))))
 			r = k.ok(k.s.Resolve(k.ctx, theKey, r, erase("3")))
 			e := k.event(r, store.TurnErased, "a")
 			k.that(e.Who == "ann" && e.Why == "asked the bank" && e.ID == "1", "the event is %+v", e)

@@ -14,7 +14,7 @@ const (
 )
 
 // remembered checks that r is kept at least ttl from now.
-func (k *kit) remembered(r store.Record, ttl time.Duration) {
+func remembered(k *kit, r store.Record, ttl time.Duration) {
 	k.Helper()
 	k.that(r.Expires.IsZero() || !r.Expires.Before(r.Now.Add(ttl-tick)), "the record is kept %v from now, want %v", r.Expires.Sub(r.Now), ttl)
 }
@@ -27,7 +27,7 @@ var expiryCases = []testCase{
 			a := bid("a")
 			a.TTL = shortTTL
 			k.grant(k.s, &a)
-			k.remembered(k.ok(k.s.Settle(k.ctx, a, succeeded("1"))), shortTTL)
+			remembered(k, k.ok(k.s.Settle(k.ctx, a, succeeded("1"))), shortTTL)
 			k.pass(pastTTL)
 			k.that(k.load(theKey).State == store.Absent, "the record is still there")
 			for r, err := range k.s.List(k.ctx, store.Query{}) {
@@ -36,7 +36,7 @@ var expiryCases = []testCase{
 			b := bid("b")
 			r := k.grant(k.open(), &b)
 			k.that(r.Fence > a.Fence && len(r.History) == 0, "fence %d after %d, history %+v", r.Fence, a.Fence, r.History)
-			k.remembered(r, longTTL)
+			remembered(k, r, longTTL)
 		},
 	},
 	{
@@ -64,7 +64,7 @@ var expiryCases = []testCase{
 			asked := k.ok(other.Acquire(k.ctx, bid("b")))
 			k.is(asked, store.Running, "a")
 			k.that(asked.Fence == r.Fence, "the fence went from %d to %d", r.Fence, asked.Fence)
-			k.remembered(asked, longTTL)
+			remembered(k, asked, longTTL)
 			k.ok(k.s.Settle(k.ctx, a, succeeded("1")))
 			k.holds(k.load(theKey), succeeded("1"))
 		},
@@ -84,7 +84,7 @@ var expiryCases = []testCase{
 			k.pass(60 * time.Millisecond)
 			r := k.load(theKey)
 			k.is(r, store.InDoubt, "a")
-			k.remembered(r, longTTL/2)
+			remembered(k, r, longTTL/2)
 		},
 	},
 	{
@@ -95,7 +95,7 @@ var expiryCases = []testCase{
 			a.TTL = time.Millisecond
 			check := func(r store.Record) store.Record {
 				k.Helper()
-				k.remembered(r, longTTL-time.Minute)
+				remembered(k, r, longTTL-time.Minute)
 				return r
 			}
 			check(k.ok(k.s.Renew(k.ctx, a)))
@@ -122,23 +122,23 @@ var expiryCases = []testCase{
 		func(k *kit) {
 			a := bid("a")
 			a.TTL = time.Hour
-			k.remembered(k.grant(k.s, &a), a.TTL)
+			remembered(k, k.grant(k.s, &a), a.TTL)
 			a.TTL = 2 * time.Hour
-			k.remembered(k.ok(k.s.Renew(k.ctx, a)), a.TTL)
+			remembered(k, k.ok(k.s.Renew(k.ctx, a)), a.TTL)
 			a.TTL = 3 * time.Hour
 			doubt := k.ok(k.s.Settle(k.ctx, a, inDoubt))
-			k.remembered(doubt, a.TTL)
+			remembered(k, doubt, a.TTL)
 			b := bid("b")
 			b.TTL = 4 * time.Hour
 			r := k.ok(k.s.Takeover(k.ctx, b, doubt))
-			k.remembered(r, b.TTL)
+			remembered(k, r, b.TTL)
 			b.Fence, b.TTL = r.Fence, 5*time.Hour
 			r = k.ok(k.s.Release(k.ctx, b))
 			k.is(r, store.InDoubt, "b")
-			k.remembered(r, b.TTL)
+			remembered(k, r, b.TTL)
 			res := decide("1", store.Tombstone)
 			res.TTL = 6 * time.Hour
-			k.remembered(k.ok(k.s.Resolve(k.ctx, theKey, r, res)), res.TTL)
+			remembered(k, k.ok(k.s.Resolve(k.ctx, theKey, r, res)), res.TTL)
 		},
 	},
 	{
@@ -151,8 +151,8 @@ var expiryCases = []testCase{
 			k.h.Die(k.TB, s, shortLease)
 			r := k.ok(k.s.Acquire(k.ctx, bid("b")))
 			k.is(r, store.InDoubt, "a")
-			k.remembered(r, longTTL)
-			k.remembered(k.load(theKey), longTTL)
+			remembered(k, r, longTTL)
+			remembered(k, k.load(theKey), longTTL)
 		},
 	},
 	{
@@ -165,8 +165,8 @@ var expiryCases = []testCase{
 			r := k.ok(k.s.Settle(k.ctx, a, succeeded("1")))
 			asked := k.ok(k.s.Acquire(k.ctx, bid("b")))
 			k.unchanged(r, asked)
-			k.remembered(asked, longTTL)
-			k.remembered(k.load(theKey), longTTL)
+			remembered(k, asked, longTTL)
+			remembered(k, k.load(theKey), longTTL)
 			k.pass(350 * time.Millisecond)
 			k.holds(k.load(theKey), succeeded("1"))
 		},
@@ -214,12 +214,12 @@ var expiryCases = []testCase{
 			a := bid("a")
 			a.TTL = shortTTL
 			k.grant(k.s, &a)
-			k.remembered(k.ok(k.s.Release(k.ctx, a)), store.TombstoneTTL)
+			remembered(k, k.ok(k.s.Release(k.ctx, a)), store.TombstoneTTL)
 			k.pass(pastTTL)
 			k.answer(store.ErrSuperseded)(k.s.Acquire(k.ctx, a))
 			b := bid("b")
 			b.Key, b.TTL = b.Key+"b", time.Millisecond
-			k.remembered(k.ok(k.s.Release(k.ctx, b)), store.TombstoneTTL)
+			remembered(k, k.ok(k.s.Release(k.ctx, b)), store.TombstoneTTL)
 		},
 	},
 }

@@ -2,8 +2,10 @@ package storetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"testing"
 	"time"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -44,6 +46,31 @@ var (
 	inDoubt = store.Outcome{State: store.InDoubt}
 	pending = store.Outcome{State: store.Pending}
 )
+
+// decide returns an operator's resolution.
+func decide(id string, to store.State) store.Resolution {
+	r := store.Resolution{ID: id, To: to, By: store.ByOperator, Who: "ann", Why: "asked the bank", TTL: longTTL}
+	if to != store.Tombstone {
+		r.Outcome = store.Outcome{Data: []byte("by hand"), Context: "json"}
+	}
+	return r
+}
+
+// erase returns an operator's erasure.
+func erase(id string) store.Resolution {
+	r := decide(id, store.Tombstone)
+	r.Erase = true
+	return r
+}
+
+// A kit is what a case works with.
+type kit struct {
+	testing.TB
+	h   Harness
+	why string
+	ctx context.Context
+	s   store.Store // the first handle
+}
 
 func (k *kit) open() store.Store {
 	k.Helper()
@@ -178,22 +205,6 @@ func (k *kit) superseded(clean bool) (a, b store.Bid) {
 	k.Helper()
 	a, r := k.doubted("a")
 	return a, k.took("b", r, clean)
-}
-
-// decide returns an operator's resolution.
-func decide(id string, to store.State) store.Resolution {
-	r := store.Resolution{ID: id, To: to, By: store.ByOperator, Who: "ann", Why: "asked the bank", TTL: longTTL}
-	if to != store.Tombstone {
-		r.Outcome = store.Outcome{Data: []byte("by hand"), Context: "json"}
-	}
-	return r
-}
-
-// erase returns an operator's erasure.
-func erase(id string) store.Resolution {
-	r := decide(id, store.Tombstone)
-	r.Erase = true
-	return r
 }
 
 // event returns the last event of that kind about owner, or fails.

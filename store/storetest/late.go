@@ -8,7 +8,7 @@ import (
 
 // kept returns a and b as superseded does, a's success being kept beside b's
 // run.
-func (k *kit) kept() (a, b store.Bid) {
+func kept(k *kit) (a, b store.Bid) {
 	k.Helper()
 	a, b = k.superseded(false)
 	r := k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late")))
@@ -18,7 +18,7 @@ func (k *kit) kept() (a, b store.Bid) {
 
 // late checks that the success of a, which somebody superseded, was recorded,
 // and that its repetition changes nothing.
-func (k *kit) late(r store.Record, a store.Bid) {
+func late(k *kit, r store.Record, a store.Bid) {
 	k.Helper()
 	k.event(r, store.TurnConflict, a.Owner)
 	k.unchanged(r, k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late"))))
@@ -36,7 +36,7 @@ var lateCases = []testCase{
 			k.holds(r, succeeded("late"))
 			k.that(r.Revision > tomb.Revision && r.Fence >= b.Fence, "revision %d after %d, fence %d after %d", r.Revision, tomb.Revision, r.Fence, b.Fence)
 			k.that(r.Info == a.Info, "the record describes %+v", r.Info)
-			k.late(r, a)
+			late(k, r, a)
 			k.unchanged(r, k.ok(k.s.Acquire(k.ctx, bid("c"))))
 		},
 	},
@@ -49,7 +49,7 @@ var lateCases = []testCase{
 			r := k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late")))
 			k.is(r, store.Succeeded, "a")
 			k.holds(r, succeeded("late"))
-			k.late(r, a)
+			late(k, r, a)
 		},
 	},
 	{
@@ -63,7 +63,7 @@ var lateCases = []testCase{
 			k.that(r.Fence == b.Fence && r.Revision > running.Revision, "fence %d, want %d; revision %d after %d", r.Fence, b.Fence, r.Revision, running.Revision)
 			k.that(r.Kept != nil && sameOutcome(*r.Kept, succeeded("late")), "kept %+v", r.Kept)
 			k.that(r.Outcome.IsZero(), "a running record has the outcome %s", show(r.Outcome))
-			k.late(r, a)
+			late(k, r, a)
 			r = k.ok(k.s.Renew(k.ctx, b))
 			k.that(r.Kept != nil && sameOutcome(*r.Kept, succeeded("late")), "a renewal lost what was kept: %+v", r.Kept)
 		},
@@ -87,7 +87,7 @@ var lateCases = []testCase{
 				r := k.ok(end(b))
 				k.holds(r, succeeded("late"))
 				k.that(r.By == store.BySuperseded && r.Kept == nil, "%s: by %q, kept %v", name, r.By, r.Kept)
-				k.late(r, a)
+				late(k, r, a)
 				k.unchanged(r, k.ok(end(b)))
 			}
 		},
@@ -96,25 +96,25 @@ var lateCases = []testCase{
 		"the successor's own success stands",
 		"Both executions succeeded. The record has the outcome of the run that owns it; the history has the evidence.",
 		func(k *kit) {
-			a, b := k.kept()
+			a, b := kept(k)
 			r := k.ok(k.s.Settle(k.ctx, b, succeeded("2")))
 			k.is(r, store.Succeeded, "b")
 			k.holds(r, succeeded("2"))
 			k.that(r.Kept == nil && r.By == "", "kept %v, by %q", r.Kept, r.By)
-			k.late(r, a)
+			late(k, r, a)
 		},
 	},
 	{
 		"a kept success survives a pending successor",
 		"A successor that is pending has not succeeded yet. If its end is a failure, the kept success is the truth.",
 		func(k *kit) {
-			a, b := k.kept()
+			a, b := kept(k)
 			r := k.ok(k.s.Settle(k.ctx, b, pending))
 			k.is(r, store.Pending, "b")
 			k.that(r.Kept != nil, "what was kept is gone")
 			r = k.ok(k.s.Settle(k.ctx, b, failed("no")))
 			k.holds(r, succeeded("late"))
-			k.late(r, a)
+			late(k, r, a)
 		},
 	},
 	{
@@ -126,7 +126,7 @@ var lateCases = []testCase{
 			r := k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late")))
 			k.is(r, store.Pending, "b")
 			k.that(r.Kept != nil && sameOutcome(*r.Kept, succeeded("late")), "kept %+v", r.Kept)
-			k.late(r, a)
+			late(k, r, a)
 		},
 	},
 	{
@@ -144,7 +144,7 @@ var lateCases = []testCase{
 				k.is(r, o.State, "b")
 				k.holds(r, o)
 				k.that(r.Revision > settled.Revision && r.Kept == nil, "revision %d after %d, kept %v", r.Revision, settled.Revision, r.Kept)
-				k.late(r, a)
+				late(k, r, a)
 			}
 		},
 	},
@@ -210,7 +210,7 @@ var lateCases = []testCase{
 			k.is(r, store.Succeeded, "a")
 			k.holds(r, succeeded("late"))
 			k.that(!r.Expires.Before(r.Now.Add(longTTL-tick)), "it expires after %v", r.Expires.Sub(r.Now))
-			k.late(r, a)
+			late(k, r, a)
 		},
 	},
 }

@@ -76,7 +76,7 @@ func histories(n int, sum *tally) testCase {
 				for i := first; i < min(n, first+together); i++ {
 					group = append(group, newHistory(k, sum, i, handles))
 				}
-				k.run(group)
+				runTogether(k, group)
 				for _, h := range group {
 					h.check()
 				}
@@ -109,9 +109,9 @@ func newHistory(k *kit, sum *tally, n int, handles []store.Store) *history {
 	return h
 }
 
-// run makes the calls of histories that share their processes. One of these may
+// runTogether makes the calls of histories that share their processes. One of these may
 // die at the end of a round.
-func (k *kit) run(group []*history) {
+func runTogether(k *kit, group []*history) {
 	k.Helper()
 	for range historyRounds {
 		var doomed store.Store
@@ -191,8 +191,8 @@ func (h *history) check() {
 }
 
 // model is that of the store.
-func (k *kit) model() porcupine.Model {
-	if k.h.LeaseByLock {
+func (h *history) model() porcupine.Model {
+	if h.h.LeaseByLock {
 		return lockedModel
 	}
 	return model

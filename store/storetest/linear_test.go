@@ -91,6 +91,6 @@ func TestModel_GivesUpAnOwnerWithoutAnAnswer(t *testing.T) {
 	}
 	for byLock, m := range map[bool]porcupine.Model{false: model, true: lockedModel} {
 		require.Equal(t, byLock, porcupine.CheckOperations(m, calls))
-		require.Equal(t, byLock, porcupine.CheckOperations((&kit{h: Harness{LeaseByLock: byLock}}).model(), calls))
+		require.Equal(t, byLock, porcupine.CheckOperations((&history{kit: &kit{h: Harness{LeaseByLock: byLock}}}).model(), calls))
 	}
 }

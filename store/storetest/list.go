@@ -10,7 +10,7 @@ import (
 )
 
 // listed returns the keys that a query yields, sorted.
-func (k *kit) listed(q store.Query) []string {
+func listed(k *kit, q store.Query) []string {
 	k.Helper()
 	keys := map[string]bool{}
 	for r, err := range k.s.List(k.ctx, q) {
@@ -27,7 +27,7 @@ var listCases = []testCase{
 		"records are selected by state",
 		"List yields the records of a state, or all: tombstones are records too.",
 		func(k *kit) {
-			k.that(len(k.listed(store.Query{})) == 0, "an empty store lists records")
+			k.that(len(listed(k, store.Query{})) == 0, "an empty store lists records")
 			for _, o := range outcomes {
 				b := bid("a")
 				b.Key = string(o.State)
@@ -43,10 +43,10 @@ var listCases = []testCase{
 				}
 			}
 			for _, state := range []store.State{store.Running, store.InDoubt, store.Pending, store.Succeeded, store.Failed, store.Tombstone} {
-				keys := k.listed(store.Query{State: state})
+				keys := listed(k, store.Query{State: state})
 				k.that(slices.Equal(keys, []string{string(state)}), "the records in state %q are %q", state, keys)
 			}
-			keys := k.listed(store.Query{})
+			keys := listed(k, store.Query{})
 			k.that(len(keys) == 6, "all records are %q", keys)
 		},
 	},
@@ -78,7 +78,7 @@ var listCases = []testCase{
 				{store.Query{Digest: "d4735e3a", Activity: "Ship"}, nil},
 				{store.Query{Digest: "86b2"}, nil},
 			} {
-				keys := k.listed(c.q)
+				keys := listed(k, c.q)
 				k.that(slices.Equal(keys, c.want), "%+v yields %q, want %q", c.q, keys, c.want)
 			}
 		},
@@ -91,9 +91,9 @@ var listCases = []testCase{
 			b.Key = "old"
 			k.grant(k.s, &b)
 			k.pass(120 * time.Millisecond)
-			keys := k.listed(store.Query{OlderThan: 100 * time.Millisecond})
+			keys := listed(k, store.Query{OlderThan: 100 * time.Millisecond})
 			k.that(slices.Equal(keys, []string{"old"}), "older than 100ms are %q", keys)
-			keys = k.listed(store.Query{OlderThan: time.Hour})
+			keys = listed(k, store.Query{OlderThan: time.Hour})
 			k.that(len(keys) == 0, "older than an hour are %q", keys)
 		},
 	},
@@ -114,7 +114,7 @@ var listCases = []testCase{
 				break
 			}
 			k.that(n == 1, "the listing yielded %d records", n)
-			k.that(len(k.listed(store.Query{})) == 3, "a later listing is not whole")
+			k.that(len(listed(k, store.Query{})) == 3, "a later listing is not whole")
 		},
 	},
 	{

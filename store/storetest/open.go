@@ -15,7 +15,7 @@ import (
 var openStates = []store.State{store.Running, store.InDoubt, store.Pending}
 
 // inOrder returns what a query yields, as it comes.
-func (k *kit) inOrder(q store.Query) []store.Record {
+func inOrder(k *kit, q store.Query) []store.Record {
 	k.Helper()
 	var records []store.Record
 	for r, err := range k.s.List(k.ctx, q) {
@@ -38,13 +38,13 @@ func keysOf(records []store.Record) string {
 
 // agrees checks that the listings of open states yield what is open among all
 // records, oldest first. after says what was done.
-func (k *kit) agrees(after string) {
+func agrees(k *kit, after string) {
 	k.Helper()
-	all := k.inOrder(store.Query{})
+	all := inOrder(k, store.Query{})
 	slices.SortFunc(all, oldestFirst)
 	for _, state := range openStates {
 		want := slices.DeleteFunc(slices.Clone(all), func(r store.Record) bool { return r.State != state })
-		got := k.inOrder(store.Query{State: state})
+		got := inOrder(k, store.Query{State: state})
 		k.that(keysOf(got) == keysOf(want), "after %s the records in state %q are listed as\n%s, want\n%s", after, state, keysOf(got), keysOf(want))
 	}
 }
@@ -70,10 +70,10 @@ var openCases = []testCase{
 				}
 				k.pass(2 * time.Millisecond)
 			}
-			k.agrees("six claims")
+			agrees(k, "six claims")
 			for i, want := range []string{"5 2", "1 3", "4 0"} {
 				var keys []string
-				for _, r := range k.inOrder(store.Query{State: openStates[i]}) {
+				for _, r := range inOrder(k, store.Query{State: openStates[i]}) {
 					keys = append(keys, r.Key)
 				}
 				k.that(strings.Join(keys, " ") == want, "%q yields %q, want %q", openStates[i], keys, want)
@@ -83,20 +83,20 @@ var openCases = []testCase{
 	{
 		"a record is listed where its last write left it",
 		"Every turn that a record takes is seen by the next listing: into a state, out of it, and back.",
-		(*kit).turns,
+		turns,
 	},
 	{
 		"a dead owner's record is listed as marked",
 		"A doubt that an Acquire marks is listed, until the owner's renewal takes it back.",
 		func(k *kit) {
 			a := k.dead("a")
-			k.agrees("an owner's death")
+			agrees(k, "an owner's death")
 			k.is(k.ok(k.s.Acquire(k.ctx, bid("b"))), store.InDoubt, "a")
-			k.agrees("a mark")
-			k.that(len(k.inOrder(store.Query{State: store.InDoubt})) == 1, "a marked doubt is not listed")
+			agrees(k, "a mark")
+			k.that(len(inOrder(k, store.Query{State: store.InDoubt})) == 1, "a marked doubt is not listed")
 			k.is(k.ok(k.s.Renew(k.ctx, a)), store.Running, "a")
-			k.agrees("a renewal that takes a doubt back")
-			k.that(len(k.inOrder(store.Query{State: store.Running})) == 1, "a doubt that was taken back is not listed as running")
+			agrees(k, "a renewal that takes a doubt back")
+			k.that(len(inOrder(k, store.Query{State: store.Running})) == 1, "a doubt that was taken back is not listed as running")
 		},
 	},
 	{
@@ -110,14 +110,14 @@ var openCases = []testCase{
 				k.ok(k.s.Settle(k.ctx, b, o))
 			}
 			k.pass(pastTTL)
-			k.agrees("their expiry")
+			agrees(k, "their expiry")
 			for _, state := range openStates {
-				k.that(len(k.inOrder(store.Query{State: state})) == 0, "a record that has expired is listed as %q", state)
+				k.that(len(inOrder(k, store.Query{State: state})) == 0, "a record that has expired is listed as %q", state)
 			}
 			k.ok(k.s.Settle(k.ctx, at("pending", "b"), succeeded("1")))
 			b := at("doubt", "b")
 			k.grant(k.s, &b)
-			k.agrees("what followed")
+			agrees(k, "what followed")
 		},
 	},
 	{
@@ -135,7 +135,7 @@ var openCases = []testCase{
 				}
 			}
 			for _, state := range openStates[:2] {
-				want := keysOf(k.inOrder(store.Query{State: state}))
+				want := keysOf(inOrder(k, store.Query{State: state}))
 				for size := 1; size < 20; size += 3 {
 					q, got := store.Query{State: state}, []store.Record(nil)
 					for full := true; full; {
@@ -158,7 +158,7 @@ var openCases = []testCase{
 	{
 		"open records are selected by all fields",
 		"Namespace, activity, workflow, digest and age select among open records as among all.",
-		(*kit).selects,
+		selects,
 	},
 	{
 		"open records are counted",
@@ -185,7 +185,7 @@ var openCases = []testCase{
 	{
 		"listings agree after whatever has happened",
 		"However a record came into its state: a listing of that state has it, and no other has.",
-		(*kit).wander,
+		wander,
 	},
 	{
 		"a cancelled listing of open records says so",
@@ -204,56 +204,56 @@ var openCases = []testCase{
 }
 
 // turns takes records through every turn.
-func (k *kit) turns() {
+func turns(k *kit) {
 	k.Helper()
 	a, doubt := k.doubted("a")
-	k.agrees("a doubt")
+	agrees(k, "a doubt")
 	b := k.took("b", doubt, false)
-	k.agrees("a takeover")
+	agrees(k, "a takeover")
 	k.is(k.ok(k.s.Release(k.ctx, b)), store.InDoubt, "b")
-	k.agrees("a release that returns to doubt")
+	agrees(k, "a release that returns to doubt")
 	c := k.took("c", k.load(theKey), true)
 	k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late")))
-	k.agrees("a success that is kept")
+	agrees(k, "a success that is kept")
 	k.is(k.ok(k.s.Release(k.ctx, c)), store.Succeeded, "c")
-	k.agrees("a release that leaves it to the kept success")
+	agrees(k, "a release that leaves it to the kept success")
 	k.ok(k.s.Resolve(k.ctx, theKey, k.load(theKey), decide("r1", store.Tombstone)))
-	k.agrees("a reopening")
+	agrees(k, "a reopening")
 	d := k.granted("d")
-	k.agrees("a grant of a tombstone")
+	agrees(k, "a grant of a tombstone")
 	k.ok(k.s.Settle(k.ctx, d, pending))
-	k.agrees("a pending end")
+	agrees(k, "a pending end")
 	e := k.took("e", k.load(theKey), false)
-	k.agrees("a takeover of what was pending")
+	agrees(k, "a takeover of what was pending")
 	force := decide("r2", store.Failed)
 	force.Force = true
 	k.ok(k.s.Resolve(k.ctx, theKey, k.load(theKey), force))
-	k.agrees("a forced resolution")
+	agrees(k, "a forced resolution")
 	k.answer(store.ErrConflict)(k.s.Settle(k.ctx, e, succeeded("1")))
-	k.agrees("a conflict with a settled record")
+	agrees(k, "a conflict with a settled record")
 
 	for i, o := range outcomes {
 		k.ok(k.s.Settle(k.ctx, at(fmt.Sprint("forgotten", i), "a"), o))
 	}
-	k.agrees("settles without a record")
+	agrees(k, "settles without a record")
 	k.ok(k.s.Release(k.ctx, at("released", "a")))
-	k.agrees("a release without a record")
+	agrees(k, "a release without a record")
 	for i, to := range []store.State{store.Succeeded, store.Failed, store.Tombstone} {
 		b := at(fmt.Sprint("resolved", i), "a")
 		k.grant(k.s, &b)
 		k.ok(k.s.Resolve(k.ctx, b.Key, k.ok(k.s.Settle(k.ctx, b, inDoubt)), decide("r", to)))
-		k.agrees("a resolution")
+		agrees(k, "a resolution")
 		k.s.Settle(k.ctx, b, succeeded("2")) //nolint:errcheck // a conflict with some
-		k.agrees("an owner's late success")
+		agrees(k, "an owner's late success")
 	}
 	f := at("released after doubt", "a")
 	k.grant(k.s, &f)
 	k.ok(k.s.Settle(k.ctx, f, inDoubt))
 	k.is(k.ok(k.s.Release(k.ctx, f)), store.Tombstone, "a")
-	k.agrees("a release of what was in doubt")
+	agrees(k, "a release of what was in doubt")
 }
 
-func (k *kit) selects() {
+func selects(k *kit) {
 	k.Helper()
 	for i, info := range []store.Info{
 		{Activity: "Charge", Holder: store.Holder{Namespace: "shop", WorkflowID: "w1"}},
@@ -300,7 +300,7 @@ func (k *kit) selects() {
 		{store.Query{Digest: "6b"}, "[1]"},
 		{store.Query{Digest: "x"}, "[]"},
 	} {
-		keys := k.selected(c.q)
+		keys := selected(k, c.q)
 		k.that(keys == c.want, "%+v yields %s, want %s", c.q, keys, c.want)
 	}
 }
@@ -308,7 +308,7 @@ func (k *kit) selects() {
 // selected returns the keys that q yields. An age below zero stands for so much more
 // than that of the record "3". A listing that takes too long to judge ages by is
 // made again.
-func (k *kit) selected(q store.Query) (keys string) {
+func selected(k *kit, q store.Query) (keys string) {
 	k.Helper()
 	for range 10 {
 		asked, last := q, k.load("3")
@@ -318,7 +318,7 @@ func (k *kit) selected(q store.Query) (keys string) {
 		if q.OlderThan < 0 {
 			asked.OlderThan = last.Now.Sub(last.Claimed) - q.OlderThan
 		}
-		keys = fmt.Sprint(k.listed(asked))
+		keys = fmt.Sprint(listed(k, asked))
 		if q.DoubtedFor >= 0 && q.OlderThan >= 0 || k.load("3").Now.Sub(last.Now) < time.Second {
 			break
 		}
@@ -327,7 +327,7 @@ func (k *kit) selected(q store.Query) (keys string) {
 }
 
 // wander makes random calls.
-func (k *kit) wander() {
+func wander(k *kit) {
 	k.Helper()
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // no secret
@@ -366,7 +366,7 @@ func (k *kit) wander() {
 			fences[b.Key+b.Owner] = got.Fence
 		}
 		if i%16 == 15 {
-			k.agrees(fmt.Sprintf("%d calls of seed %d, the last a %s of %s by %s,", i+1, seed, verb, b.Key, b.Owner))
+			agrees(k, fmt.Sprintf("%d calls of seed %d, the last a %s of %s by %s,", i+1, seed, verb, b.Key, b.Owner))
 		}
 	}
 }

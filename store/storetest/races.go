@@ -47,7 +47,7 @@ func races(n int) (all []testCase) {
 		all = append(all, testCase{
 			c.decision + " against " + c.rival,
 			"Whatever a decision meets: it is written about the record that was looked at, once, and stays in the history, or it is refused with ErrMoved. Nothing that was acknowledged is overwritten unseen.",
-			func(k *kit) { k.races(c, n) },
+			func(k *kit) { c.races(k, n) },
 		})
 	}
 	return all
@@ -86,7 +86,8 @@ type race struct {
 	written   atomic.Int32 // decisions about from
 }
 
-func (k *kit) races(c contest, n int) {
+// races runs n races of a contest, abreast of each other, and checks each.
+func (c contest) races(k *kit, n int) {
 	k.Helper()
 	var sum tally
 	var lead atomic.Int64 // by how much the operators start before their rival

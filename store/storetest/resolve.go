@@ -5,7 +5,7 @@ import "github.com/atmostonce/atmostonce/store"
 var decisions = []store.State{store.Succeeded, store.Failed, store.Tombstone}
 
 // resolved checks what a resolution wrote.
-func (k *kit) resolved(r store.Record, from store.Record, res store.Resolution) {
+func resolved(k *kit, r store.Record, from store.Record, res store.Resolution) {
 	k.Helper()
 	k.is(r, res.To, from.Owner)
 	k.that(r.By == res.By && r.Revision > from.Revision && r.Fence == from.Fence,
@@ -35,7 +35,7 @@ var resolveCases = []testCase{
 					k.grant(k.s, &a)
 					from := k.ok(k.s.Settle(k.ctx, a, o))
 					r := k.ok(k.open().Resolve(k.ctx, a.Key, from, decide("1", to)))
-					k.resolved(r, from, decide("1", to))
+					resolved(k, r, from, decide("1", to))
 					k.unchanged(r, k.ok(k.s.Load(k.ctx, a.Key)))
 				}
 			}
@@ -47,7 +47,7 @@ var resolveCases = []testCase{
 		func(k *kit) {
 			a, from := k.marked("a")
 			r := k.ok(k.s.Resolve(k.ctx, theKey, from, decide("1", store.Failed)))
-			k.resolved(r, from, decide("1", store.Failed))
+			resolved(k, r, from, decide("1", store.Failed))
 			k.that(!r.Marked, "a resolved record is Marked")
 			k.unchanged(r, k.answer(store.ErrSuperseded)(k.s.Renew(k.ctx, a)))
 		},
@@ -76,7 +76,7 @@ var resolveCases = []testCase{
 				k.unchanged(from, k.answer(store.ErrMoved)(k.s.Resolve(k.ctx, a.Key, from, res)))
 				res.Force = true
 				r := k.ok(k.s.Resolve(k.ctx, a.Key, from, res))
-				k.resolved(r, from, res)
+				resolved(k, r, from, res)
 				k.unchanged(r, k.answer(store.ErrSuperseded)(k.s.Renew(k.ctx, a)))
 			}
 		},
@@ -95,7 +95,7 @@ var resolveCases = []testCase{
 				res := decide("1", to)
 				res.Force = true
 				r := k.ok(k.s.Resolve(k.ctx, a.Key, from, res))
-				k.resolved(r, from, res)
+				resolved(k, r, from, res)
 				k.that(r.Kept == nil, "a success is still kept")
 				k.event(r, store.TurnConflict, "a")
 				k.unchanged(r, k.answer(store.ErrConflict)(k.s.Settle(k.ctx, a, succeeded("late"))))
@@ -235,7 +235,7 @@ var resolveCases = []testCase{
 				res := decide("1", o.State)
 				res.By = store.ByReconcile
 				r := k.ok(k.s.Resolve(k.ctx, a.Key, from, res))
-				k.resolved(r, from, res)
+				resolved(k, r, from, res)
 				k.unchanged(r, k.ok(k.s.Settle(k.ctx, a, o)))
 			}
 		},

@@ -247,7 +247,7 @@ var settleCases = []testCase{
 				r := k.ok(k.s.Settle(k.ctx, b, doubtful("why")))
 				res := decide("1", o.State)
 				res.Outcome = store.Outcome{Missing: "nobody knows it"}
-				k.resolved(k.ok(k.s.Resolve(k.ctx, b.Key, r, res)), r, res)
+				resolved(k, k.ok(k.s.Resolve(k.ctx, b.Key, r, res)), r, res)
 			}
 			a, b := k.superseded(false)
 			r := k.ok(k.s.Settle(k.ctx, b, doubtful("why")))
