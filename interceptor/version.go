@@ -1,28 +1,7 @@
 package interceptor
 
-import (
-	"runtime/debug"
-	"sync"
-)
+import "github.com/atmostonce/atmostonce/observe"
 
 // Version reports the version of this module to Temporal, whose worker heartbeats
 // carry it.
-func (g *Guard) Version() string { return version() }
-
-var version = sync.OnceValue(func() string {
-	const path = "github.com/atmostonce/atmostonce"
-	build, ok := debug.ReadBuildInfo()
-	if !ok {
-		return unknownVersion
-	}
-	for _, m := range append([]*debug.Module{&build.Main}, build.Deps...) {
-		if m.Path == path && m.Version != "" {
-			return m.Version
-		}
-	}
-	return unknownVersion
-})
-
-// unknownVersion is what the go command calls a module that is built from its own
-// checkout.
-const unknownVersion = "(devel)"
+func (g *Guard) Version() string { return observe.Version }
