@@ -3,6 +3,8 @@ package observe_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -12,24 +14,24 @@ import (
 )
 
 // printer is an Observer that prints what becomes of each call, and what is noticed.
-type printer struct{}
+type printer struct{ to io.Writer }
 
-func (printer) Begin(ctx context.Context, _ observe.Event) (context.Context, func(observe.Event)) {
+func (p printer) Begin(ctx context.Context, _ observe.Event) (context.Context, func(observe.Event)) {
 	return ctx, func(e observe.Event) {
 		if e.Kind == observe.KindNotice {
-			fmt.Println(e.Activity, "notice", e.Notice)
+			fmt.Fprintln(p.to, e.Activity, "notice", e.Notice)
 			return
 		}
-		fmt.Println(e.Activity, e.Outcome(), e.ErrorType())
+		fmt.Fprintln(p.to, e.Activity, e.Outcome(), e.ErrorType())
 		if w := e.Warning(); w != "" {
-			fmt.Println(observe.Remedy(w))
+			fmt.Fprintln(p.to, observe.Remedy(w))
 		}
 	}
 }
 
 // An Observer is listed in interceptor.Options.Observers.
 func ExampleObserver() {
-	var o observe.Observer = printer{}
+	var o observe.Observer = printer{os.Stdout}
 	// What a guard does with it:
 	_, end := o.Begin(context.Background(), observe.Event{Kind: observe.KindClaim, Activity: "ChargeCard"})
 	end(observe.Event{Kind: observe.KindFail, Activity: "ChargeCard", Reason: once.InDoubt})

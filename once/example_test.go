@@ -34,15 +34,13 @@ func ExamplePolicy() {
 
 var errRefused = errors.New("the bank refuses")
 
-// send is a call of the bank.
-func send(_ context.Context, _ Charge, idempotencyKey string) error {
-	fmt.Println("sent with key", idempotencyKey)
-	return errRefused
-}
-
 // What fails before Begin is tried again; what fails after it is in doubt, unless the
 // code that saw the answer says otherwise.
 func ExampleBegin() {
+	send := func(_ context.Context, _ Charge, idempotencyKey string) error { // of the bank's client
+		fmt.Println("sent with key", idempotencyKey)
+		return errRefused
+	}
 	charge := func(ctx context.Context, in Charge) error {
 		if in.Cents == 0 {
 			return errors.New("nothing to charge") // nothing has happened
