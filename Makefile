@@ -28,9 +28,9 @@ dashboard: ## run order sagas under faults, and show their traces, metrics and a
 .PHONY: test
 test: ## run every test with the race detector; a skipped test is a failure
 	@tools/need redis-server gcc g++ promtool prometheus chromium $(if $(filter Linux,$(shell uname)),strace)
-	@GOOS=darwin CGO_ENABLED=0 go vet ./store # which differs there, and cannot be run here
-	@cd samples && go run ./cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
-	@for module in $(MODULES); do \
+	@GOOS=darwin CGO_ENABLED=0 go vet ./store ./store/redisstore # which differ there, and cannot be run here
+	@cd samples && go run ./internal/cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
+	@for module in $(MODULES) tools/house; do \
 		echo "testing $$module with the race detector (the first time, compiling takes minutes)"; \
 		(cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m -v ./... 2>&1) | awk -f tools/summary.awk || exit 1; \
 	done
@@ -43,7 +43,7 @@ check: ## build and vet everything, and run the tests that need nothing but Go, 
 .PHONY: sdk
 sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, with another version of it (SDK=v1.51.0)
 	@tools/need redis-server gcc g++ promtool $(if $(filter Linux,$(shell uname)),strace)
-	@cd samples && go run ./cmd/tools temporal-cli
+	@cd samples && go run ./internal/cmd/tools temporal-cli
 	@echo "testing with SDK $(SDK) and the race detector (the first time, compiling takes minutes)"
 	@for module in $(MODULES); do \
 		tests=". ./activity/... ./interceptor/... ./keys/... ./telemetry/..."; [ $$module = . ] || tests=./e2e; \
@@ -56,12 +56,12 @@ sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, wit
 .PHONY: histories
 histories: ## check that 2,000 histories of concurrent calls to each store are linearizable
 	@tools/need redis-server
-	@go test ./store -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
+	@go test ./store ./store/redisstore -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
 		{ grep -vE '^ *(===|--- PASS)' || true; }
 
 .PHONY: docs
 docs: ## write what README.md and the pages in docs quote and measure
-	@cd samples && go run ./cmd/tools temporal-cli
+	@cd samples && go run ./internal/cmd/tools temporal-cli
 	go test -run 'TestReadme|TestStability' . -update
 	go test -run TestDocs ./interceptor -update
 	cd samples && go test -run 'TestErrors|TestCauses' ./e2e -update
@@ -74,11 +74,15 @@ pictures: ## take the pictures in the documentation again, from the running dash
 .PHONY: lint
 lint: $(LINTER) ## check format, vet and style
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
-	@for module in $(MODULES); do (cd $$module && go vet ./... && $(LINTER) run ./...) || exit 1; done
+	@for module in $(MODULES) tools/house; do (cd $$module && go vet ./... && $(LINTER) run ./...) || exit 1; done
 
 $(LINTER):
 	@echo "building $(notdir $@), once, about 5 minutes ..."
 	@cd tools/golangci-lint && CGO_ENABLED=0 go build -buildvcs=false -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: house
+house: ## measure the packages: methods, knots, names, lines
+	@cd tools/house && go run . -dir $(CURDIR)
 
 .PHONY: bench
 bench: ## measure what the guard costs
@@ -87,7 +91,7 @@ bench: ## measure what the guard costs
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME=30s
-	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' keys store activity interceptor telemetry 2>/dev/null | \
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' keys store activity interceptor internal telemetry 2>/dev/null | \
 	while IFS=: read -r file target; do \
 		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
 	done

@@ -9,20 +9,6 @@ import (
 	"go.temporal.io/sdk/log"
 )
 
-// learnLogger keeps the client's logger, for what is no activity's.
-func (g *Guard) learnLogger(logger log.Logger) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.logger = logger
-}
-
-// clientLogger returns the client's logger; nil where the guard is no plugin of it.
-func (g *Guard) clientLogger() log.Logger {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.logger
-}
-
 // announce logs, once for a worker, which of its activities are guarded and how:
 // when it starts, or where the client's logger is not known, at the first guarded
 // call. Mode and the logger are others' code.
@@ -30,11 +16,10 @@ func (w *workerGuard) announce(logger log.Logger) {
 	if logger == nil || w.options == nil || !w.types.any() || !w.announced.CompareAndSwap(false, true) {
 		return
 	}
-	quietly(func() {
-		guarded, others := w.coverage()
-		logger.Info("atmostonce: worker starts", "TaskQueue", w.queue, "Store", w.guard.storeKind,
-			"Guarded", brief(guarded), "NotGuarded", brief(others))
-	})
+	defer func() { _ = recover() }()
+	guarded, others := w.coverage()
+	logger.Info("atmostonce: worker starts", "TaskQueue", w.queue, "Store", w.guard.engine.Kind(),
+		"Guarded", brief(guarded), "NotGuarded", brief(others))
 }
 
 // coverage lists the worker's activities: those with a mark, as it now works, and

@@ -59,7 +59,7 @@ func TestStart_SaysWhatIsGuarded(t *testing.T) {
 	require.Equal(t, [][]any{
 		{"WARN", "atmostonce: look at the store", "Error", store.ErrUnverified},
 		{
-			"INFO", "atmostonce: worker starts", "TaskQueue", "queue", "Store", "other",
+			"INFO", "atmostonce: worker starts", "TaskQueue", "queue", "Store", "memory",
 			"Guarded", "a_Process (Enforce, PerWorkflow, OnDuplicate Wait, OnFailure Unlock, InDoubt Hold), Served (Observe, PerWorkflow, OnDuplicate Return, OnFailure Unlock, InDoubt Fail)",
 			"NotGuarded", "b_Process, what the dynamic activity serves besides",
 		},

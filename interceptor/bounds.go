@@ -8,12 +8,11 @@ import (
 	failurepb "go.temporal.io/api/failure/v1"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/store"
 )
 
 const (
-	// maxOutcome is the default of Options.MaxOutcome.
-	maxOutcome = 2 << 20
 	// maxCauses is how many causes, one of the other, a recorded failure has at most.
 	// The SDK copies all that are left for each one that it makes an error of.
 	maxCauses = 100
@@ -29,7 +28,7 @@ const (
 func (c *converters) bound() int {
 	limit := c.limit
 	if limit == 0 {
-		limit = maxOutcome
+		limit = engine.MaxOutcome
 	}
 	return min(limit+limit/2+64<<10, store.MaxData)
 }

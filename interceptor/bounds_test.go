@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -49,9 +50,9 @@ func nested(tb testing.TB, n int) []byte {
 }
 
 func TestCodec_RefusesACostlyRecordAtOnce(t *testing.T) { //nolint:paralleltest // it measures what is allocated
-	c := newConverters(nil, nil).codec(t.Context(), infoOf("order-7"))
+	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
 	deepest := nested(t, maxCauses-1)
-	_, failure, broken := c.replay(store.Outcome{State: store.Failed, Data: deepest})
+	_, failure, broken := c.replay(t.Context(), store.Outcome{State: store.Failed, Data: deepest})
 	require.NoError(t, broken)
 	require.Error(t, failure)
 	for name, tt := range map[string]struct {
@@ -68,7 +69,7 @@ func TestCodec_RefusesACostlyRecordAtOnce(t *testing.T) { //nolint:paralleltest 
 		"large deep sealed": {store.Outcome{State: store.Failed, Context: `{"Sealed":true}`, Data: make([]byte, 64<<20)}, "67108864 bytes"},
 	} {
 		requireCheap(t, 0, func() {
-			result, failure, broken := c.replay(tt.o)
+			result, failure, broken := c.replay(t.Context(), tt.o)
 			require.ErrorContains(t, broken, tt.want, name)
 			require.Nil(t, result, name)
 			require.NoError(t, failure, name)
@@ -76,7 +77,7 @@ func TestCodec_RefusesACostlyRecordAtOnce(t *testing.T) { //nolint:paralleltest 
 		requireCheap(t, 0, func() {
 			o := tt.o
 			o.State = store.InDoubt
-			require.NoError(t, c.cause(o), name)
+			require.NoError(t, c.cause(t.Context(), o), name)
 		})
 	}
 }
@@ -86,19 +87,19 @@ func TestCodec_BoundsWhatWasSealed(t *testing.T) {
 	t.Parallel()
 	conv := newConverters(nil, nil)
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), converter.NewZlibCodec(converter.ZlibCodecOptions{}))
-	c := conv.codec(t.Context(), infoOf("order-7"))
+	c := codec{conv, targetOf(infoOf("order-7"))}
 	p, err := conv.rest.ToPayload(make([]byte, 32<<20))
 	require.NoError(t, err)
 	data, err := proto.Marshal(p)
 	require.NoError(t, err)
-	_, _, broken := c.replay(store.Outcome{State: store.Succeeded, Context: `{"Sealed":true}`, Data: data})
+	_, _, broken := c.replay(t.Context(), store.Outcome{State: store.Succeeded, Context: `{"Sealed":true}`, Data: data})
 	require.ErrorContains(t, broken, "more than Options.MaxOutcome")
 
 	conv.limit = 1 << 20
-	o, _, err := c.encode(strings.Repeat("x", 1<<20-100), conv.limit)
+	o, _, err := c.encode(t.Context(), strings.Repeat("x", 1<<20-100), conv.limit)
 	require.NoError(t, err)
 	require.Empty(t, o.Missing)
-	result, _, broken := c.replay(o)
+	result, _, broken := c.replay(t.Context(), o)
 	require.NoError(t, broken)
 	require.NotNil(t, result)
 }
@@ -126,18 +127,18 @@ func TestCodec_KeepsNothingThatItWouldNotRead(t *testing.T) {
 	t.Parallel()
 	conv := newConverters(nil, nil)
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), growing{20 << 20})
-	o, _, err := conv.codec(t.Context(), infoOf("order-7")).encode("x", maxOutcome)
+	o, _, err := codec{conv, targetOf(infoOf("order-7"))}.encode(t.Context(), "x", engine.MaxOutcome)
 	require.NoError(t, err)
 	require.Nil(t, o.Data)
 	require.Contains(t, o.Missing, "sealed by Options.DataConverter")
 
-	c := newConverters(nil, nil).codec(t.Context(), infoOf("order-7"))
-	o, replayed := c.encodeFailure(temporal.NewApplicationError("m", "T", strings.Repeat("x", 4<<20)))
+	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	o, replayed := c.encodeFailure(t.Context(), temporal.NewApplicationError("m", "T", strings.Repeat("x", 4<<20)))
 	require.Empty(t, o.Missing)
 	require.ErrorContains(t, replayed, "m (atmostonce has left out its details and causes: its 41")
 
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), talkative{})
-	o, _, _ = conv.codec(t.Context(), infoOf("order-7")).encode("x", maxOutcome)
+	o, _, _ = codec{conv, targetOf(infoOf("order-7"))}.encode(t.Context(), "x", engine.MaxOutcome)
 	require.Less(t, len(o.Missing), maxMissing+100)
 }
 
@@ -158,10 +159,10 @@ func TestCodec_KeepsTheKindOfEachFailure(t *testing.T) {
 			temporal.NewApplicationError("declined\xff", "T"),
 			temporal.NewApplicationErrorWithCause("declined", "T", errors.New("\xff")),
 		} {
-			c := conv.codec(t.Context(), infoOf("order-7"))
-			o, answer := c.encodeFailure(err)
+			c := codec{conv, targetOf(infoOf("order-7"))}
+			o, answer := c.encodeFailure(t.Context(), err)
 			require.Empty(t, o.Missing, name)
-			_, failure, broken := c.replay(o)
+			_, failure, broken := c.replay(t.Context(), o)
 			require.NoError(t, broken, name)
 			require.Equal(t, answer.Error(), failure.Error())
 			app := (*temporal.ApplicationError)(nil)
@@ -179,8 +180,9 @@ func TestResolve_RefusesAnErrorThatCannotBeKept(t *testing.T) {
 	s := store.NewMemory(store.MemoryOptions{})
 	g, err := New(s, Options{Activities: once.Mark(once.Policy{}, "ChargeCard")})
 	require.NoError(t, err)
-	g.client = newConverters(nil, nil)
-	g.client.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), growing{20 << 20})
+	conv := newConverters(nil, nil)
+	g.clients.last = &clientInfo{converters: conv, meter: newMeter(nil)}
+	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), growing{20 << 20})
 	b := store.Bid{Key: "v1/default/g/ChargeCard", Owner: "a", Lease: time.Minute, TTL: time.Hour, Info: store.Info{Activity: "ChargeCard"}}
 	_, err = s.Acquire(t.Context(), b)
 	require.NoError(t, err)
@@ -207,7 +209,7 @@ func (e endless) Unwrap() error { return e }
 // An error that a body returns can have any number of causes. What is recorded of it
 // can be replayed.
 func TestCodec_LeavesOutCausesWithoutEnd(t *testing.T) { //nolint:paralleltest // it measures what is allocated
-	c := newConverters(nil, nil).codec(t.Context(), infoOf("order-7"))
+	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
 	wrap := map[string]func(error) error{
 		"fmt":         func(err error) error { return fmt.Errorf("w: %w", err) },
 		"shown":       func(err error) error { return shownCause{err} },
@@ -227,10 +229,10 @@ func TestCodec_LeavesOutCausesWithoutEnd(t *testing.T) { //nolint:paralleltest /
 			var o store.Outcome
 			var answer error
 			began := time.Now()
-			o, answer = c.encodeFailure(err)
+			o, answer = c.encodeFailure(t.Context(), err)
 			require.Less(t, time.Since(began), 5*time.Second, "%s: %d", name, n)
 			require.Empty(t, o.Missing, "%s: %d", name, n)
-			_, failure, broken := c.replay(o)
+			_, failure, broken := c.replay(t.Context(), o)
 			require.NoError(t, broken, "%s: %d", name, n)
 			require.Equal(t, answer.Error(), failure.Error())
 			require.Less(t, len(o.Data), 1<<20)
@@ -251,9 +253,9 @@ func isRetryable(err error) bool {
 }
 
 func FuzzCodec_Replay(f *testing.F) {
-	c := newConverters(nil, nil).codec(f.Context(), infoOf("order-7"))
+	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
 	for _, result := range []any{nil, "text", 7, []byte{0xff}, map[string]any{"a": []int{1}}} {
-		o, _, err := c.encode(result, maxOutcome)
+		o, _, err := c.encode(f.Context(), result, engine.MaxOutcome)
 		require.NoError(f, err)
 		f.Add(o.Data, o.Context, false)
 	}
@@ -261,9 +263,9 @@ func FuzzCodec_Replay(f *testing.F) {
 		errors.New("x"), temporal.NewApplicationError("m", "T", 1, "details"), temporal.NewCanceledError("d"),
 		temporal.NewTimeoutError(1, errors.New("y"), "beat"), fmt.Errorf("w: %w", temporal.NewApplicationError("m", "PanicError")),
 	} {
-		o, _ := c.encodeFailure(err)
+		o, _ := c.encodeFailure(f.Context(), err)
 		f.Add(o.Data, o.Context, true)
-		doubt := c.doubt(err)
+		doubt := c.doubt(f.Context(), err)
 		f.Add(doubt.Data, doubt.Context, true)
 	}
 	f.Add(nested(f, 2000), `{"Sealed":true}`, true)
@@ -282,21 +284,21 @@ func FuzzCodec_Replay(f *testing.F) {
 			o.State = store.Failed
 		}
 		for _, conv := range []*converters{newConverters(nil, nil), sealedCauses()} {
-			c := conv.codec(t.Context(), infoOf("order-7"))
+			c := codec{conv, targetOf(infoOf("order-7"))}
 			var failure, broken error
-			requireCheap(t, len(data)+len(context), func() { _, failure, broken = c.replay(o) })
+			requireCheap(t, len(data)+len(context), func() { _, failure, broken = c.replay(t.Context(), o) })
 			requireCheap(t, len(data)+len(context), func() {
-				_ = c.cause(store.Outcome{State: store.InDoubt, Data: data, Context: context})
+				_ = c.cause(t.Context(), store.Outcome{State: store.InDoubt, Data: data, Context: context})
 			})
 			if failure == nil || broken != nil {
 				continue
 			}
 			// What was replayed can be recorded and replayed again.
-			again, answer := c.encodeFailure(failure)
+			again, answer := c.encodeFailure(t.Context(), failure)
 			if again.Missing != "" {
 				continue
 			}
-			_, failure, broken = c.replay(again)
+			_, failure, broken = c.replay(t.Context(), again)
 			require.NoError(t, broken)
 			require.Equal(t, answer.Error(), failure.Error())
 		}
@@ -304,18 +306,18 @@ func FuzzCodec_Replay(f *testing.F) {
 }
 
 func FuzzCodec_Context(f *testing.F) {
-	c := newConverters(nil, nil).codec(f.Context(), infoOf("order-7"))
-	f.Add(c.seal(store.Outcome{}).Context)
+	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	f.Add(c.seal(f.Context(), store.Outcome{}).Context)
 	f.Add(strings.Repeat(`{"Nexus":`, 9000))
 	f.Add(`{"Namespace":"\ud800"}`)
 	f.Fuzz(func(t *testing.T, context string) {
-		_, where, _, err := c.open(store.Outcome{State: store.Succeeded, Context: context})
+		_, where, _, err := c.open(t.Context(), store.Outcome{State: store.Succeeded, Context: context})
 		if err != nil {
 			return
 		}
 		text, err := json.Marshal(where)
 		require.NoError(t, err)
-		_, again, _, err := c.open(store.Outcome{State: store.Succeeded, Context: string(text)})
+		_, again, _, err := c.open(t.Context(), store.Outcome{State: store.Succeeded, Context: string(text)})
 		require.NoError(t, err)
 		require.Equal(t, where, again)
 	})

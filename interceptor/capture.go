@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
@@ -21,9 +22,7 @@ type captureKey struct{}
 
 // capture is what one activity task leaves of its client and its input.
 type capture struct {
-	converters *converters
-	meter      *meter
-	surrounded bool // other interceptors of the client are around the guard
+	client *clientInfo // nil: the client is not made yet
 
 	mu    sync.Mutex
 	bound bool // the worker's data converter is the watch
@@ -91,14 +90,10 @@ func (c *capture) asRecorded(value any) *commonpb.Payloads {
 	return c.recorded
 }
 
-// clientLink ties the calls of one client to its converters and metrics.
+// clientLink ties the calls of one client to what is known of it.
 type clientLink struct {
-	guard *Guard
-
-	mu         sync.Mutex
-	converters *converters
-	meter      *meter
-	surrounded bool
+	guard  *Guard
+	client atomic.Pointer[clientInfo]
 }
 
 var _ workflow.ContextPropagator = (*clientLink)(nil)
@@ -116,10 +111,7 @@ func (l *clientLink) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderRe
 
 // Extract implements the SDK's ContextPropagator.
 func (l *clientLink) Extract(ctx context.Context, _ workflow.HeaderReader) (context.Context, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := &capture{converters: l.converters, meter: l.meter, surrounded: l.surrounded}
-	return context.WithValue(ctx, captureKey{}, c), nil
+	return context.WithValue(ctx, captureKey{}, &capture{client: l.client.Load()}), nil
 }
 
 // watch is the client's data converter with an eye on what activities decode. It

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -95,31 +96,26 @@ const nexusField = "NexusSerializationContext"
 // those that another call's codec encoded.
 type codec struct {
 	*converters
-	ctx   context.Context
 	where target
 }
 
-func (c *converters) codec(ctx context.Context, info sdkactivity.Info) codec {
-	return codec{c, ctx, targetOf(info)}
-}
-
 // in returns dc as it encodes for sc.
-func (c codec) in(dc converter.DataConverter, sc converter.SerializationContext) converter.DataConverter {
+func in(ctx context.Context, dc converter.DataConverter, sc converter.SerializationContext) converter.DataConverter {
 	dc = converter.WithDataConverterSerializationContext(dc, sc)
 	if aware, ok := dc.(workflow.ContextAware); ok {
-		dc = aware.WithContext(c.ctx)
+		dc = aware.WithContext(ctx)
 	}
 	return dc
 }
 
 // dataIn returns the converter of outcomes for a target.
-func (c codec) dataIn(where target) converter.DataConverter {
-	return c.in(c.data, where.serialization())
+func (c codec) dataIn(ctx context.Context, where target) converter.DataConverter {
+	return in(ctx, c.data, where.serialization())
 }
 
 // inputs returns the converter of the call's input.
-func (c codec) inputs() converter.DataConverter {
-	return c.in(c.data, c.where.ActivitySerializationContext)
+func (c codec) inputs(ctx context.Context) converter.DataConverter {
+	return in(ctx, c.data, c.where.ActivitySerializationContext)
 }
 
 func (c codec) failuresIn(where target) converter.FailureConverter {
@@ -128,27 +124,27 @@ func (c codec) failuresIn(where target) converter.FailureConverter {
 
 // encode returns the outcome of a body that succeeded, and what to hand to the
 // SDK in place of its result: the very payloads that are recorded.
-func (c codec) encode(result any, limit int) (o store.Outcome, answer any, err error) {
+func (c codec) encode(ctx context.Context, result any, limit int) (o store.Outcome, answer any, err error) {
 	o = store.Outcome{State: store.Succeeded}
 	if result == nil {
-		return c.seal(o), nil, nil
+		return c.seal(ctx, o), nil, nil
 	}
 	payloads, ok := result.(*commonpb.Payloads)
 	if !ok {
-		if payloads, err = toPayloads(c.dataIn(c.where), result); err != nil {
+		if payloads, err = toPayloads(c.dataIn(ctx, c.where), result); err != nil {
 			o.Missing = notEncoded
-			return c.seal(o), nil, err
+			return c.seal(ctx, o), nil, err
 		}
 	}
 	if o.Data, err = proto.Marshal(payloads); err != nil {
 		o.Missing = notEncoded
-		return c.seal(o), nil, err
+		return c.seal(ctx, o), nil, err
 	}
 	if len(o.Data) > limit {
 		o.Missing = fmt.Sprintf("its %d bytes are more than the limit of %d", len(o.Data), limit)
 		o.Data = nil
 	}
-	return c.seal(o), payloads, nil
+	return c.seal(ctx, o), payloads, nil
 }
 
 const notEncoded = "it could not be encoded"
@@ -173,11 +169,11 @@ func toPayloads(dc converter.DataConverter, value any) (p *commonpb.Payloads, er
 }
 
 // seal completes an outcome for the store.
-func (c codec) seal(o store.Outcome) store.Outcome {
+func (c codec) seal(ctx context.Context, o store.Outcome) store.Outcome {
 	where := c.where
 	where.Own = c.own
 	if c.rest != nil && len(o.Data) > 0 {
-		p, err := c.in(c.rest, where.ActivitySerializationContext).ToPayload(o.Data)
+		p, err := in(ctx, c.rest, where.ActivitySerializationContext).ToPayload(o.Data)
 		if err == nil {
 			o.Data, err = proto.Marshal(p)
 		}
@@ -196,7 +192,7 @@ func (c codec) seal(o store.Outcome) store.Outcome {
 
 // open undoes seal. It returns the outcome's data, the target that it is encoded
 // for, and whether the converter of that is rest.
-func (c codec) open(o store.Outcome) (data []byte, where target, byRest bool, err error) {
+func (c codec) open(ctx context.Context, o store.Outcome) (data []byte, where target, byRest bool, err error) {
 	where = c.where
 	if err := c.fits(o.Data); err != nil {
 		return nil, where, false, err
@@ -223,7 +219,7 @@ func (c codec) open(o store.Outcome) (data []byte, where target, byRest bool, er
 	if err := proto.Unmarshal(o.Data, p); err != nil {
 		return nil, where, byRest, err
 	}
-	if err = c.in(c.rest, where.ActivitySerializationContext).FromPayload(p, &data); err == nil {
+	if err = in(ctx, c.rest, where.ActivitySerializationContext).FromPayload(p, &data); err == nil {
 		err = c.fits(data)
 	}
 	return data, where, byRest, err
@@ -236,7 +232,7 @@ var errSealed = errors.New("it is sealed: this guard needs the interceptor.Optio
 // encodeFailure returns the outcome of a body that failed for good, and the
 // error in the form in which it is replayed. A failure that cannot be kept as it is
 // is replayed as a plain one: who gets none might take the effect for granted.
-func (c codec) encodeFailure(err error) (store.Outcome, error) {
+func (c codec) encodeFailure(ctx context.Context, err error) (store.Outcome, error) {
 	err = shortened(err)
 	failure, data, broken := c.marshalFailure(err)
 	if broken != nil {
@@ -247,9 +243,9 @@ func (c codec) encodeFailure(err error) (store.Outcome, error) {
 		o.Data, o.Missing = nil, clip(broken.Error(), maxMissing)
 	}
 	if failure == nil {
-		return c.seal(o), err
+		return c.seal(ctx, o), err
 	}
-	return c.seal(o), c.failuresIn(c.where).FailureToError(failure)
+	return c.seal(ctx, o), c.failuresIn(c.where).FailureToError(failure)
 }
 
 // marshalFailure encodes an error as a failure that is not retried. It returns no
@@ -275,20 +271,18 @@ func (c codec) marshalFailure(err error) (*failurepb.Failure, []byte, error) {
 	return failure, data, err
 }
 
-var errNotKept = errors.New("outcome not kept")
-
 // replay returns the recorded outcome as the SDK would have it from the body.
 // An error that is not the recorded failure itself comes as broken.
-func (c codec) replay(o store.Outcome) (result any, failure error, broken error) {
+func (c codec) replay(ctx context.Context, o store.Outcome) (result any, failure error, broken error) {
 	defer func() {
 		if problem := recover(); problem != nil { // of a converter's, over bytes that it did not make
 			result, failure, broken = nil, nil, fmt.Errorf("outcome: %v", problem)
 		}
 	}()
 	if o.Missing != "" {
-		return nil, nil, errNotKept
+		return nil, nil, engine.ErrNotKept
 	}
-	data, where, byRest, err := c.open(o)
+	data, where, byRest, err := c.open(ctx, o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("outcome: %w", err)
 	}
@@ -303,7 +297,7 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 		}
 		// The SDK's own failure converter encodes alike for every workflow.
 		if _, bound := c.failure.(converter.FailureConverterWithSerializationContext); bound && where != c.where {
-			if err := c.transcodeFailure(f, where); err != nil {
+			if err := c.transcodeFailure(ctx, f, where); err != nil {
 				return nil, nil, fmt.Errorf("failure: %w", err)
 			}
 		}
@@ -316,14 +310,14 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 	if err := proto.Unmarshal(data, payloads); err != nil {
 		return nil, nil, fmt.Errorf("result: %w", err)
 	}
-	from := c.dataIn(where)
+	from := c.dataIn(ctx, where)
 	switch {
 	case byRest:
-		from = c.in(c.rest, where.serialization())
+		from = in(ctx, c.rest, where.serialization())
 	case where == c.where:
 		return payloads, nil, nil
 	}
-	moved, err := c.transcode(payloads, from)
+	moved, err := c.transcode(ctx, payloads, from)
 	if err != nil {
 		return nil, nil, fmt.Errorf("result: %w", err)
 	}
@@ -333,7 +327,7 @@ func (c codec) replay(o store.Outcome) (result any, failure error, broken error)
 // decoded returns a replayed result as a value of type t, for interceptors that
 // look at it, and nil where it cannot be decoded. The capture keeps another copy of
 // it: they may change this one.
-func (c codec) decoded(result any, t reflect.Type) (value any) {
+func (c codec) decoded(ctx context.Context, result any, t reflect.Type) (value any) {
 	payloads, ok := result.(*commonpb.Payloads)
 	if !ok || t == nil || len(payloads.GetPayloads()) == 0 {
 		return nil
@@ -341,7 +335,7 @@ func (c codec) decoded(result any, t reflect.Type) (value any) {
 	decode := func() any {
 		ptr := reflect.New(t)
 		if _, err := attempted(func() (*commonpb.Payloads, error) {
-			return nil, c.dataIn(c.where).FromPayloads(payloads, ptr.Interface())
+			return nil, c.dataIn(ctx, c.where).FromPayloads(payloads, ptr.Interface())
 		}); err != nil {
 			return nil
 		}
@@ -350,7 +344,7 @@ func (c codec) decoded(result any, t reflect.Type) (value any) {
 	if value = decode(); value == nil {
 		return nil
 	}
-	if captured := captureOf(c.ctx); captured != nil {
+	if captured := captureOf(ctx); captured != nil {
 		captured.replays(decode(), payloads)
 	}
 	return value
@@ -359,8 +353,8 @@ func (c codec) decoded(result any, t reflect.Type) (value any) {
 // transcode re-encodes what was encoded by another converter: for another workflow,
 // say, whose ID an encryption may be bound to. A converter that does not pass raw values on is
 // taken to encode alike for all.
-func (c codec) transcode(p *commonpb.Payloads, from converter.DataConverter) (*commonpb.Payloads, error) {
-	if passes, err := c.passesRaw(c.dataIn(c.where)); err != nil || !passes {
+func (c codec) transcode(ctx context.Context, p *commonpb.Payloads, from converter.DataConverter) (*commonpb.Payloads, error) {
+	if passes, err := c.passesRaw(c.dataIn(ctx, c.where)); err != nil || !passes {
 		return p, err
 	}
 	raws, err := rawValues(from, p)
@@ -371,14 +365,14 @@ func (c codec) transcode(p *commonpb.Payloads, from converter.DataConverter) (*c
 	for i, raw := range raws {
 		values[i] = converter.NewRawValue(raw)
 	}
-	return c.dataIn(c.where).ToPayloads(values...)
+	return c.dataIn(ctx, c.where).ToPayloads(values...)
 }
 
 // transcodeFailure does so with everything encoded in a failure and its causes.
-func (c codec) transcodeFailure(f *failurepb.Failure, from target) error {
+func (c codec) transcodeFailure(ctx context.Context, f *failurepb.Failure, from target) error {
 	for ; f != nil; f = f.GetCause() {
 		if p := f.GetEncodedAttributes(); p != nil {
-			moved, err := c.transcode(&commonpb.Payloads{Payloads: []*commonpb.Payload{p}}, c.dataIn(from))
+			moved, err := c.transcode(ctx, &commonpb.Payloads{Payloads: []*commonpb.Payload{p}}, c.dataIn(ctx, from))
 			if err != nil {
 				return err
 			}
@@ -391,7 +385,7 @@ func (c codec) transcodeFailure(f *failurepb.Failure, from target) error {
 			if details == nil {
 				continue
 			}
-			moved, err := c.transcode(details, c.dataIn(from))
+			moved, err := c.transcode(ctx, details, c.dataIn(ctx, from))
 			if err != nil {
 				return err
 			}

@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -92,32 +93,32 @@ func infoOf(workflowID string) sdkactivity.Info {
 
 func TestCodec_ReplaysTheVeryBytes(t *testing.T) {
 	t.Parallel()
-	c := sealedConverters().codec(t.Context(), infoOf("order-7"))
-	o, answer, err := c.encode(map[string]string{"secret": "plaintext"}, 1<<20)
+	c := codec{sealedConverters(), targetOf(infoOf("order-7"))}
+	o, answer, err := c.encode(t.Context(), map[string]string{"secret": "plaintext"}, 1<<20)
 	require.NoError(t, err)
 	require.NotContains(t, string(o.Data), "plaintext")
 
-	result, failure, err := c.replay(o)
+	result, failure, err := c.replay(t.Context(), o)
 	require.NoError(t, err)
 	require.NoError(t, failure)
 	require.True(t, proto.Equal(answer.(*commonpb.Payloads), result.(*commonpb.Payloads)), "what the first call got")
 	var got map[string]string
-	require.NoError(t, c.dataIn(c.where).FromPayloads(result.(*commonpb.Payloads), &got))
+	require.NoError(t, c.dataIn(t.Context(), c.where).FromPayloads(result.(*commonpb.Payloads), &got))
 	require.Equal(t, "plaintext", got["secret"])
 }
 
 func TestCodec_MovesAResultToAnotherWorkflow(t *testing.T) {
 	t.Parallel()
 	conv := sealedConverters()
-	first, second := conv.codec(t.Context(), infoOf("order-7")), conv.codec(t.Context(), infoOf("order-8"))
-	o, answer, err := first.encode("result", 1<<20)
+	first, second := codec{conv, targetOf(infoOf("order-7"))}, codec{conv, targetOf(infoOf("order-8"))}
+	o, answer, err := first.encode(t.Context(), "result", 1<<20)
 	require.NoError(t, err)
 	var got string
-	require.Error(t, second.dataIn(second.where).FromPayloads(answer.(*commonpb.Payloads), &got), "the codec is bound to the workflow")
+	require.Error(t, second.dataIn(t.Context(), second.where).FromPayloads(answer.(*commonpb.Payloads), &got), "the codec is bound to the workflow")
 
-	result, _, err := second.replay(o)
+	result, _, err := second.replay(t.Context(), o)
 	require.NoError(t, err)
-	require.NoError(t, second.dataIn(second.where).FromPayloads(result.(*commonpb.Payloads), &got))
+	require.NoError(t, second.dataIn(t.Context(), second.where).FromPayloads(result.(*commonpb.Payloads), &got))
 	require.Equal(t, "result", got)
 }
 
@@ -126,11 +127,11 @@ func TestCodec_MovesAFailureToAnotherWorkflow(t *testing.T) {
 	// The SDK gives the converter the context of each call.
 	dc := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{})
 	conv := newConverters(dc, boundFailures{dc})
-	first, second := conv.codec(t.Context(), infoOf("order-7")), conv.codec(t.Context(), infoOf("order-8"))
-	outcome, _ := first.encodeFailure(temporal.NewApplicationErrorWithOptions("declined", "Declined", temporal.ApplicationErrorOptions{
+	first, second := codec{conv, targetOf(infoOf("order-7"))}, codec{conv, targetOf(infoOf("order-8"))}
+	outcome, _ := first.encodeFailure(t.Context(), temporal.NewApplicationErrorWithOptions("declined", "Declined", temporal.ApplicationErrorOptions{
 		Details: []any{"detail"}, Cause: temporal.NewApplicationError("no funds", "Funds", 42),
 	}))
-	_, replayed, err := second.replay(outcome)
+	_, replayed, err := second.replay(t.Context(), outcome)
 	require.NoError(t, err)
 	app := (*temporal.ApplicationError)(nil)
 	require.ErrorAs(t, replayed, &app)
@@ -163,13 +164,13 @@ func (b boundFailures) WithSerializationContext(sc converter.SerializationContex
 
 func TestCodec_FailureKeepsEverything(t *testing.T) {
 	t.Parallel()
-	c := sealedConverters().codec(t.Context(), infoOf("order-7"))
+	c := codec{sealedConverters(), targetOf(infoOf("order-7"))}
 	original := temporal.NewApplicationErrorWithOptions("declined", "Declined", temporal.ApplicationErrorOptions{
 		Cause: errors.New("no funds"), Details: []any{"detail"},
 	})
-	outcome, first := c.encodeFailure(original)
+	outcome, first := c.encodeFailure(t.Context(), original)
 	require.False(t, bytes.Contains(outcome.Data, []byte("declined")), "encoded attributes stay encoded")
-	_, replayed, err := c.replay(outcome)
+	_, replayed, err := c.replay(t.Context(), outcome)
 	require.NoError(t, err)
 	fc := c.failuresIn(c.where)
 	require.True(t, proto.Equal(fc.ErrorToFailure(first), fc.ErrorToFailure(replayed)))
@@ -189,14 +190,14 @@ func TestCodec_DigestIsOfThePlainInput(t *testing.T) {
 		A int
 		B string
 	}
-	c := sealedConverters().codec(t.Context(), infoOf("order-7"))
+	c := codec{sealedConverters(), targetOf(infoOf("order-7"))}
 	encode := func(args ...any) *commonpb.Payloads {
-		p, err := c.dataIn(c.where).ToPayloads(args...)
+		p, err := c.dataIn(t.Context(), c.where).ToPayloads(args...)
 		require.NoError(t, err)
 		return p
 	}
 	digest := func(wire *commonpb.Payloads, args ...any) string {
-		d, err := c.digest(wire, args)
+		d, err := c.digest(t.Context(), wire, args)
 		require.NoError(t, err)
 		return d
 	}
@@ -209,14 +210,14 @@ func TestCodec_DigestIsOfThePlainInput(t *testing.T) {
 	require.NotEqual(t, digest(encode(map[string]any{"id": uint64(1234567890123456789)})), digest(encode(map[string]any{"id": uint64(1234567890123456788)})))
 	local := infoOf("order-7")
 	local.IsLocalActivity = true
-	given, err := sealedConverters().codec(t.Context(), local).digest(nil, []any{encode("x")})
+	given, err := codec{sealedConverters(), targetOf(local)}.digest(t.Context(), nil, []any{encode("x")})
 	require.NoError(t, err)
 	require.Equal(t, digest(encode("x")), given, "local activities of the test suite hand over payloads")
 	require.NotEqual(t, digest(encode("x")), digest(nil, encode("x")), "others may take them as their argument")
-	require.Equal(t, given, digest(nil, undecoded{c.inputs(), encode("x")}), "a dynamic activity without the wire")
-	require.Equal(t, digest(&commonpb.Payloads{}), digest(nil, undecoded{c.inputs(), nil}), "without arguments")
+	require.Equal(t, given, digest(nil, undecoded{c.inputs(t.Context()), encode("x")}), "a dynamic activity without the wire")
+	require.Equal(t, digest(&commonpb.Payloads{}), digest(nil, undecoded{c.inputs(t.Context()), nil}), "without arguments")
 	many := make([]any, 30)
-	require.Equal(t, digest(encode(many...)), digest(nil, undecoded{c.inputs(), encode(many...)}))
+	require.Equal(t, digest(encode(many...)), digest(nil, undecoded{c.inputs(t.Context()), encode(many...)}))
 }
 
 // undecoded is the input of a dynamic activity, as the SDK hands it over.
@@ -230,23 +231,24 @@ func (u undecoded) Get(ptrs ...any) error { return u.dc.FromPayloads(u.values, p
 
 func TestCodec_SaysWhatItCannotRead(t *testing.T) {
 	t.Parallel()
-	c := newConverters(nil, nil).codec(t.Context(), infoOf("order-7"))
+	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
 	for name, o := range map[string]store.Outcome{
 		"result":  {State: store.Succeeded, Data: []byte{0xff}},
 		"failure": {State: store.Failed, Data: []byte{0xff}},
 		"context": {State: store.Succeeded, Context: "{"},
 	} {
-		_, _, err := c.replay(o)
+		_, _, err := c.replay(t.Context(), o)
 		require.Error(t, err, name)
 	}
-	_, _, err := c.replay(store.Outcome{State: store.Succeeded, Missing: "too large"})
-	require.ErrorIs(t, err, errNotKept)
+	_, _, err := c.replay(t.Context(), store.Outcome{State: store.Succeeded, Missing: "too large"})
+	require.ErrorIs(t, err, engine.ErrNotKept)
 }
 
 func TestCapture_SeesTheInputOfItsOwnCall(t *testing.T) {
 	t.Parallel()
 	conv := newConverters(nil, nil)
-	link := &clientLink{converters: conv}
+	link := &clientLink{}
+	link.client.Store(&clientInfo{converters: conv})
 	ctx, err := link.Extract(context.Background(), nil)
 	require.NoError(t, err)
 	dc := converter.WithDataConverterSerializationContext(&watch{DataConverter: conv.data}, converter.ActivitySerializationContext{})
@@ -260,6 +262,6 @@ func TestCapture_SeesTheInputOfItsOwnCall(t *testing.T) {
 	require.NoError(t, dc.FromPayloads(input, &got))
 	require.NoError(t, dc.FromPayloads(other, &got))
 	seen := ctx.Value(captureKey{}).(*capture)
-	require.Same(t, conv, seen.converters)
+	require.Same(t, conv, seen.client.converters)
 	require.True(t, proto.Equal(input, seen.input()), "only what is decoded first is the input")
 }

@@ -14,9 +14,8 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/once"
-	"github.com/atmostonce/atmostonce/store"
 )
 
 // Complete reports the end of an activity that returned ErrResultPending: it
@@ -66,9 +65,9 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 	return nil
 }
 
-// record writes down what was reported, and returns what to tell Temporal.
+// record writes down what was reported, and returns what Temporal gets.
 func (g *Guard) record(ctx context.Context, t ticket, result any, failure error, mode once.Mode) (ending, error) {
-	conv, err := g.converters()
+	conv, err := g.clients.outside()
 	if err != nil {
 		return ending{}, fmt.Errorf("atmostonce: %w", err)
 	}
@@ -77,131 +76,36 @@ func (g *Guard) record(ctx context.Context, t ticket, result any, failure error,
 	}
 	if mode == once.Observe {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
+		ctx, cancel = context.WithTimeout(ctx, reportTime)
 		defer cancel()
 	}
-	return g.outside(ctx, conv, t).end(t, result, failure)
+	failed, err := g.engine.End(ctx, g.requestOf(t, conv), engine.Ending{Bid: t.Bid, Origin: t.Origin, Begun: t.Begun, Result: result, Failure: failure})
+	return ending{result, failed}, err
 }
 
-var errManyConverters = errors.New("the guard serves several clients: set interceptor.Options.DataConverter to say whose converter encodes what no worker has run")
+// reportTime bounds how long the report of a call waits for its record that is only
+// observed.
+const reportTime = 5 * time.Second
 
-// converters returns those of the guard's client, for what is not called by it.
-func (g *Guard) converters() (*converters, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case g.client != nil && !g.several:
-		return g.client, nil
-	case g.own != nil:
-		return g.own, nil
-	case g.client == nil:
-		return nil, errNoConverter
-	}
-	return nil, errManyConverters
-}
-
-// find returns the mark of an activity, which this process need not run.
-func (g *Guard) find(activity string) (m mark, found bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	registered, first := false, unmarked
-	for _, w := range g.workers {
-		r, ok := w.types.all()[activity]
-		registered = registered || ok
-		if !ok || r.mark == unmarked || g.marks[r.mark].Exempt {
-			continue
-		}
-		if first != unmarked && first != r.mark {
-			return mark{}, false // two workers have two activities of that name
-		}
-		first = r.mark
-	}
-	switch {
-	case first != unmarked:
-		return g.marks[first], true
-	case registered:
-		return mark{}, false
-	}
-	v := g.plain.judge(activity, false)
-	switch len(v.suspects) {
-	case 0:
-		return v.mark, v.marked
-	case 1: // of another process, which has the same marks
-		return v.suspects[0], true
-	}
-	return mark{}, false
-}
-
-// policyOf returns the policy of an activity, or the defaults.
-func (g *Guard) policyOf(activity string) once.Policy {
-	if m, ok := g.find(activity); ok {
-		return m.policy
-	}
-	return libraryDefaults(g.options.Defaults)
-}
-
-// outside is the call of a ticket, without an attempt that runs.
-func (g *Guard) outside(ctx context.Context, conv *converters, t ticket) *call {
+// requestOf is the call of a ticket, of whose attempt nothing is known any more.
+func (g *Guard) requestOf(t ticket, conv *converters) engine.Request {
 	h := t.Bid.Info.Holder
 	info := sdkactivity.Info{
-		Namespace: h.Namespace, ActivityID: h.ActivityID, ActivityRunID: h.ActivityRunID, Attempt: h.Attempt,
-		WorkflowExecution: workflow.Execution{ID: h.WorkflowID, RunID: h.RunID},
-		WorkflowType:      &workflow.Type{Name: t.Where.WorkflowType},
-		ActivityType:      sdkactivity.Type{Name: t.Bid.Info.Activity}, TaskQueue: t.Where.TaskQueue,
+		Namespace: h.Namespace, WorkflowExecution: workflow.Execution{ID: h.WorkflowID, RunID: h.RunID},
+		ActivityType: sdkactivity.Type{Name: t.Bid.Info.Activity}, ActivityID: h.ActivityID, ActivityRunID: h.ActivityRunID,
 	}
-	c := &call{guard: g, worker: g.plain, life: g.plain.life.Load(), policy: g.policyOf(t.Bid.Info.Activity), info: info,
-		codec: codec{conv, ctx, t.Where}, key: t.Bid.Key, downstream: keys.Downstream(t.Bid.Key)}
-	c.digest = c.downstream[:16]
-	return c
+	return engine.Request{
+		Identity: engine.Identity{Activity: t.Bid.Info.Activity, Queue: t.Where.TaskQueue, Holder: h}.Named(t.Bid.Key),
+		Attempt:  engine.Attempt{Unsure: true},
+		Policy:   g.policyOf(t.Bid.Info.Activity),
+		Door:     &door{codec: codec{conv, t.Where}, info: info, limit: g.options.MaxOutcome},
+	}
 }
 
-// ending is what Temporal is told.
+// ending is what Temporal gets.
 type ending struct {
 	result any
 	err    error
-}
-
-// end records what was reported.
-func (c *call) end(t ticket, result any, failure error) (ending, error) {
-	ctx := c.codec.ctx
-	e := ending{result, once.Plain(failure)}
-	write := func(ctx context.Context, o store.Outcome) (store.Record, error) {
-		return c.guard.store.Settle(ctx, t.Bid, o)
-	}
-	var outcome store.Outcome
-	var verdict once.FailurePolicy
-	if failure != nil {
-		c.evidence.begun.Store(t.Begun)
-		verdict = c.verdict(failure, t.Origin, false)
-	}
-	switch {
-	case failure == nil:
-		var err error
-		if outcome, _, err = c.codec.encode(result, c.guard.options.MaxOutcome); err != nil {
-			return e, fmt.Errorf("atmostonce: the result cannot be encoded: %w", err)
-		}
-	case verdict == once.Lock:
-		outcome, e.err = c.codec.encodeFailure(e.err)
-	case verdict == once.Unlock:
-		write = func(ctx context.Context, _ store.Outcome) (store.Record, error) {
-			return c.guard.store.Release(ctx, t.Bid)
-		}
-	default:
-		outcome = c.codec.doubt(e.err)
-	}
-	r, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) { return write(ctx, outcome) })
-	c.noteWrite(ctx, r, err)
-	if err != nil {
-		return e, fmt.Errorf("atmostonce: %s [key %s]: the outcome is not recorded: %w", c.info.ActivityType.Name, c.digest, err)
-	}
-	switch {
-	case failure == nil:
-	case r.State == store.InDoubt:
-		_, e.err = c.doubtful(ctx, t.Bid, r, e.err)
-	case r.State != store.Tombstone && r.State != store.Failed: // an earlier run's end, which the next attempt replays
-		e.err = c.refuse(refusal{reason: once.InFlight, record: r, retryable: true, delay: minRetry, cause: e.err}, false)
-	}
-	return e, nil
 }
 
 // completion is what reports the ending to Temporal.

@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -132,22 +133,22 @@ func TestDigest_ACodecThatIsAwayIsAskedAgain(t *testing.T) {
 		t.Run(fmt.Sprint(missed), func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			c := newConverters(converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: &calls}), nil).codec(t.Context(), infoOf(""))
-			wire, err := c.inputs().ToPayloads("input")
+			c := codec{newConverters(converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: &calls}), nil), targetOf(infoOf(""))}
+			wire, err := c.inputs(t.Context()).ToPayloads("input")
 			require.NoError(t, err)
-			want, err := c.digest(nil, []any{"input"})
+			want, err := c.digest(t.Context(), nil, []any{"input"})
 			require.NoError(t, err)
 			calls = missed
 			for range missed {
-				got, err := c.digest(wire, []any{"input"})
+				got, err := c.digest(t.Context(), wire, []any{"input"})
 				if err != nil {
 					require.ErrorIs(t, err, errAway)
-					require.NotErrorIs(t, err, errArgument, "a later attempt can read it")
+					require.NotErrorIs(t, err, engine.ErrArgument, "a later attempt can read it")
 					continue
 				}
 				require.Equal(t, want, got)
 			}
-			got, err := c.digest(wire, []any{"input"})
+			got, err := c.digest(t.Context(), wire, []any{"input"})
 			require.NoError(t, err)
 			require.Equal(t, want, got)
 			require.EqualValues(t, passesRawValues, c.raw.known.Load())
@@ -159,43 +160,43 @@ func TestSeal_RestsUnderTheOptionsConverterToo(t *testing.T) {
 	t.Parallel()
 	conv := newConverters(nil, nil)
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{})
-	first, second := conv.codec(t.Context(), infoOf("order-7")), conv.codec(t.Context(), infoOf("order-8"))
+	first, second := codec{conv, targetOf(infoOf("order-7"))}, codec{conv, targetOf(infoOf("order-8"))}
 
-	o, answer, err := first.encode("plaintext", 1<<20)
+	o, answer, err := first.encode(t.Context(), "plaintext", 1<<20)
 	require.NoError(t, err)
 	require.NotContains(t, string(o.Data), "plaintext")
 	require.Contains(t, answer.(*commonpb.Payloads).String(), "plaintext", "as the client encodes it")
-	failed, _ := first.encodeFailure(errors.New("plaintext"))
+	failed, _ := first.encodeFailure(t.Context(), errors.New("plaintext"))
 	require.NotContains(t, string(failed.Data), "plaintext")
 	calls := 100
 	broken := newConverters(nil, nil)
 	broken.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: &calls})
-	require.Equal(t, store.Outcome{State: store.InDoubt}, broken.codec(t.Context(), infoOf("order-7")).doubt(errors.New("plaintext")))
+	require.Equal(t, store.Outcome{State: store.InDoubt}, codec{broken, targetOf(infoOf("order-7"))}.doubt(t.Context(), errors.New("plaintext")))
 	require.Equal(t, 99, calls, "a codec that is away is asked once")
-	doubt := first.doubt(errors.New("plaintext"))
+	doubt := first.doubt(t.Context(), errors.New("plaintext"))
 	require.NotEmpty(t, doubt.Data)
 	require.NotContains(t, string(doubt.Data), "plaintext")
 	for _, c := range []codec{first, second} {
-		require.ErrorContains(t, c.cause(doubt), "plaintext")
-		result, failure, err := c.replay(o)
+		require.ErrorContains(t, c.cause(t.Context(), doubt), "plaintext")
+		result, failure, err := c.replay(t.Context(), o)
 		require.NoError(t, err)
 		require.NoError(t, failure)
 		require.Equal(t, answer.(*commonpb.Payloads).String(), result.(*commonpb.Payloads).String())
-		_, failure, err = c.replay(failed)
+		_, failure, err = c.replay(t.Context(), failed)
 		require.NoError(t, err)
 		require.ErrorContains(t, failure, "plaintext")
 	}
-	nothing, _, err := first.encode(nil, 1<<20)
+	nothing, _, err := first.encode(t.Context(), nil, 1<<20)
 	require.NoError(t, err)
-	result, failure, err := second.replay(nothing)
+	result, failure, err := second.replay(t.Context(), nothing)
 	require.NoError(t, errors.Join(failure, err))
 	require.Nil(t, result)
 
-	_, _, err = newConverters(nil, nil).codec(t.Context(), infoOf("order-7")).replay(o)
+	_, _, err = codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}.replay(t.Context(), o)
 	require.ErrorIs(t, err, errSealed)
 
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: new(1)})
-	o, _, err = first.encode("plaintext", 1<<20)
+	o, _, err = first.encode(t.Context(), "plaintext", 1<<20)
 	require.NoError(t, err, "Temporal gets it")
 	require.Empty(t, o.Data)
 	require.NotEmpty(t, o.Missing)
@@ -214,16 +215,16 @@ func (celsius) TransferTypeConverter() (converter.TransferTypeConverter, error) 
 
 func TestCodec_EncodesAValueAsTheTypeThatItChooses(t *testing.T) {
 	t.Parallel()
-	c := sealedConverters().codec(t.Context(), infoOf("order-7"))
+	c := codec{sealedConverters(), targetOf(infoOf("order-7"))}
 	for _, result := range []any{celsius{27}, &celsius{27}} {
-		_, answer, err := c.encode(result, 1<<20)
+		_, answer, err := c.encode(t.Context(), result, 1<<20)
 		require.NoError(t, err)
 		var got transfer
-		require.NoError(t, c.dataIn(c.where).FromPayloads(answer.(*commonpb.Payloads), &got))
+		require.NoError(t, c.dataIn(t.Context(), c.where).FromPayloads(answer.(*commonpb.Payloads), &got))
 		require.Equal(t, transfer{300}, got)
 	}
 	broken := newConverters(converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: new(1)}), nil)
-	o, _, err := broken.codec(t.Context(), infoOf("order-7")).encode(celsius{27}, 1<<20)
+	o, _, err := codec{broken, targetOf(infoOf("order-7"))}.encode(t.Context(), celsius{27}, 1<<20)
 	require.ErrorContains(t, err, errAway.Error())
 	require.NotEmpty(t, o.Missing)
 }
@@ -250,11 +251,11 @@ func TestTarget_IsTheNexusCaller(t *testing.T) {
 
 	var asked []converter.SerializationContext
 	conv := newConverters(contextual{converter.GetDefaultDataConverter(), &asked}, nil)
-	o, _, err := conv.codec(t.Context(), info).encode("result", 1<<20)
+	o, _, err := codec{conv, targetOf(info)}.encode(t.Context(), "result", 1<<20)
 	require.NoError(t, err)
 	require.Equal(t, []converter.SerializationContext{nexus}, asked)
-	other := conv.codec(t.Context(), infoOf("order-8"))
-	_, moved, _, err := other.open(o)
+	other := codec{conv, targetOf(infoOf("order-8"))}
+	_, moved, _, err := other.open(t.Context(), o)
 	require.NoError(t, err)
 	require.Equal(t, nexus, moved.Nexus, "the record keeps it")
 
@@ -354,7 +355,7 @@ func TestPlugins_InAnyOrderOutcomesAreSealedOrTheClientIsRefused(t *testing.T) {
 			}
 			require.NoError(t, err)
 			defer c.Close()
-			conv, err := g.converters()
+			conv, err := g.clients.outside()
 			require.NoError(t, err)
 			_, sealed := conv.data.(*converter.CodecDataConverter)
 			require.Equal(t, len(tc.before) > 0 && tc.before[0].Name() == "a", sealed)

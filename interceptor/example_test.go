@@ -15,6 +15,7 @@ import (
 	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/redisstore"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
 
@@ -60,7 +61,7 @@ func Guarded(p *Payments) []once.Marked {
 // The whole set-up of a worker whose activities take effect at most once.
 func ExampleNew() {
 	payments := &Payments{}
-	s, err := store.NewRedis(redis.NewClient(&redis.Options{Addr: "localhost:6379"}), store.RedisOptions{})
+	s, err := redisstore.New(redis.NewClient(&redis.Options{Addr: "localhost:6379"}), redisstore.Options{})
 	if err != nil {
 		log.Fatalln(err)
 	}

@@ -6,17 +6,18 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
+
+	"github.com/atmostonce/atmostonce/internal/engine"
 )
 
-// isFinal reports whether Temporal would make no further attempt after err: the
-// server judges the failure that it is sent, and for a local activity the SDK
-// judges whatever err wraps.
-func (c *call) isFinal(err error) bool {
+// IsFinal implements engine.Door: the server judges the failure that it is sent, and
+// for a local activity the SDK judges whatever err wraps.
+func (d *door) IsFinal(err error, p *engine.Retries) bool {
 	var types []string
-	if p := c.retries(); p != nil {
-		types = p.NonRetryableErrorTypes
+	if p != nil {
+		types = p.NonRetryable
 	}
-	if c.info.IsLocalActivity {
+	if d.info.IsLocalActivity {
 		terminated, timedOut, app := (*temporal.TerminatedError)(nil), (*temporal.TimeoutError)(nil), (*temporal.ApplicationError)(nil)
 		switch {
 		case errors.As(err, &terminated):
@@ -27,7 +28,7 @@ func (c *call) isFinal(err error) bool {
 			return app.NonRetryable() || slices.Contains(types, app.Type())
 		}
 	}
-	failure := c.codec.failuresIn(c.codec.where).ErrorToFailure(err)
+	failure := d.codec.failuresIn(d.codec.where).ErrorToFailure(err)
 	switch {
 	case failure.GetApplicationFailureInfo() != nil:
 		info := failure.GetApplicationFailureInfo()

@@ -4,20 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -111,27 +108,14 @@ type Guard struct {
 	workerPluginBase
 	sdkinterceptor.WorkerInterceptorBase
 
-	store     measured
-	storeKind string
-	options   Options
-	observers []*observer
-	metrics   metrics
-	census    census
-	repeats   repeats
-	marks     []mark
-	plain     *workerGuard // serves workers that list the Guard as an interceptor
-
-	own *converters // of Options.DataConverter; nil: there is none
+	engine  *engine.Engine
+	options Options
+	clients *clients
+	marks   []mark
+	plain   *workerGuard // serves workers that list the Guard as an interceptor
 
 	mu      sync.Mutex
-	client  *converters             // of the last client; nil: there was none
-	logger  log.Logger              // the last client's; nil: it has none
-	several bool                    // other clients have others
 	workers map[string]*workerGuard // by worker instance key
-
-	began    time.Time
-	owed     atomic.Pointer[error] // what a worker's start has found out about the store
-	checkDue atomic.Int64          // when the store is to be checked again, in ns since began
 }
 
 // mark is a Marked activity with its policy complete.
@@ -167,11 +151,10 @@ var errOptions = errors.New("atmostonce")
 // reported when that worker starts.
 func New(s store.Store, o Options) (*Guard, error) {
 	var errs []error
-	if v := reflect.ValueOf(s); s == nil || v.Kind() == reflect.Pointer && v.IsNil() {
-		errs = append(errs, errors.New("the store is nil"))
-	}
-	o, err := o.withDefaults()
+	errs = append(errs, engine.CheckStore(s))
+	ours, err := o.engine().Complete()
 	errs = append(errs, err)
+	o.MaxOutcome = ours.MaxOutcome
 	if err := o.Defaults.Validate(); err != nil && len(o.Activities) > 0 {
 		errs = append(errs, fmt.Errorf("Defaults: %w", err))
 	}
@@ -180,16 +163,22 @@ func New(s store.Store, o Options) (*Guard, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
 	}
-	g := &Guard{options: o, observers: newObservers(o.Observers), marks: marks, workers: map[string]*workerGuard{}, began: time.Now()}
-	g.census = census{guard: g, busy: make(chan struct{}, 1), seen: map[population]bool{}}
-	g.store, g.storeKind = measured{s, g}, storeKind(s)
+	g := &Guard{options: o, clients: &clients{}, marks: marks, workers: map[string]*workerGuard{}}
 	if o.DataConverter != nil {
-		g.own = newConverters(o.DataConverter, o.FailureConverter)
-		g.own.own, g.own.limit = true, o.MaxOutcome
+		g.clients.own = newConverters(o.DataConverter, o.FailureConverter)
+		g.clients.own.own, g.clients.own.limit = true, o.MaxOutcome
 	}
-	g.metrics.recordedBy(g.observers)
+	g.engine = engine.New(s, ours, g.clients)
 	g.plain = newWorkerGuard(g)
 	return g, nil
+}
+
+// engine returns the options that are the engine's.
+func (o Options) engine() engine.Options {
+	return engine.Options{
+		DistrustBefore: o.DistrustBefore, KeySecret: o.KeySecret, Lease: o.Lease, SettleDelay: o.SettleDelay, HoldRetry: o.HoldRetry,
+		MaxOutcome: o.MaxOutcome, CountRecords: o.CountRecords, Observers: o.Observers,
+	}
 }
 
 // newMarks returns the marks, each with its policy complete.
@@ -201,7 +190,7 @@ func newMarks(o Options) ([]mark, error) {
 	var errs []error
 	seen := map[string]mark{}
 	for _, m := range o.Activities {
-		m.Policy = libraryDefaults(m.Policy.Or(o.Defaults))
+		m.Policy = engine.Complete(m.Policy.Or(o.Defaults))
 		marks, err := expand(m, m.Policy)
 		if err := errors.Join(m.Validate(), err); err != nil {
 			errs = append(errs, fmt.Errorf("activity %s: %w", m.Name, err))
@@ -219,48 +208,6 @@ func newMarks(o Options) ([]mark, error) {
 		}
 	}
 	return all, errors.Join(errs...)
-}
-
-func (o Options) withDefaults() (Options, error) {
-	var errs []error
-	duration := func(name string, d *time.Duration, least, standard time.Duration) {
-		if *d == 0 {
-			*d = standard
-		}
-		if *d < least && *d != standard {
-			errs = append(errs, fmt.Errorf("%s is %v; the least is %v", name, *d, least))
-		}
-	}
-	duration("Lease", &o.Lease, 30*time.Millisecond, 60*time.Second)
-	duration("SettleDelay", &o.SettleDelay, time.Millisecond, 30*time.Second)
-	duration("HoldRetry", &o.HoldRetry, time.Millisecond, 30*time.Second)
-	duration("CountRecords", &o.CountRecords, time.Second, 0)
-	if o.SettleDelay <= o.Lease/3 {
-		errs = append(errs, fmt.Errorf("SettleDelay is %v; it must be greater than %v, a third of Lease, so that a slow owner can renew first", o.SettleDelay, o.Lease/3))
-	}
-	if n := len(o.KeySecret); n > 0 && n < minSecret {
-		errs = append(errs, fmt.Errorf("KeySecret has %d bytes; the least is %d", n, minSecret))
-	}
-	o.KeySecret = slices.Clone(o.KeySecret)
-	if o.MaxOutcome == 0 {
-		o.MaxOutcome = maxOutcome
-	}
-	if o.MaxOutcome < 0 || o.MaxOutcome > store.MaxData {
-		errs = append(errs, fmt.Errorf("MaxOutcome is %d; the most is %d, store.MaxData", o.MaxOutcome, store.MaxData))
-	}
-	return o, errors.Join(errs...)
-}
-
-func libraryDefaults(p once.Policy) once.Policy {
-	if p.Key.IsZero() && p.Scope == 0 {
-		p.Scope = keys.PerWorkflow
-	}
-	return p.Or(once.Policy{
-		TTL:         30 * 24 * time.Hour,
-		OnDuplicate: once.Return,
-		OnFailure:   once.Unlock,
-		InDoubt:     once.Hold,
-	})
 }
 
 // Name implements the plugin interfaces of the SDK.

@@ -3,9 +3,7 @@ package interceptor
 import (
 	"context"
 	"sync"
-	"time"
 
-	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 )
@@ -88,14 +86,4 @@ func (h *heartbeat) previous(ctx context.Context) (details []any, err error) {
 		details = append(details, converter.NewRawValue(p))
 	}
 	return details, nil
-}
-
-// ticks returns a channel that says when to call again: at least twice in each
-// heartbeat timeout; nil where there is none. stop releases it.
-func ticks(info sdkactivity.Info) (c <-chan time.Time, stop func()) {
-	if info.HeartbeatTimeout <= 0 || info.IsLocalActivity {
-		return nil, func() {}
-	}
-	t := time.NewTicker(max(info.HeartbeatTimeout/2-info.HeartbeatTimeout/20, time.Millisecond))
-	return t.C, t.Stop
 }

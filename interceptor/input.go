@@ -1,8 +1,8 @@
 package interceptor
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -10,20 +10,18 @@ import (
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/keys"
 )
 
-// errArgument: no later attempt will encode it either.
-var errArgument = errors.New("it cannot be encoded")
-
 // errUnreadable: the input is encrypted anew each time, so that equal inputs do
 // not look alike, and nothing here can decrypt it.
-var errUnreadable = fmt.Errorf("%w: the client's data converter gives other bytes each time and does not pass converter.RawValue on, so the input of a dynamic activity cannot be compared: let the converter pass it on, or register the activity", errArgument)
+var errUnreadable = fmt.Errorf("%w: the client's data converter gives other bytes each time and does not pass converter.RawValue on, so the input of a dynamic activity cannot be compared: let the converter pass it on, or register the activity", engine.ErrArgument)
 
 // digest returns the digest of a call's whole input. wire is the input as it
 // came from Temporal, if it was seen; args are what the SDK decoded it to.
-func (c codec) digest(wire *commonpb.Payloads, args []any) (string, error) {
-	payloads, err := c.plain(wire, args)
+func (c codec) digest(ctx context.Context, wire *commonpb.Payloads, args []any) (string, error) {
+	payloads, err := c.plain(ctx, wire, args)
 	if err != nil {
 		return "", fmt.Errorf("input: %w", err)
 	}
@@ -40,8 +38,8 @@ func digestOf(payloads []*commonpb.Payload) string {
 }
 
 // plain returns the input such that equal inputs look alike.
-func (c codec) plain(wire *commonpb.Payloads, args []any) ([]*commonpb.Payload, error) {
-	dc := c.inputs()
+func (c codec) plain(ctx context.Context, wire *commonpb.Payloads, args []any) ([]*commonpb.Payload, error) {
+	dc := c.inputs(ctx)
 	var dynamic converter.EncodedValues
 	if len(args) == 1 {
 		switch arg := args[0].(type) {
@@ -97,7 +95,7 @@ func reencoded(args []any) ([]*commonpb.Payload, error) {
 	for i, arg := range args {
 		p, err := dc.ToPayload(arg)
 		if err != nil {
-			return nil, fmt.Errorf("argument %d: %w: %w", i, errArgument, err)
+			return nil, fmt.Errorf("argument %d: %w: %w", i, engine.ErrArgument, err)
 		}
 		payloads[i] = p
 	}
@@ -149,7 +147,7 @@ func jsonOf(values converter.EncodedValues) ([]*commonpb.Payload, error) {
 			ptrs[i] = &texts[i]
 		}
 		if err := values.Get(ptrs...); err != nil {
-			return nil, fmt.Errorf("%w: only a guard that is a plugin of the client can read it: %w", errArgument, err)
+			return nil, fmt.Errorf("%w: only a guard that is a plugin of the client can read it: %w", engine.ErrArgument, err)
 		}
 		var payloads []*commonpb.Payload
 		for _, text := range texts {

@@ -57,21 +57,18 @@ func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, 
 	if p := g.replacer(o.ClientOptions.Plugins); p != nil {
 		return fmt.Errorf("atmostonce: plugin %q (%T) is listed after the guard and has a NewClient method, in which it could put another data converter in place: list the guard after it in client.Options.Plugins", p.Name(), p)
 	}
-	conv, meter := newConverters(watched.DataConverter, o.ClientOptions.FailureConverter), newMeter(o.ClientOptions.MetricsHandler)
+	conv := newConverters(watched.DataConverter, o.ClientOptions.FailureConverter)
 	conv.rest, conv.limit = g.options.DataConverter, g.options.MaxOutcome
-	link.mu.Lock()
-	link.converters, link.meter = conv, meter
-	link.surrounded = slices.ContainsFunc(o.ClientOptions.Interceptors, isWorkerInterceptor)
-	link.mu.Unlock()
+	made := &clientInfo{
+		converters: conv, meter: newMeter(o.ClientOptions.MetricsHandler),
+		namespace:  cmp.Or(o.ClientOptions.Namespace, client.DefaultNamespace),
+		surrounded: slices.ContainsFunc(o.ClientOptions.Interceptors, isWorkerInterceptor),
+	}
+	link.client.Store(made)
 	if err := next(ctx, o); err != nil {
 		return err
 	}
-	g.learnLogger(o.ClientOptions.Logger)
-	g.metrics.learn(meter, cmp.Or(o.ClientOptions.Namespace, client.DefaultNamespace))
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.several = g.several || g.client != nil && !g.client.same(conv)
-	g.client = conv
+	g.clients.learn(made, o.ClientOptions.Logger)
 	return nil
 }
 
@@ -126,12 +123,12 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 		return err
 	}
 	w.prepare(ctx)
-	w.announce(g.clientLogger())
+	w.announce(g.clients.clientLogger())
 	if err := next(ctx, o); err != nil {
 		return err
 	}
 	if w.types.any() && w.life.Load().counted.CompareAndSwap(false, true) {
-		g.census.begin()
+		g.engine.BeginCount()
 	}
 	return nil
 }
@@ -151,15 +148,15 @@ func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions
 	}
 	l, timeout := w.life.Load(), w.options.WorkerStopTimeout
 	until := time.Now().Add(cmp.Or(timeout, defaultStopTimeout))
-	l.beginStop(until)
-	until, _ = l.end() // the guard may be listed twice: it waits once
+	l.BeginStop(until)
+	until, _ = l.End() // the guard may be listed twice: it waits once
 	if timeout == 0 {  // the SDK would cancel the bodies at once
-		l.finish(until)
+		l.Finish(until)
 	}
 	next(ctx, o)
-	l.drain(until)
+	l.Drain(until)
 	if l.counted.CompareAndSwap(true, false) {
-		g.census.end()
+		g.engine.EndCount()
 	}
 	w.life.CompareAndSwap(l, newLife())
 }

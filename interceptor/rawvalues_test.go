@@ -10,6 +10,8 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+
+	"github.com/atmostonce/atmostonce/internal/engine"
 )
 
 // gobs is a payload converter that encodes a map in another order each time.
@@ -90,11 +92,11 @@ func TestDigest_IsOneForAllAttempts(t *testing.T) {
 			require.NoError(t, err)
 			digests := map[string]bool{}
 			for attempt := range attempts {
-				c := newConverters(tt.dc(attempt), nil).codec(t.Context(), sdkactivity.Info{})
-				digest, err := c.digest(wire, []any{tt.value})
+				c := codec{newConverters(tt.dc(attempt), nil), targetOf(sdkactivity.Info{})}
+				digest, err := c.digest(t.Context(), wire, []any{tt.value})
 				if err != nil {
 					require.ErrorIs(t, err, errCodec)
-					require.NotErrorIs(t, err, errArgument)
+					require.NotErrorIs(t, err, engine.ErrArgument)
 					continue
 				}
 				digests[digest] = true

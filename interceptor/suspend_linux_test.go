@@ -25,7 +25,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
-	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/redisstore"
 )
 
 // suspendRole says what a re-executed test binary does, as JSON.
@@ -48,7 +48,7 @@ func (c suspended) guard(t *testing.T, p once.Policy) *interceptor.Guard {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: c.Redis})
 	t.Cleanup(func() { _ = rdb.Close() })
-	s, err := store.NewRedis(rdb, store.RedisOptions{})
+	s, err := redisstore.New(rdb, redisstore.Options{})
 	require.NoError(t, err)
 	o := options(once.Mark(p, "ChargeCard"))
 	o.Lease, o.SettleDelay, o.HoldRetry = shortLease, shortLease/2, time.Second

@@ -29,6 +29,7 @@ import (
 	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/redisstore"
 )
 
 // held is the policy of the bodies that have effects.
@@ -168,7 +169,7 @@ func TestSuspended_OwnerDoesNotActAfterAnOperatorHasDecided(t *testing.T) {
 			p, g := startSuspended(t, c), c.guard(t, held)
 			rdb := redis.NewClient(&redis.Options{Addr: addr})
 			t.Cleanup(func() { _ = rdb.Close() })
-			s, err := store.NewRedis(rdb, store.RedisOptions{})
+			s, err := redisstore.New(rdb, redisstore.Options{})
 			require.NoError(t, err)
 			ctx, cancel := context.WithCancel(t.Context())
 			var early int

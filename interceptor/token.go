@@ -104,11 +104,6 @@ var between, short = []byte(`","`), []byte{1}
 
 var encoding = base64.RawURLEncoding.Strict()
 
-// token returns what Claim.Token promises.
-func (c *call) token(bid store.Bid, origin store.Origin) string {
-	return ticket{Task: c.info.TaskToken, Where: c.codec.where, Origin: origin, Bid: bid, Begun: c.evidence.begun.Load()}.String()
-}
-
 // String returns the token of t: its task and its fields, compressed, with a
 // checksum, in the base64 of URLs.
 func (t ticket) String() string {

@@ -1,25 +1,20 @@
 package interceptor
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
-	"time"
 
-	commonpb "go.temporal.io/api/common/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/once"
 )
 
@@ -40,22 +35,12 @@ type workerGuard struct {
 // life is a worker's time from start to stop. The SDK's test environments start
 // and stop one worker many times.
 type life struct {
-	started  atomic.Bool
-	counted  atomic.Bool   // the census knows of it
-	stopping chan struct{} // closed when the worker begins to stop
-	stopOnce sync.Once
-	stopped  time.Time    // when it ends; to be read after stopping is closed
-	lost     atomic.Int32 // claims that are being given back
-	tasks    tasks        // calls in Mode Enforce, and their background writes
-	ctx      context.Context
-	cancel   context.CancelFunc // ends background writes
+	*engine.Life
+	started atomic.Bool
+	counted atomic.Bool // the open records are counted for it
 }
 
-func newLife() *life {
-	l := &life{stopping: make(chan struct{})}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	return l
-}
+func newLife() *life { return &life{Life: engine.NewLife()} }
 
 func newWorkerGuard(g *Guard) *workerGuard {
 	host, err := os.Hostname()
@@ -79,22 +64,16 @@ func (w *workerGuard) InterceptActivity(ctx context.Context, next sdkinterceptor
 	return i
 }
 
-// errNoConverter: outcomes must not be stored as another converter than the
-// client's would encode them, for it may be the one that encrypts.
-var errNoConverter = errors.New("the guard does not know the client's data converter: list it in client.Options.Plugins, or set interceptor.Options.DataConverter")
-
-// converters returns those of the call's client, and the call's input as it
-// came from Temporal if it was seen.
-func (w *workerGuard) converters(ctx context.Context) (*converters, *commonpb.Payloads) {
-	if c := captureOf(ctx); c != nil && c.converters != nil {
-		return c.converters, c.input()
-	}
-	return w.guard.own, nil
-}
+var (
+	// errNoConverter: outcomes must not be stored as another converter than the
+	// client's would encode them, for it may be the one that encrypts.
+	errNoConverter    = errors.New("the guard does not know the client's data converter: list it in client.Options.Plugins, or set interceptor.Options.DataConverter")
+	errManyConverters = errors.New("the guard serves several clients: set interceptor.Options.DataConverter to say whose converter encodes what no worker has run")
+)
 
 // isSurrounded reports whether other interceptors are around the guard, or may be.
 func (w *workerGuard) isSurrounded(ctx context.Context) bool {
-	if c := captureOf(ctx); c != nil && c.surrounded || w.options == nil {
+	if c := captureOf(ctx); c != nil && c.client != nil && c.client.surrounded || w.options == nil {
 		return true
 	}
 	all := w.options.Interceptors
@@ -108,38 +87,39 @@ func (w *workerGuard) check(ctx context.Context) error {
 	}
 	g := w.guard
 	var errs []error
-	g.mu.Lock()
-	if g.client == nil && g.options.DataConverter == nil {
+	if !g.clients.any() && g.clients.own == nil {
 		errs = append(errs, errNoConverter)
 	}
-	g.mu.Unlock()
-	errs = append(errs, w.problems(), w.unregistered(), w.otherGuards())
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	switch err := g.checkStore(ctx); {
-	case tolerable(err), err != nil && w.isOff():
-		logger := cmp.Or(g.clientLogger(), log.NewStructuredLogger(slog.Default()))
-		logger.Warn("atmostonce: look at the store", "Error", err)
-		g.owed.Store(&err) // there is no activity yet whose metrics could tell
-	default:
-		errs = append(errs, err)
-	}
+	errs = append(errs, w.problems(), w.unregistered(), w.otherGuards(), g.engine.Start(ctx, w.isOff))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: the worker does not start: %w", errOptions, err)
 	}
 	return nil
 }
 
+// isOff reports whether every marked activity of the worker is in Mode Off.
+func (w *workerGuard) isOff() bool {
+	if w.types.hasDynamic() {
+		return false // of which it is not known what it serves
+	}
+	for name := range w.types.all() {
+		if v := w.judge(name, false); v.marked && w.guard.modeOf(v.mark, name) != once.Off {
+			return false
+		}
+	}
+	return true
+}
+
 // prepare makes the series of the worker's marked activities known, where it is
 // clear which client's metrics they belong to.
 func (w *workerGuard) prepare(ctx context.Context) {
-	m, namespace := w.guard.metrics.client()
-	if m == nil {
+	c := w.guard.clients.only()
+	if c == nil {
 		return // each activity's first call does it
 	}
 	for name := range w.types.all() {
 		if w.judge(name, false).marked {
-			w.guard.metrics.prepare(ctx, m, place{namespace, w.queue, name})
+			w.guard.engine.Prepare(ctx, c.meter, engine.Place{Namespace: c.namespace, Queue: w.queue, Activity: name})
 		}
 	}
 }
@@ -213,173 +193,4 @@ func (w *workerGuard) otherGuards() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func (l *life) beginStop(until time.Time) {
-	l.stopOnce.Do(func() {
-		l.stopped = until
-		close(l.stopping)
-	})
-}
-
-// end returns when the worker will have stopped; ok is false while it does not
-// stop.
-func (l *life) end() (t time.Time, ok bool) {
-	select {
-	case <-l.stopping:
-		return l.stopped, true
-	default:
-		return t, false
-	}
-}
-
-// answerTime is left to the SDK to send the answer of a call, and to begin the
-// local activity that follows.
-const answerTime = 500 * time.Millisecond
-
-// finish waits until the calls that run have ended and their answers are sent.
-// It does not wait if there are none.
-func (l *life) finish(until time.Time) {
-	began := time.Now()
-	for left := time.Until(until); left > 0; left = time.Until(until) {
-		n, ended := l.tasks.running()
-		quiet := time.Since(ended)
-		switch {
-		case n > 0:
-			l.await(left)
-		case ended.After(began) && quiet < answerTime:
-			<-time.After(min(left, answerTime-quiet))
-		default:
-			return
-		}
-	}
-}
-
-// minDrain is left to the writes of bodies that the SDK canceled at the end of
-// its own stop timeout.
-const minDrain = 2 * time.Second
-
-// drain waits until everything is recorded, then gives up what is not: those
-// claims go in doubt when their lease is over.
-func (l *life) drain(until time.Time) {
-	l.await(max(time.Until(until), minDrain))
-	l.cancel()
-	l.await(lastWords)
-}
-
-// lastWords is left to tell of what could not be recorded.
-const lastWords = time.Second
-
-// await returns when nothing runs any more, or after a time.
-func (l *life) await(atMost time.Duration) {
-	limit := time.NewTimer(atMost)
-	defer limit.Stop()
-	select {
-	case <-l.tasks.idle():
-	case <-limit.C:
-	}
-}
-
-// tasks counts what the worker's stop waits for.
-type tasks struct {
-	mu      sync.Mutex
-	n       int
-	ended   time.Time // when the last one did whose answer the SDK has to send
-	waiting chan struct{}
-}
-
-func (t *tasks) begin() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.n++
-}
-
-func (t *tasks) end(answers bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.n--
-	if answers {
-		t.ended = time.Now()
-	}
-	if t.n == 0 && t.waiting != nil {
-		close(t.waiting)
-		t.waiting = nil
-	}
-}
-
-// running returns how many run, and when the last one ended.
-func (t *tasks) running() (n int, ended time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.n, t.ended
-}
-
-// idle returns a channel that is closed when nothing is counted.
-func (t *tasks) idle() <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.waiting == nil {
-		t.waiting = make(chan struct{})
-	}
-	c := t.waiting
-	if t.n == 0 {
-		close(c)
-		t.waiting = nil
-	}
-	return c
-}
-
-// inbound guards one attempt of a marked activity.
-type inbound struct {
-	sdkinterceptor.ActivityInboundInterceptorBase
-	worker  *workerGuard
-	verdict verdict
-	beat    heartbeat
-}
-
-// Init implements the SDK's ActivityInboundInterceptor.
-func (i *inbound) Init(outbound sdkinterceptor.ActivityOutboundInterceptor) error {
-	i.beat.Next = outbound
-	return i.Next.Init(&i.beat)
-}
-
-type guardedBy struct{ guard *Guard }
-
-// ExecuteActivity implements the SDK's ActivityInboundInterceptor.
-func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
-	i.beat.over = ctx.Done()
-	body := func(ctx context.Context) (any, error) { return i.Next.ExecuteActivity(ctx, in) }
-	key := guardedBy{i.worker.guard}
-	if ctx.Value(key) != nil {
-		return body(ctx) // installed twice: the outer one guards
-	}
-	m, marked, unclear := i.verdict.with(in.Args)
-	if !marked {
-		return body(ctx)
-	}
-	ctx = context.WithValue(ctx, key, true)
-	if !i.worker.announced.Load() {
-		i.worker.announce(sdkactivity.GetLogger(ctx))
-	}
-	c := newCall(ctx, i.worker, m, in.Args, &i.beat)
-	c.returns = i.verdict.code.result()
-	i.beat.stopping = c.life.stopping
-	c.guard.metrics.prepare(ctx, c.guard.metrics.of(ctx), c.place())
-	mode := c.guard.modeOf(m, c.info.ActivityType.Name)
-	err := c.identified(ctx, m, mode)
-	if unclear != nil {
-		err = unclear
-	}
-	switch {
-	case mode == once.Off:
-		return c.off(ctx, body)
-	case err != nil:
-		return c.keyless(ctx, body, err, mode)
-	case mode == once.Observe:
-		return c.observe(ctx, body)
-	}
-	c.enforced = true
-	c.life.tasks.begin()
-	defer c.life.tasks.end(!c.inTest())
-	return c.serve(ctx, body)
 }

@@ -75,8 +75,10 @@ const (
 )
 
 var (
-	_ Store   = (*File)(nil)
-	_ Checker = (*File)(nil)
+	_ Store        = (*File)(nil)
+	_ Checker      = (*File)(nil)
+	_ Kinded       = (*File)(nil)
+	_ OwnerWatcher = (*File)(nil)
 )
 
 // NewFile opens the store in dir, and creates it if there is none, with what leads
@@ -156,7 +158,7 @@ func (f *File) Close() error {
 
 // Acquire implements [Store].
 func (f *File) Acquire(ctx context.Context, b Bid) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
 	r, err := f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
@@ -176,7 +178,7 @@ func (f *File) Acquire(ctx context.Context, b Bid) (Record, error) {
 // Renew implements [Store]. It writes only what must outlast the process: the
 // lock says that the owner lives.
 func (f *File) Renew(ctx context.Context, b Bid) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
 	r, err := f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
@@ -190,10 +192,10 @@ func (f *File) Renew(ctx context.Context, b Bid) (Record, error) {
 
 // Settle implements [Store].
 func (f *File) Settle(ctx context.Context, b Bid, o Outcome) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return Record{}, err
 	}
 	return f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
@@ -203,7 +205,7 @@ func (f *File) Settle(ctx context.Context, b Bid, o Outcome) (Record, error) {
 
 // Release implements [Store].
 func (f *File) Release(ctx context.Context, b Bid) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
 	return f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
@@ -213,7 +215,7 @@ func (f *File) Release(ctx context.Context, b Bid) (Record, error) {
 
 // Takeover implements [Store].
 func (f *File) Takeover(ctx context.Context, b Bid, from Record) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
 	return f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
@@ -223,7 +225,7 @@ func (f *File) Takeover(ctx context.Context, b Bid, from Record) (Record, error)
 
 // Resolve implements [Store].
 func (f *File) Resolve(ctx context.Context, key string, from Record, res Resolution) (Record, error) {
-	if err := res.validate(); err != nil {
+	if err := res.Validate(); err != nil {
 		return Record{}, err
 	}
 	return f.update(ctx, key, "", func(r *Record, now time.Time) (bool, error) {
@@ -240,6 +242,12 @@ func (f *File) Load(ctx context.Context, key string) (Record, error) {
 	}
 	return r, err
 }
+
+// Kind implements [Kinded].
+func (f *File) Kind() string { return "file" }
+
+// SeesDeath implements [OwnerWatcher]: the lock of a claim ends with its process.
+func (f *File) SeesDeath() bool { return true }
 
 // Clear forgets everything. It is for tests: effects may then happen again.
 func (f *File) Clear(ctx context.Context) error {

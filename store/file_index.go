@@ -35,7 +35,7 @@ func (f *File) entry(record string, s State) string {
 
 // enlist makes the entry of a record that is about to come into a state.
 func (f *File) enlist(record string, s State) error {
-	if !s.open() {
+	if !s.IsOpen() {
 		return nil
 	}
 	path := f.entry(record, s)
@@ -76,7 +76,7 @@ func (f *File) touchNew(path string) error {
 // remove is left to a listing.
 func (f *File) delist(record string, left ...State) {
 	for _, s := range left {
-		if s.open() {
+		if s.IsOpen() {
 			_ = os.Remove(f.entry(record, s))
 		}
 	}
@@ -87,7 +87,7 @@ func (f *File) delist(record string, left ...State) {
 // every record.
 func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		if state := q.only(); state.open() {
+		if state := q.OnlyState(); state.IsOpen() {
 			f.listOpen(ctx, q, state, yield)
 			return
 		}
@@ -125,7 +125,7 @@ func (f *File) listOpen(ctx context.Context, q Query, state State, yield func(Re
 			return
 		}
 	}
-	slices.SortFunc(records, Record.compare)
+	slices.SortFunc(records, Record.Compare)
 	for _, r := range records {
 		if !yield(r, nil) {
 			return
@@ -223,7 +223,7 @@ func (f *File) reindexShard(ctx context.Context, n int) error {
 	errs := []error{err}
 	for _, path := range paths {
 		r, err := f.load(ctx, place{shard: n, path: path})
-		if err == nil && r.State.open() {
+		if err == nil && r.State.IsOpen() {
 			_, err = reading(ctx, f, n, func() (none struct{}, err error) { return none, f.enlist(path, r.State) })
 			if err != nil {
 				err = prefixed(err)

@@ -115,7 +115,7 @@ func decodeRecord(data []byte) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	return r, r.check()
+	return r, r.Validate()
 }
 
 // decodeForm undoes encodeRecord. What the record says may still contradict itself.
@@ -128,7 +128,7 @@ func decodeForm(data []byte) (Record, error) {
 		return Record{}, errSum
 	}
 	var form fileRecord
-	if err := checkShape(data); err != nil {
+	if err := CheckShape(data); err != nil {
 		return Record{}, err
 	}
 	err := json.Unmarshal(data, &form)

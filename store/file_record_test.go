@@ -156,7 +156,7 @@ func FuzzFile_Record(f *testing.F) {
 		},
 		{Key: "k", State: Succeeded, Owner: "a", Fence: 1, Revision: 2, Origin: First, Claimed: at, Settled: at, Outcome: testSuccess},
 	} {
-		require.NoError(f, r.check())
+		require.NoError(f, r.Validate())
 		data, err := encodeRecord(r)
 		require.NoError(f, err)
 		f.Add(data)
@@ -175,7 +175,7 @@ func FuzzFile_Record(f *testing.F) {
 			require.True(t, errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion), "%v", err)
 			return
 		}
-		require.NoError(t, r.check())
+		require.NoError(t, r.Validate())
 		again, err := encodeRecord(r)
 		require.NoError(t, err)
 		r2, err := decodeRecord(again)

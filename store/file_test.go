@@ -29,6 +29,13 @@ func openFile(tb testing.TB, dir string) *store.File {
 	return f
 }
 
+func TestFile_SaysItsKind(t *testing.T) {
+	t.Parallel()
+	var s store.Store = openFile(t, t.TempDir())
+	require.Equal(t, "file", s.(store.Kinded).Kind())
+	require.True(t, s.(store.OwnerWatcher).SeesDeath())
+}
+
 func fileBid(key, owner string) store.Bid {
 	return store.Bid{Key: key, Owner: owner, Lease: time.Minute, TTL: time.Hour, Began: true}
 }

@@ -34,7 +34,10 @@ type entry struct {
 	open   int // in the list of what is open; -1 if it is not
 }
 
-var _ Store = (*Memory)(nil)
+var (
+	_ Store  = (*Memory)(nil)
+	_ Kinded = (*Memory)(nil)
+)
 
 // NewMemory returns an empty store. It needs no closing.
 func NewMemory(o MemoryOptions) *Memory {
@@ -46,7 +49,7 @@ func NewMemory(o MemoryOptions) *Memory {
 
 // Acquire implements [Store].
 func (m *Memory) Acquire(ctx context.Context, b Bid) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
 	return m.update(ctx, b.Key, func(r *Record, now time.Time) (bool, error) {
@@ -56,7 +59,7 @@ func (m *Memory) Acquire(ctx context.Context, b Bid) (Record, error) {
 
 // Renew implements [Store].
 func (m *Memory) Renew(ctx context.Context, b Bid) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
 	return m.update(ctx, b.Key, func(r *Record, now time.Time) (bool, error) {
@@ -66,10 +69,10 @@ func (m *Memory) Renew(ctx context.Context, b Bid) (Record, error) {
 
 // Settle implements [Store].
 func (m *Memory) Settle(ctx context.Context, b Bid, o Outcome) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return Record{}, err
 	}
 	o.Data = slices.Clone(o.Data)
@@ -80,7 +83,7 @@ func (m *Memory) Settle(ctx context.Context, b Bid, o Outcome) (Record, error) {
 
 // Release implements [Store].
 func (m *Memory) Release(ctx context.Context, b Bid) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
 	return m.update(ctx, b.Key, func(r *Record, now time.Time) (bool, error) {
@@ -90,7 +93,7 @@ func (m *Memory) Release(ctx context.Context, b Bid) (Record, error) {
 
 // Takeover implements [Store].
 func (m *Memory) Takeover(ctx context.Context, b Bid, from Record) (Record, error) {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
 	return m.update(ctx, b.Key, func(r *Record, now time.Time) (bool, error) {
@@ -100,7 +103,7 @@ func (m *Memory) Takeover(ctx context.Context, b Bid, from Record) (Record, erro
 
 // Resolve implements [Store].
 func (m *Memory) Resolve(ctx context.Context, key string, from Record, res Resolution) (Record, error) {
-	if err := res.validate(); err != nil {
+	if err := res.Validate(); err != nil {
 		return Record{}, err
 	}
 	res.Outcome.Data = slices.Clone(res.Outcome.Data)
@@ -121,6 +124,9 @@ func (m *Memory) Clear() {
 	clear(m.entries)
 	m.expiry, m.open = nil, nil
 }
+
+// Kind implements [Kinded].
+func (m *Memory) Kind() string { return "memory" }
 
 func (m *Memory) update(ctx context.Context, key string, turn func(*Record, time.Time) (bool, error)) (Record, error) {
 	if err := ctx.Err(); err != nil {

@@ -14,7 +14,7 @@ type openList []*entry
 
 // place puts e in, or takes it out.
 func (l *openList) place(e *entry) {
-	switch open := e.record.State.open(); {
+	switch open := e.record.State.IsOpen(); {
 	case open && e.open < 0:
 		e.open = len(*l)
 		*l = append(*l, e)
@@ -38,7 +38,7 @@ func (l *openList) remove(e *entry) {
 // List implements [Store]. A listing of an open state shows one moment.
 func (m *Memory) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		if q.only().open() {
+		if q.OnlyState().IsOpen() {
 			for _, r := range m.listOpen(q) {
 				if ctx.Err() != nil {
 					break
@@ -77,7 +77,7 @@ func (m *Memory) listOpen(q Query) []Record {
 			records = append(records, r.clone())
 		}
 	}
-	slices.SortFunc(records, Record.compare)
+	slices.SortFunc(records, Record.Compare)
 	return records
 }
 

@@ -24,6 +24,13 @@ func TestMemory_Contract(t *testing.T) {
 	})
 }
 
+func TestMemory_SaysItsKind(t *testing.T) {
+	t.Parallel()
+	var s store.Store = store.NewMemory(store.MemoryOptions{})
+	require.Equal(t, "memory", s.(store.Kinded).Kind())
+	require.NotImplements(t, (*store.OwnerWatcher)(nil), s, "it goes by the lease")
+}
+
 func memoryBid(key, owner string) store.Bid {
 	return store.Bid{Key: key, Owner: owner, Lease: time.Minute, TTL: time.Hour, Began: true}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // This file is the protocol: what each verb does to a record. Memory and File
-// run it as it stands; redis/*.lua says the same in Redis. Package storetest
+// run it as it stands; redisstore/lua says the same in Redis. Package storetest
 // holds all of them to it.
 //
 // A transition reports whether it changed the record. One that returns an error
@@ -426,7 +426,7 @@ func (r *Record) extend(now time.Time, ttl time.Duration) {
 	if r.Expires.IsZero() {
 		return
 	}
-	if ttl > century {
+	if ttl > LongestTTL {
 		r.Expires = time.Time{}
 		return
 	}
@@ -443,15 +443,12 @@ func (r *Record) expiresAnew(now time.Time, ttl time.Duration) {
 // touch counts a duplicate as contact. It is no write of the record: the
 // revision stays.
 func (r *Record) touch(now time.Time, ttl time.Duration) bool {
-	if r.Expires.IsZero() || ttl <= century && r.Expires.Sub(now) >= ttl {
+	if r.Expires.IsZero() || ttl <= LongestTTL && r.Expires.Sub(now) >= ttl {
 		return false
 	}
 	r.extend(now, ttl)
 	return true
 }
-
-// century is the longest TTL that is not taken for Forever.
-const century = 100 * 365 * 24 * time.Hour
 
 // expired reports whether the record is no longer remembered.
 func (r *Record) expired(now time.Time) bool {

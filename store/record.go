@@ -212,11 +212,12 @@ func (q Query) Matches(r Record) bool {
 		(q.Digest == "" || strings.HasPrefix(digest(r.Key), q.Digest)) &&
 		(q.OlderThan == 0 || r.Now.Sub(r.Claimed) > q.OlderThan) &&
 		(q.DoubtedFor == 0 || r.State == InDoubt && r.Now.Sub(r.Doubted) > q.DoubtedFor) &&
-		(q.After.State == Absent || q.After.State == r.State && q.After.compare(r) < 0)
+		(q.After.State == Absent || q.After.State == r.State && q.After.Compare(r) < 0)
 }
 
-// only returns the one state that q selects; Absent if it may select several.
-func (q Query) only() State {
+// OnlyState returns the one state that q selects; Absent if it may select several. A
+// store that keeps an index goes by it to choose how it lists.
+func (q Query) OnlyState() State {
 	switch {
 	case q.State != Absent:
 		return q.State
@@ -238,13 +239,17 @@ func (r Record) Since() time.Time {
 	}
 }
 
-// compare orders records: oldest first, and by key where they are equally old.
-func (r Record) compare(other Record) int {
+// Compare orders records as [Store].List yields those of one open state, for
+// [slices.SortFunc]: oldest first by [Record.Since], and by key where they are equally
+// old.
+func (r Record) Compare(other Record) int {
 	return cmp.Or(r.Since().Compare(other.Since()), strings.Compare(r.Key, other.Key))
 }
 
-// open reports whether something may yet come of the record's act.
-func (s State) open() bool {
+// IsOpen reports whether something may yet come of the record's act: it is running, in
+// doubt or pending. What is open must be found without a look at what is settled; see
+// [Store].
+func (s State) IsOpen() bool {
 	return s == Running || s == InDoubt || s == Pending
 }
 

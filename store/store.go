@@ -12,6 +12,10 @@ import (
 // Forever as a TTL keeps a record until an operator removes it.
 const Forever = time.Duration(math.MaxInt64)
 
+// LongestTTL, a century, is the longest TTL that ends. A store takes a longer one
+// for [Forever].
+const LongestTTL = 100 * 365 * 24 * time.Hour
+
 // TombstoneTTL is how long a released key remembers its last owner's nonce and
 // fence, so that a delayed duplicate of that owner's calls is recognized.
 const TombstoneTTL = time.Hour
@@ -109,6 +113,26 @@ type Checker interface {
 	// warns of these two and of ErrUnverified, and refuses to start on any other
 	// error; later it notifies its observers of these two and of ErrUnsafe.
 	Check(ctx context.Context) error
+}
+
+// Kinded is implemented by stores that say what kind of store they are. The kind is
+// the value of the metric label atmostonce.store.type, and is in logs and events. A
+// store without it is of the kind "other".
+type Kinded interface {
+	// Kind returns one short word in lower case, the same at every call and for all
+	// stores of the type: "memory", "file" and "redis" are those of this module.
+	Kind() string
+}
+
+// OwnerWatcher is implemented by stores that may know without a look at the clock
+// that an owner is dead. The guard asks when it judges whether a retry policy leaves
+// room for a takeover after the death of a worker.
+type OwnerWatcher interface {
+	// SeesDeath reports whether the store marks the doubt at the first Acquire after
+	// the owner's process has died, so that a takeover need not wait for the end of
+	// the lease. A store without it is taken to wait for that. The answer is the same
+	// at every call.
+	SeesDeath() bool
 }
 
 // Errors of the protocol. All others mean that the store could not be asked.

@@ -12,19 +12,22 @@ import (
 // that has one is corrupt. The guard does not give a store more.
 const MaxData = 16 << 20
 
-// Bounds of the rest of a record, in bytes. What redis/read.lua lets in, and
-// Record.check, is no less than what the calls let in.
+// Bounds of the rest of a record, in bytes. What Record.Validate lets in is no less
+// than what the calls let in.
 const (
 	maxText    = 64 << 10 // a key, a text of Info, a context, why data is missing
 	maxName    = 512      // a nonce, who decided
 	maxWhy     = 4 << 10
-	maxWords   = 4 << 20 // all of Info, or all of a history, as a server keeps it
+	maxTexts   = 16 << 20 // all texts of Info and of a history; what is not UTF-8 has grown on the way
 	maxFile    = 4 * MaxData
 	maxPieces  = 10_000 // of JSON: values, keys, brackets
 	maxNesting = 16
 )
 
-func (b Bid) validate() error {
+// Validate refuses, with ErrInvalid, a bid that lacks what every call needs, or that
+// is over a bound. Every verb of a store that takes a bid asks it first; it does not
+// look at Fence and Deadline.
+func (b Bid) Validate() error {
 	switch {
 	case b.Key == "":
 		return fmt.Errorf("%w: empty key", ErrInvalid)
@@ -47,7 +50,9 @@ func (b Bid) validate() error {
 	return nil
 }
 
-func (o Outcome) validate() error {
+// Validate refuses, with ErrInvalid, an outcome that says nothing or that is over a
+// bound. A store's Settle asks it before anything is written.
+func (o Outcome) Validate() error {
 	switch o.State {
 	case Succeeded, Failed, InDoubt, Pending:
 		return o.fits(ErrInvalid)
@@ -66,7 +71,10 @@ func (o Outcome) fits(err error) error {
 	return nil
 }
 
-func (r Resolution) validate() error {
+// Validate refuses, with ErrInvalid, a resolution that decides nothing, that nobody
+// has signed, or that is over a bound. A store's Resolve asks it before anything is
+// written.
+func (r Resolution) Validate() error {
 	switch {
 	case r.To != Succeeded && r.To != Failed && r.To != Tombstone:
 		return fmt.Errorf("%w: cannot resolve to %q", ErrInvalid, r.To)
@@ -92,14 +100,16 @@ func (i Info) texts() []string {
 	}
 }
 
-// check refuses, with ErrCorrupt, a record that was read and that no verb writes.
-func (r Record) check() error {
+// Validate refuses, with ErrCorrupt, a record that no verb writes: one that lacks a
+// field, contradicts itself or is over a bound. A store asks it about every record that
+// it reads from where others may write. Of an absent record there is nothing to ask.
+func (r Record) Validate() error {
 	switch {
 	case r.Key == "" || r.Owner == "" || r.Fence == 0 || r.Revision == 0:
 		return fmt.Errorf("%w: no key, owner, fence or revision", ErrCorrupt)
 	case r.Origin != First && r.Origin != Taken && r.Origin != Clean:
 		return fmt.Errorf("%w: unknown origin", ErrCorrupt)
-	case !r.State.open() && r.State != Succeeded && r.State != Failed && r.State != Tombstone:
+	case !r.State.IsOpen() && r.State != Succeeded && r.State != Failed && r.State != Tombstone:
 		return fmt.Errorf("%w: unknown state", ErrCorrupt)
 	case len(r.Key) > maxText || len(r.Owner) > maxName || len(r.By) > maxText:
 		return fmt.Errorf("%w: key, owner or author too long", ErrCorrupt)
@@ -120,7 +130,7 @@ func (r Record) check() error {
 		}
 		words += len(e.What) + len(e.From) + len(e.Owner) + len(e.By) + len(e.Who) + len(e.Why) + len(e.ID)
 	}
-	if words > 4*maxWords { // what is not UTF-8 has grown on the way
+	if words > maxTexts {
 		return fmt.Errorf("%w: texts of %d bytes", ErrCorrupt, words)
 	}
 	if r.Kept != nil {
@@ -164,9 +174,11 @@ func (r Record) hasItsOutcome() bool {
 	}
 }
 
-// checkShape refuses, with ErrCorrupt, JSON that would cost more to decode than any
-// record: of too many pieces, too deep, or with too long a string.
-func checkShape(data []byte) error {
+// CheckShape refuses, with ErrCorrupt, JSON that would cost more to decode than any
+// record: of too many pieces, too deep, or with too long a string. A store that keeps
+// JSON asks it before it decodes what others may have written. It does not look at
+// whether data is JSON at all.
+func CheckShape(data []byte) error {
 	longest := base64.StdEncoding.EncodedLen(MaxData)
 	pieces, depth := 0, 0
 	for i := 0; i < len(data); i++ {

@@ -183,7 +183,7 @@ func TestMetrics_TimeTheStore(t *testing.T) {
 				w.observe(path{}, surrounding)
 				for _, s := range w.metric(t, "atmostonce.store.operation.duration") {
 					require.InDelta(t, s.count, s.sum, 0, "each takes a second")
-					require.Equal(t, "other/default-test-namespace", s.value("atmostonce.store.type", "namespace"))
+					require.Equal(t, "memory/default-test-namespace", s.value("atmostonce.store.type", "namespace"))
 				}
 				require.EqualValues(t, 1, w.counts(t, "atmostonce.store.operation.duration", "atmostonce.store.operation", "error.type")["acquire/"+errorType])
 			})

@@ -187,7 +187,7 @@ func (w *world) attributesOf(p path, want span, about map[string]any) map[string
 	}
 	id := p.call.info(sdkactivity.Info{}, w.began)
 	all := map[string]any{
-		"atmostonce.policy": policy.String(), "atmostonce.store.type": "other",
+		"atmostonce.policy": policy.String(), "atmostonce.store.type": "memory",
 		"temporalActivityID": id.ActivityID, "temporalActivityAttempt": int64(id.Attempt),
 	}
 	if p.call.standalone {

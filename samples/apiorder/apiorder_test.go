@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/samples/stage"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 )
 
 const book, lamp = `{"Item": "book", "Cents": 1200}`, `{"Item": "lamp", "Cents": 9900}`
@@ -16,9 +16,8 @@ func TestOrders_OneChargePerIdempotencyKey(t *testing.T) {
 	s, err := stage.Open(t.Context(), t.TempDir(), t.Output())
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	url, stop, err := start(t.Context(), s)
+	url, err := start(t.Context(), s)
 	require.NoError(t, err)
-	t.Cleanup(stop)
 
 	const callers = 5
 	var statuses [callers]int

@@ -15,19 +15,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
-	"github.com/atmostonce/atmostonce/samples/provider"
-	"github.com/atmostonce/atmostonce/samples/stage"
-	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 )
 
 // Order is a request; Item and Cents are its body.
@@ -114,11 +111,10 @@ func orders(c client.Client, queue string) http.HandlerFunc {
 func main() { stage.Main(play) }
 
 func play(ctx context.Context, s *stage.Stage) error {
-	url, stop, err := start(ctx, s)
+	url, err := start(ctx, s)
 	if err != nil {
 		return err
 	}
-	defer stop()
 	for _, r := range []struct{ customer, key, body string }{
 		{"ann", "k1", `{"Item": "book", "Cents": 1200}`},
 		{"ann", "k1", `{"Item": "book", "Cents": 1200}`},
@@ -138,32 +134,19 @@ func play(ctx context.Context, s *stage.Stage) error {
 }
 
 // start starts the worker and the API.
-func start(ctx context.Context, s *stage.Stage) (url string, stop func(), err error) {
-	records, err := store.NewFile(filepath.Join(s.Dir, "records"), store.FileOptions{})
-	if err != nil {
-		return "", nil, err
-	}
+func start(ctx context.Context, s *stage.Stage) (url string, err error) {
 	payments := &Payments{Provider: s.Provider}
-	guard, err := interceptor.New(records, interceptor.Options{Activities: guarded(payments)})
+	// A guard is made of a store and the marks. As a plugin of the client it is in
+	// each of its workers; Work starts one, as it would without a guard.
+	guard, err := interceptor.New(s.Records, interceptor.Options{Activities: guarded(payments)})
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
-	c, err := client.DialContext(ctx, client.Options{HostPort: s.Temporal, Logger: stage.Quiet, Plugins: []client.Plugin{guard}})
+	c, err := s.Work(ctx, client.Options{Plugins: []client.Plugin{guard}}, PlaceOrder, payments)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
-	w := worker.New(c, s.Queue, worker.Options{})
-	w.RegisterWorkflow(PlaceOrder)
-	w.RegisterActivity(payments)
-	if err := w.Start(); err != nil {
-		return "", nil, err
-	}
-	url, err = s.Serve(ctx, orders(c, s.Queue))
-	return url, func() {
-		w.Stop()
-		c.Close()
-		_ = records.Close()
-	}, err
+	return s.Serve(ctx, orders(c, s.Queue))
 }
 
 func post(ctx context.Context, url, customer, key, body string) (status int, answer []byte, err error) {

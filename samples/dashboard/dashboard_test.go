@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/samples/order"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/order"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // TestMain is a worker, too: the sagas run in processes of this program.

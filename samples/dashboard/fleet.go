@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/atmostonce/atmostonce/samples/child"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
 )
 
 const workers = 3

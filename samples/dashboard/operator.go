@@ -10,7 +10,7 @@ import (
 
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/resolve"
-	"github.com/atmostonce/atmostonce/samples/order"
+	"github.com/atmostonce/atmostonce/samples/internal/order"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/samples/child"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
 )
 
 // promServer is a real Prometheus that scrapes the sample and has the alert rules.

@@ -21,10 +21,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.temporal.io/sdk/client"
 
-	"github.com/atmostonce/atmostonce/samples/child"
-	"github.com/atmostonce/atmostonce/samples/devserver"
-	"github.com/atmostonce/atmostonce/samples/tool"
-	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
+	"github.com/atmostonce/atmostonce/samples/internal/devserver"
+	"github.com/atmostonce/atmostonce/samples/internal/tool"
+	"github.com/atmostonce/atmostonce/store/redisstore"
 	"github.com/atmostonce/atmostonce/telemetry/dashboard"
 )
 
@@ -40,7 +40,7 @@ type stack struct {
 
 	redis     *child.Process
 	redisAddr string
-	store     *store.Redis
+	store     *redisstore.Store
 	otlp      string // where the viewer takes spans
 	own       *instruments
 	client    client.Client
@@ -173,10 +173,10 @@ func (s *stack) startStore(ctx context.Context, _ io.Writer) (err error) {
 }
 
 // openStore returns the store on a Redis. A call fails soon when it hangs.
-func openStore(address string) (*store.Redis, error) {
-	return store.NewRedis(redis.NewClient(&redis.Options{
+func openStore(address string) (*redisstore.Store, error) {
+	return redisstore.New(redis.NewClient(&redis.Options{
 		Addr: address, ContextTimeoutEnabled: true, ReadTimeout: time.Second, MaxRetries: -1,
-	}), store.RedisOptions{})
+	}), redisstore.Options{})
 }
 
 // connect makes the client that starts workflows.

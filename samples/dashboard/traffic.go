@@ -13,8 +13,8 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
-	"github.com/atmostonce/atmostonce/samples/order"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/order"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // traffic is what goes on: orders, receipts, and what befalls them.

@@ -16,8 +16,8 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/observe"
-	"github.com/atmostonce/atmostonce/samples/order"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/order"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/telemetry"
 )

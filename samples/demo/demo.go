@@ -12,8 +12,8 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
-	"github.com/atmostonce/atmostonce/samples/child"
-	"github.com/atmostonce/atmostonce/samples/devserver"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
+	"github.com/atmostonce/atmostonce/samples/internal/devserver"
 )
 
 // A half takes about 15 s; one that takes this long hangs.

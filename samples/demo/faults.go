@@ -10,8 +10,8 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/atmostonce/atmostonce/observe"
-	"github.com/atmostonce/atmostonce/samples/order"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/order"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // fault is what happens to an order, once the provider has committed its charge.

@@ -11,9 +11,9 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"github.com/atmostonce/atmostonce/samples/child"
-	"github.com/atmostonce/atmostonce/samples/order"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
+	"github.com/atmostonce/atmostonce/samples/internal/order"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 const (

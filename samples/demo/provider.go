@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // booking is a line from the provider's process to the demo: first the URL it

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // tally is what the ledger says at the end of a half, and what the guard

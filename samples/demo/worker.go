@@ -20,9 +20,10 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/observe"
-	"github.com/atmostonce/atmostonce/samples/order"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/order"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/redisstore"
 )
 
 // Short, so that the demo is. The defaults are 60 s, 30 s and 30 s.
@@ -87,7 +88,7 @@ func openStore(url string) (store.Store, error) {
 	case "file":
 		return store.NewFile(where, store.FileOptions{})
 	case "redis":
-		return store.NewRedis(redis.NewClient(&redis.Options{Addr: where, ContextTimeoutEnabled: true}), store.RedisOptions{})
+		return redisstore.New(redis.NewClient(&redis.Options{Addr: where, ContextTimeoutEnabled: true}), redisstore.Options{})
 	}
 	return nil, fmt.Errorf("no such store: %q", url)
 }

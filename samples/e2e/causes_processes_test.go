@@ -18,8 +18,8 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
-	"github.com/atmostonce/atmostonce/samples/child"
-	"github.com/atmostonce/atmostonce/samples/devserver"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
+	"github.com/atmostonce/atmostonce/samples/internal/devserver"
 	"github.com/atmostonce/atmostonce/store"
 )
 

@@ -16,7 +16,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
-	"github.com/atmostonce/atmostonce/samples/child"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
 	"github.com/atmostonce/atmostonce/store"
 )
 

@@ -21,7 +21,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
-	"github.com/atmostonce/atmostonce/samples/tool"
+	"github.com/atmostonce/atmostonce/samples/internal/tool"
 )
 
 // inDoubt starts a workflow whose activity ends in doubt under these options.

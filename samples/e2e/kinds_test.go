@@ -20,8 +20,8 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/observe"
-	"github.com/atmostonce/atmostonce/samples/child"
-	"github.com/atmostonce/atmostonce/samples/tool"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
+	"github.com/atmostonce/atmostonce/samples/internal/tool"
 	"github.com/atmostonce/atmostonce/store"
 )
 

@@ -7,7 +7,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/atmostonce/atmostonce/samples/devserver"
+	"github.com/atmostonce/atmostonce/samples/internal/devserver"
 )
 
 // server is shared by all tests; each has a task queue of its own.

@@ -11,7 +11,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/atmostonce/atmostonce/samples/child"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
 	"github.com/atmostonce/atmostonce/store"
 )
 

@@ -13,22 +13,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
-	"github.com/atmostonce/atmostonce/samples/provider"
-	"github.com/atmostonce/atmostonce/samples/stage"
-	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 )
 
 // Report is what is mailed.
@@ -51,7 +49,7 @@ func (r *Reports) BuildReport(_ context.Context, date string) (Report, error) {
 // MailReport mails each time it runs, and returns the mail as it went out.
 func (r *Reports) MailReport(ctx context.Context, report Report) (string, error) {
 	mail, err := r.Mail.Charge(ctx, report.Date, report.Cents)
-	return fmt.Sprintf("%s with a total of %d", mail.ID, mail.Cents), err
+	return fmt.Sprintf("mail %s for %s, with a total of %d", mail.ID, mail.Order, mail.Cents), err
 }
 
 func guarded(r *Reports) []once.Marked {
@@ -89,28 +87,17 @@ func Nightly(ctx workflow.Context, date string) (mail string, err error) {
 func main() { stage.Main(play) }
 
 func play(ctx context.Context, s *stage.Stage) (err error) {
-	records, err := store.NewFile(filepath.Join(s.Dir, "records"), store.FileOptions{})
-	if err != nil {
-		return err
-	}
-	defer records.Close()
 	reports := &Reports{Mail: s.Provider}
-	guard, err := interceptor.New(records, interceptor.Options{Activities: guarded(reports)})
+	// A guard is made of a store and the marks. As a plugin of the client it is in
+	// each of its workers; Work starts one, as it would without a guard.
+	guard, err := interceptor.New(s.Records, interceptor.Options{Activities: guarded(reports)})
 	if err != nil {
 		return err
 	}
-	c, err := client.DialContext(ctx, client.Options{HostPort: s.Temporal, Logger: stage.Quiet, Plugins: []client.Plugin{guard}})
+	c, err := s.Work(ctx, client.Options{Plugins: []client.Plugin{guard}}, Nightly, reports)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	w := worker.New(c, s.Queue, worker.Options{})
-	w.RegisterWorkflow(Nightly)
-	w.RegisterActivity(reports)
-	if err := w.Start(); err != nil {
-		return err
-	}
-	defer w.Stop()
 
 	var schedules []client.ScheduleHandle
 	defer func() {
@@ -137,7 +124,7 @@ func play(ctx context.Context, s *stage.Stage) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := tell(ctx, s, run); err != nil {
+	if err := show(ctx, s, "by hand", run); err != nil {
 		return err
 	}
 	if err := fire(ctx, s, c, schedules[0], time.Date(2026, 2, 2, 2, 0, 0, 0, time.UTC)); err != nil {
@@ -163,7 +150,8 @@ func fire(ctx context.Context, s *stage.Stage, c client.Client, h client.Schedul
 		}
 		for _, a := range d.Info.RecentActions {
 			if a.ScheduleTime.Equal(night) && a.StartWorkflowResult != nil {
-				return tell(ctx, s, c.GetWorkflow(ctx, a.StartWorkflowResult.WorkflowID, a.StartWorkflowResult.FirstExecutionRunID))
+				run := c.GetWorkflow(ctx, a.StartWorkflowResult.WorkflowID, a.StartWorkflowResult.FirstExecutionRunID)
+				return show(ctx, s, "schedule "+strings.TrimPrefix(h.GetID(), s.Queue+"-"), run)
 			}
 		}
 		select {
@@ -174,9 +162,10 @@ func fire(ctx context.Context, s *stage.Stage, c client.Client, h client.Schedul
 	}
 }
 
-func tell(ctx context.Context, s *stage.Stage, run client.WorkflowRun) error {
+// show waits for a workflow, and prints the receipt that it ended with.
+func show(ctx context.Context, s *stage.Stage, cause string, run client.WorkflowRun) error {
 	var mail string
 	err := run.Get(ctx, &mail)
-	fmt.Fprintf(s.Out, "workflow %s: %s\n", run.GetID(), mail)
+	fmt.Fprintf(s.Out, "%s: %s\n", cause, mail)
 	return err
 }

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/samples/stage"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 )
 
 func TestNightly_MailsOncePerDate(t *testing.T) {

@@ -16,30 +16,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/worker"
 
+	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/resolve"
-	"github.com/atmostonce/atmostonce/samples/provider"
-	"github.com/atmostonce/atmostonce/samples/stage"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 	"github.com/atmostonce/atmostonce/store"
 )
 
 func main() { stage.Main(play) }
 
 func play(ctx context.Context, s *stage.Stage) error {
-	records, err := store.NewFile(filepath.Join(s.Dir, "records"), store.FileOptions{})
-	if err != nil {
-		return err
-	}
-	defer records.Close()
 	payments, warehouse := &Payments{Provider: s.Provider}, &Warehouse{}
-	guard, err := interceptor.New(records, interceptor.Options{
+	// A guard is made of a store and the marks. As a plugin of the client it is in
+	// each of its workers; Work starts one, as it would without a guard.
+	guard, err := interceptor.New(s.Records, interceptor.Options{
 		Activities: guarded(payments),
 		// Short, so that the sample is. The defaults are 60 s, 30 s and 30 s.
 		Lease: 3 * time.Second, SettleDelay: 2 * time.Second, HoldRetry: time.Second,
@@ -47,19 +43,10 @@ func play(ctx context.Context, s *stage.Stage) error {
 	if err != nil {
 		return err
 	}
-	c, err := client.DialContext(ctx, client.Options{HostPort: s.Temporal, Logger: stage.Quiet, Plugins: []client.Plugin{guard}})
+	c, err := s.Work(ctx, client.Options{Plugins: []client.Plugin{guard}}, Fulfil, payments, warehouse)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	w := worker.New(c, s.Queue, worker.Options{})
-	w.RegisterWorkflow(Fulfil)
-	w.RegisterActivity(payments)
-	w.RegisterActivity(warehouse)
-	if err := w.Start(); err != nil {
-		return err
-	}
-	defer w.Stop()
 
 	for _, f := range []provider.Fault{
 		{Order: "refund of ch_1", Kind: provider.Drop, Times: 1}, // paid back, and the answer is lost
@@ -82,9 +69,10 @@ func play(ctx context.Context, s *stage.Stage) error {
 	}
 
 	warehouse.stock.Add(1)
-	if err := reopen(ctx, guard, records, first.GetID()); err != nil {
+	if err := reopen(ctx, guard, s.Records, first.GetID()); err != nil {
 		return err
 	}
+	fmt.Fprintln(s.Out, "order-1: reopened, and started again")
 	if _, err := fulfil(ctx, s, c, "order-1"); err != nil {
 		return err
 	}
@@ -114,7 +102,7 @@ func reopen(ctx context.Context, guard *interceptor.Guard, records store.Store, 
 	return nil
 }
 
-// fulfil runs the workflow and tells how it ended. A saga that compensated is
+// fulfil runs the workflow and prints how it ended. A saga that compensated is
 // no error here.
 func fulfil(ctx context.Context, s *stage.Stage, c client.Client, id string) (client.WorkflowRun, error) {
 	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: s.Queue}, Fulfil, Order{ID: id, Cents: 1200})
@@ -125,12 +113,14 @@ func fulfil(ctx context.Context, s *stage.Stage, c client.Client, id string) (cl
 	err = run.Get(ctx, &tracking)
 	failure := (*temporal.ApplicationError)(nil)
 	switch {
+	case once.MayHaveHappened(err):
+		fmt.Fprintf(s.Out, "%s: not shipped: nobody knows whether the card was charged\n", id)
 	case errors.As(err, &failure):
-		fmt.Fprintf(s.Out, "%s: %s\n", id, failure.Message())
+		fmt.Fprintf(s.Out, "%s: not shipped: %s\n", id, failure.Message())
 	case err != nil:
 		return nil, err
 	default:
-		fmt.Fprintf(s.Out, "%s: %s\n", id, tracking)
+		fmt.Fprintf(s.Out, "%s: shipped: %s\n", id, tracking)
 	}
 	return run, nil
 }

@@ -12,7 +12,7 @@ import (
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/keys"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // Order is the workflow's input.

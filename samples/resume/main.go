@@ -22,12 +22,11 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/worker"
 
 	"github.com/atmostonce/atmostonce/interceptor"
-	"github.com/atmostonce/atmostonce/samples/child"
-	"github.com/atmostonce/atmostonce/samples/provider"
-	"github.com/atmostonce/atmostonce/samples/stage"
+	"github.com/atmostonce/atmostonce/samples/internal/child"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -45,17 +44,18 @@ func main() {
 	}
 }
 
-// work is a worker process.
-func work(temporal, queue, records, bank string) error {
+// work is a worker process. Each has a guard of its own; what they share is the
+// directory of the store.
+func work(temporal, queue, dir, bank string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	s, err := store.NewFile(records, store.FileOptions{})
+	records, err := store.NewFile(dir, store.FileOptions{})
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer records.Close()
 	payroll := &Payroll{Provider: provider.Client{URL: bank}}
-	guard, err := interceptor.New(s, interceptor.Options{
+	guard, err := interceptor.New(records, interceptor.Options{
 		Activities: guarded(payroll),
 		// Short, so that the sample is. The defaults are 60 s and 30 s.
 		Lease: 5 * time.Second, SettleDelay: 2 * time.Second,
@@ -63,18 +63,11 @@ func work(temporal, queue, records, bank string) error {
 	if err != nil {
 		return err
 	}
-	c, err := client.DialContext(ctx, client.Options{HostPort: temporal, Logger: stage.Quiet, Plugins: []client.Plugin{guard}})
-	if err != nil {
+	s := &stage.Stage{Temporal: temporal, Queue: queue}
+	defer s.Close()
+	if _, err := s.Work(ctx, client.Options{Plugins: []client.Plugin{guard}}, Pay, payroll); err != nil {
 		return err
 	}
-	defer c.Close()
-	w := worker.New(c, queue, worker.Options{StickyScheduleToStartTimeout: time.Second})
-	w.RegisterWorkflow(Pay)
-	w.RegisterActivity(payroll)
-	if err := w.Start(); err != nil {
-		return err
-	}
-	defer w.Stop()
 	<-ctx.Done()
 	return nil
 }
@@ -86,11 +79,10 @@ func play(ctx context.Context, s *stage.Stage) error {
 	if err := s.Provider.Arm(ctx, provider.Fault{Order: m.wage(killAt), Kind: provider.Hold, Times: 1}); err != nil {
 		return err
 	}
-	c, err := client.DialContext(ctx, client.Options{HostPort: s.Temporal, Logger: stage.Quiet})
+	c, err := s.Dial(ctx, client.Options{}) // which runs no activities, so it needs no guard
 	if err != nil {
 		return err
 	}
-	defer c.Close()
 	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: s.Queue}, Pay, m)
 	if err != nil {
 		return err

@@ -10,7 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
-	"github.com/atmostonce/atmostonce/samples/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
 // Month is the workflow's input.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/atmostonce/atmostonce/samples/stage"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 )
 
 func TestMain(m *testing.M) {

@@ -15,21 +15,18 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
-	"github.com/atmostonce/atmostonce/samples/provider"
-	"github.com/atmostonce/atmostonce/samples/stage"
-	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/samples/internal/provider"
+	"github.com/atmostonce/atmostonce/samples/internal/stage"
 )
 
 // Event is the body of a delivery.
@@ -85,28 +82,17 @@ func webhook(c client.Client, queue string) http.HandlerFunc {
 func main() { stage.Main(play) }
 
 func play(ctx context.Context, s *stage.Stage) error {
-	records, err := store.NewFile(filepath.Join(s.Dir, "records"), store.FileOptions{})
-	if err != nil {
-		return err
-	}
-	defer records.Close()
 	payments := &Payments{Provider: s.Provider}
-	guard, err := interceptor.New(records, interceptor.Options{Activities: guarded(payments)})
+	// A guard is made of a store and the marks. As a plugin of the client it is in
+	// each of its workers; Work starts one, as it would without a guard.
+	guard, err := interceptor.New(s.Records, interceptor.Options{Activities: guarded(payments)})
 	if err != nil {
 		return err
 	}
-	c, err := client.DialContext(ctx, client.Options{HostPort: s.Temporal, Logger: stage.Quiet, Plugins: []client.Plugin{guard}})
+	c, err := s.Work(ctx, client.Options{Plugins: []client.Plugin{guard}}, OnEvent, payments)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	w := worker.New(c, s.Queue, worker.Options{})
-	w.RegisterWorkflow(OnEvent)
-	w.RegisterActivity(payments)
-	if err := w.Start(); err != nil {
-		return err
-	}
-	defer w.Stop()
 	url, err := s.Serve(ctx, webhook(c, s.Queue))
 	if err != nil {
 		return err
@@ -117,9 +103,9 @@ func play(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	for _, batch := range []struct {
-		event string
-		times int
-	}{{"evt-1", 5}, {"evt-1", 1}, {"evt-2", 1}} {
+		event, how string
+		times      int
+	}{{"evt-1", "delivered 5 times at once", 5}, {"evt-1", "delivered again", 1}, {"evt-2", "delivered", 1}} {
 		charges := make([]string, batch.times)
 		errs := make([]error, batch.times)
 		var all sync.WaitGroup
@@ -130,7 +116,7 @@ func play(ctx context.Context, s *stage.Stage) error {
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.Out, "%s delivered %d × at once: %s\n", batch.event, batch.times, strings.Join(charges, " "))
+		fmt.Fprintf(s.Out, "%s %s: %s\n", batch.event, batch.how, strings.Join(charges, " "))
 	}
 	charged, err := s.Charged()
 	fmt.Fprintf(s.Out, "charges on the ledger: %v\n", charged)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -334,6 +335,16 @@ var breakages = map[string]struct {
 			}
 			return r, err
 		}}
+	}},
+	"a kind with an address": {"calls/a kind is one word", false, func() *broken {
+		return &broken{kind: func() string { return "Postgres at db-1:5432" }}
+	}},
+	"a kind that changes": {"calls/a kind is one word", false, func() *broken {
+		n := 0
+		return &broken{kind: func() string { n++; return fmt.Sprint("replica", n) }}
+	}},
+	"a death that only the lease shows": {"lease/a death is seen as the store says", false, func() *broken {
+		return &broken{watches: true}
 	}},
 	"a settle that is lost": {"", true, func() *broken {
 		return &broken{settle: func(ctx context.Context, m *store.Memory, b store.Bid, o store.Outcome) (store.Record, error) {

@@ -24,7 +24,18 @@ type broken struct {
 	takeover func(ctx context.Context, m *store.Memory, b store.Bid, from store.Record) (store.Record, error)
 	resolve  func(ctx context.Context, m *store.Memory, key string, from store.Record, r store.Resolution) (store.Record, error)
 	load     func(ctx context.Context, m *store.Memory, key string) (store.Record, error)
+	kind     func() string
+	watches  bool
 }
+
+func (s *broken) Kind() string {
+	if s.kind != nil {
+		return s.kind()
+	}
+	return s.Memory.Kind()
+}
+
+func (s *broken) SeesDeath() bool { return s.watches }
 
 func (s *broken) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
 	if s.acquire != nil {

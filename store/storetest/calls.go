@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -126,4 +127,22 @@ var callsCases = []testCase{
 			k.that(len(k.listed(store.Query{})) == 1, "a cancelled call left a record")
 		},
 	},
+	{
+		"a kind is one word",
+		"A store that is Kinded says one short word in lower case, the same of every handle at every call: it is the value of a metric label.",
+		func(k *kit) {
+			first, ok := k.s.(store.Kinded)
+			if !ok {
+				return
+			}
+			kind := first.Kind()
+			k.that(kindForm.MatchString(kind), "the kind is %q", kind)
+			k.that(first.Kind() == kind, "the kind was %q and is %q", kind, first.Kind())
+			if second, ok := k.open().(store.Kinded); ok {
+				k.that(second.Kind() == kind, "another handle is of the kind %q, not %q", second.Kind(), kind)
+			}
+		},
+	},
 }
+
+var kindForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)

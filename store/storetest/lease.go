@@ -53,6 +53,22 @@ var leaseCases = []testCase{
 		},
 	},
 	{
+		"a death is seen as the store says",
+		"An OwnerWatcher that sees the death of an owner (SeesDeath) marks the doubt at once: its guard does not wait for the lease. Die must then end the owner, not wait for its lease.",
+		func(k *kit) {
+			w, ok := k.s.(store.OwnerWatcher)
+			if !ok || !w.SeesDeath() {
+				return
+			}
+			a, s := bid("a"), k.open()
+			granted := k.grant(s, &a)
+			k.h.Die(k.TB, s, a.Lease)
+			r := k.ok(k.s.Acquire(k.ctx, bid("b")))
+			k.is(r, store.InDoubt, "a")
+			k.that(r.Doubted.Before(granted.LeaseEnd), "the doubt was marked at %v, after the end of the lease at %v", r.Doubted, granted.LeaseEnd)
+		},
+	},
+	{
 		"a renewal extends the lease",
 		"Renew moves the end of the lease to now + Lease by the store's clock, so a living owner is not taken for dead.",
 		func(k *kit) {

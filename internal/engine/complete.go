@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// Ending is what became of a pending call, as somebody reports it from outside.
+type Ending struct {
+	Bid    store.Bid    // under which it ran
+	Origin store.Origin // of its claim
+	Begun  bool         // the body had called once.Begin
+
+	Result  any
+	Failure error // nil: it succeeded
+}
+
+// End records what became of the pending call that q names, and returns the error that
+// its caller gets. A nil error of its own says that the outcome is recorded. It tries
+// until ctx ends.
+func (e *Engine) End(ctx context.Context, q Request, end Ending) (answer, err error) {
+	answer = once.Plain(end.Failure)
+	evidence := evidence{says: q.Door.LeavesOpen}
+	evidence.begun.Store(end.Begun)
+	var outcome store.Outcome
+	settle := e.store.Settle
+	switch {
+	case end.Failure == nil:
+		if outcome, _, err = q.Door.Encode(ctx, end.Result); err != nil {
+			return answer, fmt.Errorf("atmostonce: the result cannot be encoded: %w", err)
+		}
+	default:
+		switch evidence.verdict(q.Policy.OnFailure, end.Failure, end.Origin, false) {
+		case once.Lock:
+			outcome, answer = q.Door.EncodeFailure(ctx, answer)
+		case once.Unlock:
+			settle = func(ctx context.Context, b store.Bid, _ store.Outcome) (store.Record, error) {
+				return e.store.Release(ctx, b)
+			}
+		default:
+			outcome = q.Door.EncodeDoubt(ctx, answer)
+		}
+	}
+	r, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) { return settle(ctx, end.Bid, outcome) })
+	e.reporter.open(q.Identity, q.Policy).wrote(ctx, r, err)
+	if err != nil {
+		return answer, fmt.Errorf("atmostonce: %s [key %s]: the outcome is not recorded: %w", q.Activity, q.Digest, err)
+	}
+	switch {
+	case end.Failure == nil, r.State == store.Tombstone, r.State == store.Failed:
+		return answer, nil
+	case r.State == store.InDoubt:
+		s := situation{policy: q.Policy, record: r, settleDelay: e.options.SettleDelay, holdRetry: e.options.HoldRetry, scheduleLeft: -1, unsure: q.Unsure}
+		return e.refuse(ctx, q, s.doubtful(&q, answer)), nil
+	}
+	// An earlier run's end, which the next attempt replays.
+	return e.refuse(ctx, q, Refusal{Reason: once.InFlight, Record: r, Retryable: true, Delay: minRetry, Cause: answer, Benign: true}), nil
+}

@@ -1,0 +1,82 @@
+// Package engine carries guarded calls from their claim to their answer. The doors
+// through which calls come in, package interceptor for Temporal's activities, say
+// what they are about and what their callers get.
+//
+// From the ground up: decide says what a call does that meets a record; identity,
+// attempt and options are what it knows by itself; account reports; claim is what it
+// asks of the store, and lease keeps that alive; call carries out.
+package engine
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"time"
+
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// Engine guards calls over one store. Its methods may be called from any number of
+// goroutines.
+type Engine struct {
+	options  Options
+	store    measured
+	reporter *reporter
+	checks   *checks
+	census   *census
+
+	seesDeath bool // the store sees that an owner is dead, before its lease is over
+}
+
+// Sink takes measurements and log lines where no observer does.
+type Sink interface {
+	// Destination is where measurements of the call of ctx go: something comparable, nil
+	// if ctx itself says so.
+	Destination(ctx context.Context) any
+	// All are the destinations of what is about no call.
+	All() []any
+	Measure(ctx context.Context, to any, m observe.Measurement)
+	// Logger is that of the call that ctx belongs to; nil if it belongs to none.
+	Logger(ctx context.Context) Logger
+	// Log is for what is about no call.
+	Log() Logger
+}
+
+// Logger is a structured logger: that of Temporal, or of log/slog.
+type Logger interface {
+	Info(msg string, fields ...any)
+	Warn(msg string, fields ...any)
+}
+
+// CheckStore reports a store that is none.
+func CheckStore(s store.Store) error {
+	if v := reflect.ValueOf(s); s == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+		return errors.New("the store is nil")
+	}
+	return nil
+}
+
+// New returns an engine. The options are complete.
+func New(s store.Store, o Options, sink Sink) *Engine {
+	r := newReporter(kindOf(s), o.Observers, sink)
+	e := &Engine{options: o, reporter: r, store: measured{s, r}}
+	e.checks = &checks{store: e.store, lease: o.Lease, began: time.Now()}
+	e.census = newCensus(e.store, o.CountRecords)
+	if w, watches := s.(store.OwnerWatcher); watches {
+		quietly(func() { e.seesDeath = w.SeesDeath() })
+	}
+	return e
+}
+
+// Kind is the kind of the store.
+func (e *Engine) Kind() string { return e.reporter.kind }
+
+// Name returns i with its key, as the policy says. c.Input is the digest of the input.
+func (e *Engine) Name(i Identity, p once.Policy, c keys.Call) (Identity, error) {
+	i.Input = e.options.KeySecret.Hide(c.Input)
+	c.Input = i.Input
+	return i.derive(p, e.options.KeySecret, c)
+}

@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// measured is the store as the guard calls it: each call is measured.
+type measured struct {
+	store.Store
+	reporter *reporter
+}
+
+// unknownKind is the kind of a store that does not say its kind.
+const unknownKind = "other"
+
+func kindOf(s store.Store) string {
+	kind := unknownKind
+	if k, says := s.(store.Kinded); says {
+		quietly(func() { kind = k.Kind() })
+	}
+	return kind
+}
+
+func (m measured) call(ctx context.Context, operation, namespace string, f func() (store.Record, error)) (store.Record, error) {
+	began := time.Now()
+	r, err := f()
+	m.took(ctx, operation, namespace, time.Since(began), err)
+	return r, err
+}
+
+func (m measured) took(ctx context.Context, operation, namespace string, took time.Duration, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // its caller gave up, which says nothing about the store
+	}
+	m.reporter.measure(ctx, observe.Measurement{Metric: observe.StoreDuration, Duration: took,
+		Values: [5]string{namespace, m.reporter.kind, operation, observe.StoreErrorType(err)}})
+}
+
+func (m measured) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
+	return m.call(ctx, "acquire", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Acquire(ctx, b) })
+}
+
+func (m measured) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
+	return m.call(ctx, "renew", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Renew(ctx, b) })
+}
+
+func (m measured) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store.Record, error) {
+	return m.call(ctx, "settle", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Settle(ctx, b, o) })
+}
+
+func (m measured) Release(ctx context.Context, b store.Bid) (store.Record, error) {
+	return m.call(ctx, "release", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Release(ctx, b) })
+}
+
+func (m measured) Takeover(ctx context.Context, b store.Bid, from store.Record) (store.Record, error) {
+	return m.call(ctx, "takeover", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Takeover(ctx, b, from) })
+}
+
+func (m measured) Resolve(ctx context.Context, key string, from store.Record, r store.Resolution) (store.Record, error) {
+	return m.call(ctx, "resolve", from.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Resolve(ctx, key, from, r) })
+}
+
+func (m measured) load(ctx context.Context, namespace, key string) (store.Record, error) {
+	return m.call(ctx, "load", namespace, func() (store.Record, error) { return m.Store.Load(ctx, key) })
+}

@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/atmostonce/atmostonce/observe"
+)
+
+// reporter takes what is reported to the observers, the metrics and the log.
+type reporter struct {
+	kind      string // of the store
+	observers []*observer
+	recorder  func(context.Context, observe.Measurement) // of an observer; nil: the sink takes them
+	sink      Sink
+	repeats   repeats
+	prepared  sync.Map // preparation → true
+}
+
+func newReporter(kind string, observers []observe.Observer, sink Sink) *reporter {
+	r := &reporter{kind: kind, observers: newObservers(observers), sink: sink}
+	for _, o := range r.observers { // the first one that wants the measurements has them
+		if records, ok := o.Observer.(observe.Recorder); ok && r.recorder == nil {
+			r.recorder, _ = bounded(context.Background(), o, records.Recorder)
+		}
+	}
+	return r
+}
+
+// begin reports something that starts. It returns the traceparent of the first
+// observer that traces, if it is a call, and what reports the end.
+func (r *reporter) begin(ctx context.Context, e observe.Event) (bctx context.Context, traceparent string, end func(observe.Event)) {
+	began := time.Now()
+	e.Store = r.kind
+	bctx = ctx
+	ends := make([]func(observe.Event), 0, len(r.observers))
+	for _, o := range r.observers {
+		var t string
+		var end func(observe.Event)
+		bctx, t, end = o.begin(bctx, e)
+		traceparent = cmp.Or(traceparent, t)
+		ends = append(ends, end)
+	}
+	return bctx, traceparent, func(e observe.Event) {
+		e.Took, e.Store = time.Since(began), r.kind
+		r.warn(ctx, e)
+		for _, end := range ends {
+			end(e)
+		}
+	}
+}
+
+// report reports what has no duration.
+func (r *reporter) report(ctx context.Context, e observe.Event) {
+	e.Store, e.Repeated = r.kind, r.repeats.isRepeat(e)
+	r.warn(ctx, e)
+	for _, o := range r.observers {
+		o.report(ctx, e)
+	}
+}
+
+// measure hands m to whoever takes the measurements.
+func (r *reporter) measure(ctx context.Context, m observe.Measurement) {
+	r.measureAt(ctx, r.destination(ctx), m)
+}
+
+func (r *reporter) destination(ctx context.Context) (to any) {
+	if r.recorder == nil {
+		to = r.sink.Destination(ctx)
+	}
+	return to
+}
+
+func (r *reporter) measureAt(ctx context.Context, to any, m observe.Measurement) {
+	defer func() { _ = recover() }() // what takes metrics must not change an answer
+	if r.recorder != nil {
+		r.recorder(ctx, m)
+		return
+	}
+	r.sink.Measure(ctx, to, m)
+}
+
+// everywhere hands m, which is about no call, to whoever takes the measurements of
+// any.
+func (r *reporter) everywhere(ctx context.Context, m observe.Measurement) {
+	all := []any{nil}
+	if r.recorder == nil {
+		all = r.sink.All()
+	}
+	for _, to := range all {
+		r.measureAt(ctx, to, m)
+	}
+}
+
+// Place is where calls are, as metrics have it.
+type Place struct{ Namespace, Queue, Activity string }
+
+type preparation struct {
+	to    any
+	place Place
+}
+
+// Prepare makes the series of the counters known for an activity, once for each
+// destination: before anything happened, if it can be.
+func (e *Engine) Prepare(ctx context.Context, to any, p Place) {
+	r := e.reporter
+	if _, prepared := r.prepared.LoadOrStore(preparation{to, p}, true); prepared {
+		return
+	}
+	for _, m := range observe.Series(p.Namespace, p.Queue, p.Activity) {
+		r.measureAt(ctx, to, m)
+	}
+}
+
+// warn logs what somebody should look into. The logger must not block; a panic in it
+// is swallowed.
+func (r *reporter) warn(ctx context.Context, e observe.Event) {
+	quietly(func() {
+		if logger := r.sink.Logger(ctx); logger != nil {
+			write(logger, e)
+		}
+	})
+}
+
+func write(logger Logger, e observe.Event) {
+	if e.Repeated {
+		return
+	}
+	what := e.Warning()
+	if e.Settling && (e.Kind == observe.KindExecute || e.Kind == observe.KindFail) {
+		logger.Info("atmostonce: in doubt for now; nothing is decided before the settle delay is over", "KeyDigest", e.Digest)
+	}
+	if what == "" {
+		return
+	}
+	fields := []any{"Notice", string(what), "KeyDigest", e.Digest, "Remedy", observe.Remedy(what)}
+	if h := e.Record.Info.Holder; h.WorkflowID != "" {
+		fields = append(fields, "HolderWorkflowID", h.WorkflowID, "HolderRunID", h.RunID)
+	}
+	if e.Kind == observe.KindNotice && e.Reason != "" {
+		fields = append(fields, "Reason", string(e.Reason))
+	}
+	if e.Kind == observe.KindNotice && e.Err != nil {
+		fields = append(fields, "Error", e.Err)
+	}
+	logger.Warn("atmostonce: "+string(what), fields...)
+}

@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// checks asks a store that can say so what is wrong with it: when a life begins, and
+// from time to time while calls come in.
+type checks struct {
+	store measured
+	lease time.Duration
+	began time.Time
+	due   atomic.Int64          // when the store is to be asked again, in ns since began
+	owed  atomic.Pointer[error] // what was found where nobody could be notified
+}
+
+// Check asks the store.
+func (c *checks) check(ctx context.Context) error {
+	s, ok := c.store.Store.(store.Checker)
+	if !ok {
+		return nil
+	}
+	began := time.Now()
+	err := s.Check(ctx)
+	failed := err
+	if tolerable(err) || errors.Is(err, store.ErrUnsafe) { // it was asked
+		failed = nil
+	}
+	c.store.took(ctx, "check", "", time.Since(began), failed)
+	due := c.lease / 6
+	if err != nil && !tolerable(err) { // it may be in the middle of a fail-over
+		due = min(due, time.Second)
+	}
+	c.due.Store(int64(time.Since(c.began) + due))
+	return err
+}
+
+// tolerable reports whether calls are taken in spite of err.
+func tolerable(err error) bool {
+	return errors.Is(err, store.ErrUnverified) || errors.Is(err, store.ErrForgot) || errors.Is(err, store.ErrReplaced)
+}
+
+// startTimeout bounds how long a start waits for the store.
+const startTimeout = 3 * storeTimeout
+
+// Start asks the store before calls are taken, and returns why none may be. Where they
+// may in spite of what it says, or idle is set, since nothing is guarded, that is
+// logged, and the next call has it noticed.
+func (e *Engine) Start(ctx context.Context, idle func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err := e.checks.check(ctx)
+	if tolerable(err) || err != nil && idle() {
+		e.reporter.sink.Log().Warn("atmostonce: look at the store", "Error", err)
+		e.checks.owed.Store(&err) // there is no call yet whose metrics could show it
+		return nil
+	}
+	return err
+}
+
+// look has one call in a while ask the store before it makes its claim, and note what
+// has happened to it. That the store cannot be asked is for the claim to find out.
+func (c *checks) look(ctx context.Context, a *account) {
+	if err := c.owed.Swap(nil); err != nil {
+		noticeStore(ctx, a, *err)
+	}
+	due := c.due.Load()
+	if now := time.Since(c.began); int64(now) < due || !c.due.CompareAndSwap(due, int64(now+storeTimeout)) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	noticeStore(ctx, a, c.check(ctx))
+}
+
+func noticeStore(ctx context.Context, a *account, err error) {
+	switch {
+	case errors.Is(err, store.ErrForgot):
+		a.notice(ctx, observe.StoreForgot, store.Record{}, err)
+	case errors.Is(err, store.ErrReplaced):
+		a.notice(ctx, observe.StoreReplaced, store.Record{}, err)
+	case errors.Is(err, store.ErrUnsafe):
+		a.notice(ctx, observe.StoreUnsafe, store.Record{}, err)
+	}
+}

@@ -1,0 +1,89 @@
+// Package redisstore is a store on Redis for a guard: see package store for what a
+// store promises, and how this one compares with the others.
+//
+// # Settings
+//
+// A record lives as long as the server remembers it. What a restart or a fail-over
+// forgets can happen again, so choose by what a second effect would cost:
+//
+//	setting                            what is lost                      cost of a first run
+//	no persistence                     everything, at each restart       1 (236 µs)
+//	appendfsync everysec               a killed process: nothing; power  1.4
+//	                                   loss: the last one or two seconds
+//	appendfsync always                 a power loss loses nothing that   4.0
+//	                                   was acknowledged
+//	a replica, Sentinel or Cluster     at a fail-over: what the replica  -
+//	                                   had not yet received
+//	and Options.Replicas               at a fail-over to a replica that  2.9
+//	                                   confirmed: no claim, no outcome
+//
+// (Medians of one run, on two cores that server and client share:
+// go test -run '^$' -bench RedisDurability ./store/redisstore.)
+//
+//   - maxmemory-policy must be noeviction; Check refuses any other. Give the server
+//     memory instead: a record takes about a kilobyte, plus its outcome.
+//   - A fail-over may choose a replica that has confirmed less than another one.
+//     Only where Options.Replicas is the number of a master's replicas has each of
+//     them every claim; then one that is down holds up new claims.
+//   - min-replicas-to-write bounds how long a master that was cut off goes on
+//     accepting writes; it does not replace Options.Replicas.
+//   - WAITAOF needs Redis 7.2 and is not used.
+//   - A Ring is refused: its clients do not agree on where a key is.
+//   - While a Cluster moves a slot, calls with Options.Replicas about keys that have
+//     moved already end in ErrUnreplicated until the slot has.
+//   - The client's MaxRetries may be anything: each call is recognized when it is
+//     repeated, and answered as it was the first time.
+//
+// # Rights and servers
+//
+// A user of the server, for the default Options.Prefix:
+//
+//	ACL SETUSER atmostonce on >PASSWORD resetchannels ~atmostonce:* -@all
+//	    +eval +evalsha +hdel +hget +hgetall +hmget +hset +persist +pexpireat
+//	    +pexpiretime +ping +time +zadd +zrange +zrem +zscore +info +scan
+//
+// [Store.Check] asks for each command that calls need, on keys of the prefix, and
+// refuses a user that lacks one, with [store.ErrDenied]. A right that is taken away
+// later stops a call before it changes what a record says, also with ErrDenied. These
+// are needed on top, or can be left out:
+//
+//   - wait is needed where Options.Replicas is set, cluster|slots by the client of a
+//     Cluster.
+//   - info shows whether the server evicts, and whether it was replaced. Without it,
+//     config|get shows the first; without both, Check answers [store.ErrUnverified].
+//   - scan is for List, not for calls; unlink is for Clear, in tests.
+//
+// Tested is Redis 7.0.15: as a single server, with replicas, with Sentinel and as a
+// Cluster, with package storetest and with servers that are killed. Refused by name
+// and version is what is older than 7.0 or cannot run the scripts: tested with
+// miniredis 2.40, and with the answers of Redis 5 and 6, KeyDB, Kvrocks and a server
+// without scripts. Not tested, and let in, are later versions of Redis, Valkey and
+// Redict; others that say they speak Redis 7 (Dragonfly, Garnet) are let in with
+// ErrUnverified if the scripts run.
+//
+// A server that lost records is noticed, not prevented. [Store.Check] keeps a
+// counter on each master, and the guard asks it every sixth of a lease while
+// calls come in: a counter behind what a process remembers is [store.ErrForgot],
+// another server process than the counter remembers is [store.ErrReplaced]. What
+// nobody can notice: writes after the last Check, and an emptied server of which no process
+// remembers anything. Options.Quarantine keeps new claims away until what was
+// underway has ended. An owner whose claim was forgotten writes it down again when
+// it settles, and says so ([store.Record.Forgotten]).
+//
+// # Size
+//
+// A settled record takes about 1 kB of Redis, plus its outcome and what its key and
+// IDs are longer than usual. Among a million records a call costs what it costs among
+// a thousand. No call scans.
+// (go test -run '^$' -bench Scale/redis ./store/redisstore)
+//
+// # Listing
+//
+// The index of what is running, in doubt or pending is a sorted set, prefix + "open";
+// on a Cluster each slot has its own. A listing that no index answers goes by [SCAN] in
+// steps, without blocking the server. [Store.Reindex] puts right what programs leave
+// that know of no index, and restored backups. While a Cluster moves a slot, calls about
+// its keys may end in TRYAGAIN, and are repeated as after any error of the store.
+//
+// [SCAN]: https://redis.io/docs/latest/commands/scan/
+package redisstore

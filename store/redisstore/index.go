@@ -1,0 +1,195 @@
+package redisstore
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// This file is the index of what is open; lua/open.lua says what it is. A
+// single server has one. Of a Cluster each slot has one, since a script may only
+// write keys of one slot.
+
+var (
+	//go:embed lua/index.lua
+	indexLua string
+	//go:embed lua/mark.lua
+	markLua string
+)
+
+var (
+	indexScript = redis.NewScript(allowOOM + readLua + openLua + indexLua)
+	markScript  = redis.NewScript(allowOOM + markLua)
+)
+
+const (
+	// The entries that say that an index is complete: for the whole server, or for
+	// its slot. One is not taken for the other after a move from the one kind of
+	// server to the other.
+	wholeMark = "complete"
+	slotMark  = "complete for its slot"
+
+	// wholeNote is too long for the compact form of a small set, in which every call
+	// would look at every entry.
+	wholeNote = "the names of the records that are running, in doubt or pending, by since when"
+
+	// pipelined bounds the commands of one round trip.
+	pipelined = 4096
+)
+
+// redisIndex says where the entry of a record is.
+type redisIndex struct {
+	whole string // the one index, where there is one
+	other string // a name in another slot than that one
+	// perSlot is set on a Cluster. A client that is none of a Cluster finds out by
+	// a server's refusal.
+	perSlot *atomic.Bool
+	slots   func() *[redisSlots]string
+}
+
+func newRedisIndex(client redis.UniversalClient, prefix string) redisIndex {
+	x := redisIndex{whole: prefix + "open", perSlot: new(atomic.Bool)}
+	_, cluster := client.(clustered)
+	x.perSlot.Store(cluster)
+	x.slots = sync.OnceValue(func() *[redisSlots]string { return namePerSlot(prefix, "open", x.whole) })
+	if x.other = prefix + "{0}other"; redisSlot(x.other) == redisSlot(x.whole) {
+		x.other = prefix + "{1}other"
+	}
+	return x
+}
+
+// of returns the index of the record of that name.
+func (x redisIndex) of(name string) string {
+	if x.perSlot.Load() {
+		return x.slots()[redisSlot(name)]
+	}
+	return x.whole
+}
+
+// all returns every index.
+func (x redisIndex) all() []string {
+	if !x.perSlot.Load() {
+		return []string{x.whole}
+	}
+	return slices.DeleteFunc(slices.Clone(x.slots()[:]), func(name string) bool { return name == "" })
+}
+
+func (x redisIndex) mark() string {
+	if x.perSlot.Load() {
+		return slotMark
+	}
+	return wholeMark
+}
+
+// crossed reports whether err says that keys of one call are in different slots,
+// and sees to it that those of the next are not.
+func (x redisIndex) crossed(err error) bool {
+	if !redis.HasErrorPrefix(err, "CROSSSLOT") {
+		return false
+	}
+	x.perSlot.Store(true)
+	return true
+}
+
+// eval runs a verb on the record of that name and, if it writes, its index.
+func (s *Store) eval(ctx context.Context, v verb, name string, args ...any) *redis.Cmd {
+	if v.script == loadVerb.script {
+		return v.script.Run(ctx, s.client, []string{name}, args...)
+	}
+	cmd := v.script.Run(ctx, s.client, []string{name, s.index.of(name)}, args...)
+	if s.index.crossed(cmd.Err()) {
+		cmd = v.script.Run(ctx, s.client, []string{name, s.index.of(name)}, args...)
+	}
+	return cmd
+}
+
+// prepare makes calls about a small index as cheap as those about a large one. A
+// slot's index has too few entries for that to matter.
+func (s *Store) prepare(ctx context.Context) error {
+	if s.index.perSlot.Load() {
+		return nil
+	}
+	return markScript.Run(ctx, s.client, []string{s.index.whole}, wholeNote).Err()
+}
+
+// Reindex looks at every record, and has those that are running, in doubt or
+// pending found by [Store.List]. The first listing of such records does so by
+// itself. Call it after programs have written that know of no index, or after a
+// backup of some of a Cluster's masters was restored. It changes no record, may run
+// beside any other call, and starts anew if it was interrupted.
+func (s *Store) Reindex(ctx context.Context) error {
+	for {
+		perSlot := s.index.perSlot.Load()
+		err := s.reindex(ctx, perSlot)
+		if err == nil && perSlot == s.index.perSlot.Load() {
+			return nil
+		}
+		if err != nil && !s.index.crossed(err) {
+			return s.fail("reindex", "", err)
+		}
+	}
+}
+
+func (s *Store) reindex(ctx context.Context, perSlot bool) error {
+	passes := 1
+	if perSlot {
+		passes = 2 // the second meets what moves to another master during the first
+	}
+	for range passes {
+		for names, err := range s.scan(ctx, "*") {
+			if err == nil {
+				err = s.indexOpen(ctx, names)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	var marks []scriptCall
+	for _, index := range s.index.all() {
+		marks = append(marks, scriptCall{keys: []string{index}, args: []any{s.index.mark()}})
+	}
+	for _, cmd := range s.evalAll(ctx, markScript, marks) {
+		if err := cmd.Err(); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// indexOpen indexes those of the named records that are open. It leaves out what
+// cannot be read.
+func (s *Store) indexOpen(ctx context.Context, names []string) error {
+	var open []string
+	for i, cmd := range s.loadAll(ctx, names) {
+		r, err := s.listed(names[i], cmd)
+		if err != nil && !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrVersion) {
+			return err
+		}
+		if r.State.IsOpen() {
+			open = append(open, names[i])
+		}
+	}
+	for _, cmd := range s.indexAll(ctx, open) {
+		if err := cmd.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// indexAll puts the index right about the named records.
+func (s *Store) indexAll(ctx context.Context, names []string) []*redis.Cmd {
+	calls := make([]scriptCall, len(names))
+	for i, name := range names {
+		calls[i] = scriptCall{keys: []string{name, s.index.of(name)}, args: []any{""}}
+	}
+	return s.evalAll(ctx, indexScript, calls)
+}

@@ -1,0 +1,3 @@
+module tools/house
+
+go 1.26

@@ -1,0 +1,4 @@
+package tiny
+
+// X is not measured.
+func X() { d(); f(nil) }

@@ -1,0 +1,3 @@
+package tiny
+
+func e(g generic[int]) { _ = g.get() }
