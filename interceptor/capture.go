@@ -92,7 +92,7 @@ func (c *capture) asRecorded(value any) *commonpb.Payloads {
 
 // clientLink ties the calls of one client to what is known of it.
 type clientLink struct {
-	guard  *Guard
+	of     *clients // those that the client is one of
 	client atomic.Pointer[clientInfo]
 }
 

@@ -2,6 +2,7 @@ package interceptor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -49,6 +50,13 @@ func (s *clients) learn(c *clientInfo, logger log.Logger) {
 	}
 	s.last, s.logger = c, logger
 }
+
+var (
+	// errNoConverter: outcomes must not be stored as another converter than the
+	// client's would encode them, for it may be the one that encrypts.
+	errNoConverter    = errors.New("the guard does not know the client's data converter: list it in client.Options.Plugins, or set interceptor.Options.DataConverter")
+	errManyConverters = errors.New("the guard serves several clients: set interceptor.Options.DataConverter to say whose converter encodes what no worker has run")
+)
 
 // outside returns the converters for what is not called by a client.
 func (s *clients) outside() (*converters, error) {

@@ -2,8 +2,6 @@ package interceptor
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"runtime"
 	"slices"
@@ -205,52 +203,4 @@ func (f function) takes(args []any) bool {
 		}
 	}
 	return true
-}
-
-// expand returns the marks that m stands for: one of each method for a struct.
-func expand(m once.Marked, p once.Policy) ([]mark, error) {
-	one := mark{Marked: m, policy: p}
-	switch {
-	case m.Func == nil:
-		return []mark{one}, nil
-	case m.Func == any(once.All):
-		one.rank = ofAll
-		if p.Key.Typed() || p.Match.Typed() || p.InDoubt.Reconciles() {
-			return nil, errors.New("the policy has a function that is for one type of input; mark the activities that take it")
-		}
-		return []mark{one}, nil
-	case reflect.TypeOf(m.Func).Kind() == reflect.Func:
-		f, err := markable(m.Func)
-		one.function = f
-		if err == nil && !m.Exempt {
-			err = p.Check(f.typ)
-		}
-		return []mark{one}, err
-	}
-	var marks []mark
-	var errs []error
-	for _, f := range methodsOf(reflect.TypeOf(m.Func)) {
-		each := mark{Marked: m, policy: p, function: f, rank: ofStruct}
-		each.Name = f.name
-		if err := p.Check(f.typ); err != nil && !m.Exempt {
-			errs = append(errs, fmt.Errorf("method %s: %w", f.name, err))
-		}
-		marks = append(marks, each)
-	}
-	if len(marks) == 0 {
-		errs = append(errs, errors.New("no method of it is an activity"))
-	}
-	return marks, errors.Join(errs...)
-}
-
-// markable returns the marked function, or why it could be another one.
-func markable(fn any) (function, error) {
-	f := functionOf(fn)
-	switch {
-	case f.expression && f.id == "":
-		return f, errors.New("whose method an interface calls cannot be known; mark the method of the concrete type, or the registered name")
-	case !f.expression && strings.Contains(f.id, typeArguments):
-		return f, errors.New("a method value does not show the type arguments; mark the method expression, the struct or the registered name")
-	}
-	return f.bound(), nil
 }

@@ -318,18 +318,22 @@ func goldenDone(setup goldenSetup) goldenScene {
 	return goldenScene{goldenSetup: setup, first: func(r *goldenRun) { r.runs(goldenReceipt("r-7")) }}
 }
 
+// leaves makes a call whose end is left to others.
+func (r *goldenRun) leaves() {
+	r.t.Helper()
+	r.runs(func(ctx context.Context, _ charge) (receipt, error) {
+		claim, ok := once.FromContext(ctx)
+		require.True(r.t, ok)
+		r.token = claim.Token()
+		return receipt{}, sdkactivity.ErrResultPending
+	})
+}
+
 // goldenLeft is a scene whose call is left to others.
 func goldenLeft(more string, report func(*goldenRun)) goldenScene {
 	return goldenScene{
 		goldenSetup: goldenSetup{policy: once.Policy{OnFailure: once.Lock}, hurried: true},
-		first: func(r *goldenRun) {
-			r.runs(func(ctx context.Context, _ charge) (receipt, error) {
-				claim, ok := once.FromContext(ctx)
-				require.True(r.t, ok)
-				r.token = claim.Token()
-				return receipt{}, sdkactivity.ErrResultPending
-			})
-		},
+		first:       (*goldenRun).leaves,
 		more: []goldenMore{{more, func(r *goldenRun) *goldenAnswer {
 			report(r)
 			return r.call(goldenReceipt(goldenAgain.ID), goldenInput)
@@ -371,6 +375,8 @@ func goldenScenes() map[string]goldenScene {
 	keyed.more = []goldenMore{{"of another sum", match.more[0].call}}
 	sealedDoubt := goldenDoubted(nil)
 	sealedDoubt.options = sealing
+	reranPending := goldenLeft("after its result", func(r *goldenRun) { r.complete(receipt{ID: "from outside"}, nil) })
+	reranPending.policy.InDoubt, reranPending.first, reranPending.then = once.Rerun, goldenDoubted(nil).first, (*goldenRun).leaves
 
 	return map[string]goldenScene{
 		"Result":          result,
@@ -415,6 +421,8 @@ func goldenScenes() map[string]goldenScene {
 		"Running":       {during: func(r *goldenRun) func() { return r.begin(goldenReceipt("r-7")) }},
 		"Pending":       goldenLeft("after its result", func(r *goldenRun) { r.complete(receipt{ID: "from outside"}, nil) }),
 		"PendingFailed": goldenLeft("after its failure", func(r *goldenRun) { r.complete(nil, goldenDeclin) }),
+
+		"ReranPending": reranPending,
 
 		"Released": {first: func(r *goldenRun) { r.runs(goldenFails(errors.New("declined"))) }},
 		"ReleasedTwice": {first: func(r *goldenRun) {

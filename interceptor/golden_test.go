@@ -223,10 +223,25 @@ func goldenRead(t *testing.T, s goldenStore, dump map[string]string, notes golde
 		for _, m := range scene.more {
 			reading.More[m.name] = m.call(r)
 		}
+		if r.token != "" {
+			requireGoldenToken(t, r, listed[r.key])
+		}
 		reading.Then = r.record().State
 		readings[name] = reading
 	}
 	return readings
+}
+
+// requireGoldenToken says that a token has all of its claim, so that a store which
+// forgot the record gets it back.
+func requireGoldenToken(t *testing.T, r *goldenRun, want store.Record) {
+	t.Helper()
+	forgot := &goldenRun{t: t, name: r.name, scene: r.scene, store: store.NewMemory(store.MemoryOptions{}), token: r.token}
+	forgot.complete(receipt{ID: "from outside"}, nil)
+	got := forgot.record()
+	require.True(t, got.Expires.IsZero())
+	require.Equal(t, want.Info, got.Info)
+	require.Equal(t, []any{want.Key, want.Owner, want.Fence}, []any{got.Key, got.Owner, got.Fence})
 }
 
 // goldenAnswer is what a call gets.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/internal/engine"
@@ -108,39 +108,14 @@ type Guard struct {
 	workerPluginBase
 	sdkinterceptor.WorkerInterceptorBase
 
-	engine  *engine.Engine
-	options Options
-	clients *clients
-	marks   []mark
-	plain   *workerGuard // serves workers that list the Guard as an interceptor
+	engine   *engine.Engine
+	options  Options
+	clients  *clients
+	registry *registry
+	plain    *workerGuard // serves workers that list the Guard as an interceptor
 
 	mu      sync.Mutex
 	workers map[string]*workerGuard // by worker instance key
-}
-
-// mark is a Marked activity with its policy complete.
-type mark struct {
-	once.Marked
-	policy   once.Policy
-	function function // none for a mark by name
-	rank     rank
-}
-
-// rank says which of two marks of an activity counts: the lower one.
-type rank uint8
-
-const (
-	ofOne rank = iota
-	ofStruct
-	ofAll
-)
-
-// key is what no two marks have in common.
-func (m mark) key() string {
-	if m.Func == nil {
-		return "name " + m.Name
-	}
-	return fmt.Sprintf("function %d %s", m.rank, m.function.id)
 }
 
 // errOptions is the sentinel of everything that New refuses.
@@ -158,18 +133,18 @@ func New(s store.Store, o Options) (*Guard, error) {
 	if err := o.Defaults.Validate(); err != nil && len(o.Activities) > 0 {
 		errs = append(errs, fmt.Errorf("Defaults: %w", err))
 	}
-	marks, err := newMarks(o)
+	marks, err := newMarks(o.Activities, o.Defaults, o.Strict, o.Mode)
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
 	}
-	g := &Guard{options: o, clients: &clients{}, marks: marks, workers: map[string]*workerGuard{}}
+	g := &Guard{options: o, clients: &clients{}, registry: newRegistry(marks), workers: map[string]*workerGuard{}}
 	if o.DataConverter != nil {
 		g.clients.own = newConverters(o.DataConverter, o.FailureConverter)
 		g.clients.own.own, g.clients.own.limit = true, o.MaxOutcome
 	}
 	g.engine = engine.New(s, ours, g.clients)
-	g.plain = newWorkerGuard(g)
+	g.plain = newWorkerGuard(g, g.registry.plain)
 	return g, nil
 }
 
@@ -181,35 +156,6 @@ func (o Options) engine() engine.Options {
 	}
 }
 
-// newMarks returns the marks, each with its policy complete.
-func newMarks(o Options) ([]mark, error) {
-	if !slices.ContainsFunc(o.Activities, func(m once.Marked) bool { return !m.Exempt }) {
-		return nil, errors.New("Options.Activities is empty, or all exempt, so nothing would be guarded: mark the activities that act on the world")
-	}
-	var all []mark
-	var errs []error
-	seen := map[string]mark{}
-	for _, m := range o.Activities {
-		m.Policy = engine.Complete(m.Policy.Or(o.Defaults))
-		marks, err := expand(m, m.Policy)
-		if err := errors.Join(m.Validate(), err); err != nil {
-			errs = append(errs, fmt.Errorf("activity %s: %w", m.Name, err))
-		}
-		for _, m := range marks {
-			first, again := seen[m.key()]
-			if again && m.rank == ofStruct && first.Exempt == m.Exempt && first.policy == m.policy {
-				continue // two structs embed the one that has the method
-			}
-			if again && m.Name != "" && m.Validate() == nil {
-				errs = append(errs, fmt.Errorf("activity %s: marked twice; to give the registrations of one method different policies, mark their registered names", m.Name))
-			}
-			seen[m.key()] = m
-			all = append(all, m)
-		}
-	}
-	return all, errors.Join(errs...)
-}
-
 // Name implements the plugin interfaces of the SDK.
 func (g *Guard) Name() string { return "atmostonce" }
 
@@ -219,4 +165,26 @@ func (g *Guard) Name() string { return "atmostonce" }
 // may be of a marked function with a BadSetup error.
 func (g *Guard) InterceptActivity(ctx context.Context, next sdkinterceptor.ActivityInboundInterceptor) sdkinterceptor.ActivityInboundInterceptor {
 	return g.plain.InterceptActivity(ctx, next)
+}
+
+// InterceptWorkflow implements the SDK's WorkerInterceptor as [Workflows] does.
+func (g *Guard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
+	return newWorkflowInbound(g.summary, next)
+}
+
+// Version reports the version of this module to Temporal, whose worker heartbeats
+// carry it.
+func (g *Guard) Version() string { return observe.Version }
+
+// summary says how an activity is guarded, for the history; "" if nothing is to be said.
+func (g *Guard) summary(activity string) string {
+	if !g.options.Summaries {
+		return ""
+	}
+	m, marked := g.registry.find(activity)
+	if !marked || m.rank == ofAll {
+		return ""
+	}
+	p := m.policy
+	return fmt.Sprintf("at most once: %v, OnDuplicate %v, InDoubt %v", p.Scope, p.OnDuplicate, p.InDoubt)
 }

@@ -50,8 +50,8 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 		w.announce(sdkactivity.GetLogger(ctx))
 	}
 	r := i.request(ctx, m, in.Args)
-	w.guard.prepare(ctx, engine.Place{Namespace: r.Holder.Namespace, Queue: r.Queue, Activity: r.Activity})
-	mode := w.guard.modeOf(m, r.Activity)
+	w.prepareCall(ctx, engine.Place{Namespace: r.Holder.Namespace, Queue: r.Queue, Activity: r.Activity})
+	mode := w.guard.registry.marks.modeOf(m, r.Activity)
 	unnamed := i.identified(ctx, &r, m, mode)
 	if unclear != nil {
 		unnamed = engine.BadSetup(unclear)
@@ -59,13 +59,14 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	return w.guard.engine.Do(ctx, r, mode, unnamed, body)
 }
 
-// prepare makes the series of an activity known, where it is called for the first time.
-func (g *Guard) prepare(ctx context.Context, p engine.Place) {
-	to := g.clients.Destination(ctx)
+// prepareCall makes the series of an activity known, where it is called for the first
+// time.
+func (w *workerGuard) prepareCall(ctx context.Context, p engine.Place) {
+	to := w.guard.clients.Destination(ctx)
 	if to == nil {
-		g.clients.learnFrom(ctx)
+		w.guard.clients.learnFrom(ctx)
 	}
-	g.engine.Prepare(ctx, to, p)
+	w.guard.engine.Prepare(ctx, to, p)
 }
 
 // request returns what the engine is to do, without what identified finds out.

@@ -29,10 +29,10 @@ const defaultStopTimeout = 10 * time.Second
 // and adds a context propagator.
 func (g *Guard) ConfigureClient(_ context.Context, o client.PluginConfigureClientOptions) error {
 	c := o.ClientOptions
-	if g.linkOf(c) != nil {
+	if linkOf(c, g) != nil {
 		return nil // it is listed twice
 	}
-	c.ContextPropagators = append(slices.Clip(c.ContextPropagators), &clientLink{guard: g})
+	c.ContextPropagators = append(slices.Clip(c.ContextPropagators), &clientLink{of: g.clients})
 	if _, watched := c.DataConverter.(*watch); !watched { // by another guard
 		if c.DataConverter == nil {
 			c.DataConverter = converter.GetDefaultDataConverter()
@@ -45,7 +45,7 @@ func (g *Guard) ConfigureClient(_ context.Context, o client.PluginConfigureClien
 // NewClient implements client.Plugin: it learns the client's converters and
 // metrics handler, which all plugins have configured by now, and changes nothing.
 func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, next func(context.Context, client.PluginNewClientOptions) error) error {
-	link := g.linkOf(&o.ClientOptions)
+	link := linkOf(&o.ClientOptions, g)
 	if link == nil {
 		return errors.New("atmostonce: another plugin has removed the guard's context propagator; list the guard after it in client.Options.Plugins")
 	}
@@ -54,7 +54,7 @@ func (g *Guard) NewClient(ctx context.Context, o client.PluginNewClientOptions, 
 		return fmt.Errorf("atmostonce: another plugin has put its own data converter (%T) in place after the guard had wrapped the client's: outcomes would not be sealed by it; list the guard last in client.Options.Plugins",
 			o.ClientOptions.DataConverter)
 	}
-	if p := g.replacer(o.ClientOptions.Plugins); p != nil {
+	if p := replacer(o.ClientOptions.Plugins, g); p != nil {
 		return fmt.Errorf("atmostonce: plugin %q (%T) is listed after the guard and has a NewClient method, in which it could put another data converter in place: list the guard after it in client.Options.Plugins", p.Name(), p)
 	}
 	conv := newConverters(watched.DataConverter, o.ClientOptions.FailureConverter)
@@ -77,9 +77,10 @@ func isWorkerInterceptor(i sdkinterceptor.ClientInterceptor) bool {
 	return ok
 }
 
-func (g *Guard) linkOf(o *client.Options) *clientLink {
+// linkOf returns what ties the calls of a client to g; nil if nothing does yet.
+func linkOf(o *client.Options, g *Guard) *clientLink {
 	for _, p := range o.ContextPropagators {
-		if link, ok := p.(*clientLink); ok && link.guard == g {
+		if link, ok := p.(*clientLink); ok && link.of == g.clients {
 			return link
 		}
 	}
@@ -93,8 +94,8 @@ func (g *Guard) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorke
 	if g.workers[o.WorkerInstanceKey] != nil {
 		return nil // plugin of the client and of the worker
 	}
-	w := newWorkerGuard(g)
-	w.options, w.queue = o.WorkerOptions, o.TaskQueue
+	w := newWorkerGuard(g, g.registry.add(o.WorkerOptions))
+	w.queue = o.TaskQueue
 	g.workers[o.WorkerInstanceKey] = w
 	// Where the guard is listed as an interceptor too, this one knows more.
 	all := slices.DeleteFunc(slices.Clone(o.WorkerOptions.Interceptors), func(i sdkinterceptor.WorkerInterceptor) bool {
@@ -102,7 +103,7 @@ func (g *Guard) ConfigureWorker(_ context.Context, o worker.PluginConfigureWorke
 	})
 	all = append(all, w)
 	o.WorkerOptions.Interceptors = all
-	w.watchRegistrations(o.WorkerRegistryOptions)
+	w.types.watch(o.WorkerRegistryOptions)
 	return nil
 }
 
@@ -128,7 +129,7 @@ func (g *Guard) StartWorker(ctx context.Context, o worker.PluginStartWorkerOptio
 		return err
 	}
 	if w.types.any() && w.life.Load().counted.CompareAndSwap(false, true) {
-		g.engine.BeginCount()
+		g.engine.Census.Begin()
 	}
 	return nil
 }
@@ -146,7 +147,7 @@ func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions
 		next(ctx, o)
 		return
 	}
-	l, timeout := w.life.Load(), w.options.WorkerStopTimeout
+	l, timeout := w.life.Load(), w.types.options.WorkerStopTimeout
 	until := time.Now().Add(cmp.Or(timeout, defaultStopTimeout))
 	l.BeginStop(until)
 	until, _ = l.End() // the guard may be listed twice: it waits once
@@ -156,7 +157,7 @@ func (g *Guard) StopWorker(ctx context.Context, o worker.PluginStopWorkerOptions
 	next(ctx, o)
 	l.Drain(until)
 	if l.counted.CompareAndSwap(true, false) {
-		g.engine.EndCount()
+		g.engine.Census.End()
 	}
 	w.life.CompareAndSwap(l, newLife())
 }

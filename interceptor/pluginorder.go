@@ -10,7 +10,7 @@ import (
 
 // replacer returns a plugin, listed after the guard, that may change the client's
 // options where the guard cannot see it: in a NewClient of its own.
-func (g *Guard) replacer(plugins []client.Plugin) client.Plugin {
+func replacer(plugins []client.Plugin, g *Guard) client.Plugin {
 	after := false
 	for _, p := range plugins {
 		_, guard := p.(*Guard)

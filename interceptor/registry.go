@@ -4,197 +4,45 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 
-	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/worker"
 
+	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/internal/engine"
-	"github.com/atmostonce/atmostonce/once"
 )
 
-// typeTable knows which activity types of a worker are marked. It is read on
-// every activity task, and written while activities are registered.
-type typeTable struct {
-	types atomic.Pointer[map[string]registration] // by activity type
+// registry knows what the workers of a guard have registered, and so which mark counts
+// for an activity that is not called here.
+type registry struct {
+	marks *marks
+	plain *typeTable // of workers that show no registrations
 
-	mu      sync.Mutex
-	aliases map[string]string // what the SDK makes of a function's short name
-	dynamic bool
+	mu     sync.Mutex
+	tables []*typeTable
 }
 
-// registration is one activity type of a worker.
-type registration struct {
-	function
-	activity string // the type
-	mark     int    // its index, or unmarked
-}
+func newRegistry(m *marks) *registry { return &registry{marks: m, plain: &typeTable{marks: m}} }
 
-const unmarked = -1
-
-func (w *workerGuard) watchRegistrations(o *worker.PluginConfigureWorkerRegistryOptions) {
-	activity, dynamic := o.OnRegisterActivity, o.OnRegisterDynamicActivity
-	o.OnRegisterActivity = func(fn any, ro sdkactivity.RegisterOptions) {
-		w.types.register(w, fn, ro)
-		if activity != nil {
-			activity(fn, ro)
-		}
-	}
-	o.OnRegisterDynamicActivity = func(fn any, ro sdkactivity.DynamicRegisterOptions) {
-		w.types.mu.Lock()
-		w.types.dynamic = true
-		w.types.mu.Unlock()
-		if dynamic != nil {
-			dynamic(fn, ro)
-		}
-	}
-}
-
-// registrations repeats how the SDK names what it registers.
-func registrations(fn any, o sdkactivity.RegisterOptions) []registration {
-	v := reflect.ValueOf(fn)
-	if v.Kind() == reflect.Func {
-		r := registration{function: functionOf(fn), activity: o.Name}
-		if r.activity == "" {
-			r.activity = r.name
-		}
-		return []registration{r}
-	}
-	var all []registration
-	if v.Kind() == reflect.Pointer {
-		for _, f := range methodsOf(v.Type()) {
-			all = append(all, registration{function: f, activity: o.Name + f.name})
-		}
-	}
-	return all
-}
-
-func (t *typeTable) register(w *workerGuard, fn any, o sdkactivity.RegisterOptions) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	types := map[string]registration{}
-	maps.Copy(types, t.all())
-	for _, r := range registrations(fn, o) {
-		r.mark, _ = w.guard.markOf(r)
-		types[r.activity] = r
-		if reflect.TypeOf(fn).Kind() == reflect.Func && o.Name != "" && !w.options.DisableRegistrationAliasing {
-			if t.aliases == nil {
-				t.aliases = map[string]string{}
-			}
-			t.aliases[r.name] = o.Name
-		}
-	}
-	t.types.Store(&types)
-}
-
-// serves reports whether the registration is of the marked activity.
-func (r registration) serves(m mark) bool {
-	switch {
-	case m.rank == ofAll:
-		return true
-	case m.Func == nil:
-		return m.Name == r.activity
-	}
-	return m.function.id == r.id
-}
-
-// markOf returns the index of the mark that counts for the registration, and what
-// is wrong with it.
-func (g *Guard) markOf(r registration) (found int, err error) {
-	found = unmarked
-	for i, m := range g.marks {
-		switch {
-		case !r.serves(m):
-		case found == unmarked || m.rank < g.marks[found].rank:
-			found, err = i, nil
-		case m.rank == g.marks[found].rank:
-			err = fmt.Errorf("activity %s is marked twice: by function and by name", r.activity)
-		}
-	}
-	switch {
-	case err != nil:
-	case found == unmarked, g.marks[found].rank == ofAll:
-		if g.options.Strict && isActivity(r.typ) {
-			err = fmt.Errorf("activity %s is neither marked nor exempt, and Options.Strict is set", r.activity)
-		}
-	case g.marks[found].Func == nil:
-		if m := g.marks[found]; !m.Exempt {
-			err = m.policy.Check(r.typ)
-		}
-		if err != nil {
-			err = fmt.Errorf("activity %s: %w", r.activity, err)
-		}
-	case r.expression:
-		err = fmt.Errorf("activity %s is registered by a method expression, so that the receiver is the first input of each call: register the struct or a method value, or mark the registered name", r.activity)
-	case r.vague && g.marks[found].function.vague:
-		err = fmt.Errorf("activity %s is marked and registered by a method value of %s. If that is an interface, another activity may implement it too: mark the method expression, the struct or the registered name", r.activity, r.owner())
-	}
-	return found, err
-}
-
-// problems returns what is wrong with the marks of the registered activities.
-func (w *workerGuard) problems() error {
-	var errs []error
-	types := w.types.all()
-	for _, name := range slices.Sorted(maps.Keys(types)) {
-		_, err := w.guard.markOf(types[name])
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// typeOf returns the type of a local activity that is passed as a function.
-func (t *typeTable) typeOf(short string) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if alias, ok := t.aliases[short]; ok {
-		return alias
-	}
-	return short
-}
-
-// all returns the registered types; it is not to be modified.
-func (t *typeTable) all() map[string]registration {
-	if types := t.types.Load(); types != nil {
-		return *types
-	}
-	return nil
-}
-
-func (t *typeTable) any() bool { return len(t.all()) > 0 || t.hasDynamic() }
-
-func (t *typeTable) hasDynamic() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.dynamic
-}
-
-// serves reports whether some type of the worker has the mark, or may have it: a
-// dynamic activity serves names.
-func (t *typeTable) serves(m mark) bool {
-	if m.rank == ofAll || m.Func == nil && t.hasDynamic() {
-		return true
-	}
-	for _, r := range t.all() {
-		if r.serves(m) {
-			return true
-		}
-	}
-	return false
+// add returns the table of another worker.
+func (s *registry) add(o *worker.Options) *typeTable {
+	t := &typeTable{marks: s.marks, options: o}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tables = append(s.tables, t)
+	return t
 }
 
 // find returns the mark of an activity, which this process need not run.
-func (g *Guard) find(activity string) (m mark, found bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (s *registry) find(activity string) (m mark, found bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	registered, first := false, unmarked
-	for _, w := range g.workers {
-		r, ok := w.types.all()[activity]
+	for _, t := range s.tables {
+		r, ok := t.all()[activity]
 		registered = registered || ok
-		if !ok || r.mark == unmarked || g.marks[r.mark].Exempt {
+		if !ok || r.mark == unmarked || s.marks.all[r.mark].Exempt {
 			continue
 		}
 		if first != unmarked && first != r.mark {
@@ -204,11 +52,11 @@ func (g *Guard) find(activity string) (m mark, found bool) {
 	}
 	switch {
 	case first != unmarked:
-		return g.marks[first], true
+		return s.marks.all[first], true
 	case registered:
 		return mark{}, false
 	}
-	v := g.plain.judge(activity, false)
+	v := s.plain.judge(activity, false)
 	switch len(v.suspects) {
 	case 0:
 		return v.mark, v.marked
@@ -219,21 +67,71 @@ func (g *Guard) find(activity string) (m mark, found bool) {
 }
 
 // policyOf returns the policy of an activity, or the defaults.
-func (g *Guard) policyOf(activity string) once.Policy {
-	if m, ok := g.find(activity); ok {
+func (s *registry) policyOf(activity string) once.Policy {
+	if m, ok := s.find(activity); ok {
 		return m.policy
 	}
-	return engine.Complete(g.options.Defaults)
+	return engine.Complete(s.marks.defaults)
 }
 
-// modeOf is the mode of an activity with that mark.
-func (g *Guard) modeOf(m mark, activity string) once.Mode {
-	mode := once.Enforce
-	if f := g.options.Mode; f != nil {
-		mode = f(activity)
+// functions returns what the workers of this guard run as the activity; else the
+// marked functions that bear its name.
+func (s *registry) functions(activity string) (all []function) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.tables {
+		if r, registered := t.all()[activity]; registered {
+			all = append(all, r.function)
+		}
 	}
-	if m.rank == ofAll {
-		mode = max(mode, once.Observe)
+	if len(all) > 0 {
+		return all
 	}
-	return mode
+	for _, m := range s.marks.all {
+		if m.Func != nil && m.function.typ != nil && m.function.name == activity {
+			all = append(all, m.function)
+		}
+	}
+	return all
+}
+
+// unregistered finds marks that guard nothing: neither a typo nor a wrapper must
+// leave a charge unguarded.
+func (s *registry) unregistered() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, m := range s.marks.all {
+		found := m.Exempt || s.marks.overruled(m)
+		for _, other := range s.tables {
+			found = found || other.serves(m)
+		}
+		if !found {
+			errs = append(errs, fmt.Errorf("activity %q is marked%s", m.Name, s.instead(m)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// instead says what is registered in place of a marked activity.
+func (s *registry) instead(m mark) string {
+	const nowhere = " but registered with no worker of this guard; register all workers before the first one starts"
+	for _, t := range s.tables {
+		types := t.all()
+		for _, name := range slices.Sorted(maps.Keys(types)) {
+			switch r := types[name]; {
+			case m.Func == nil && r.name == m.Name:
+				return fmt.Sprintf("%s. %s is registered as %q: mark that name, or the function", nowhere, r.id, name)
+			case m.Func != nil && name == m.Name && (r.mark == unmarked || s.marks.all[r.mark].rank == ofAll):
+				return fmt.Sprintf(" as %s, but registered is another function, %s. If that wraps the marked one, mark the name %q instead", m.function.id, r.id, name)
+			}
+		}
+	}
+	switch {
+	case m.Func == nil:
+		return nowhere
+	case m.function.vague:
+		return fmt.Sprintf(" as %s%s. If %s is an interface, mark the method of the concrete type, or the registered name", m.function.id, nowhere, m.function.owner())
+	}
+	return fmt.Sprintf(" as %s%s. If a wrapper is registered in its place, mark the registered name", m.function.id, nowhere)
 }

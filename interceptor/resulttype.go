@@ -13,12 +13,11 @@ import (
 
 // checkResult refuses a result that the activity's function could not have returned.
 // Payloads are somebody's who has encoded it himself.
-func (g *Guard) checkResult(activity string, f resolve.Finding) error {
+func checkResult(known []function, activity string, f resolve.Finding) error {
 	switch f.Result.(type) {
 	case *commonpb.Payloads, converter.RawValue:
 		return nil
 	}
-	known := g.functions(activity)
 	if f.To != store.Succeeded || len(known) == 0 {
 		return nil
 	}
@@ -35,27 +34,6 @@ func (g *Guard) checkResult(activity string, f resolve.Finding) error {
 		return fmt.Errorf("%w: %s returns %s, not %s", resolve.ErrResultType, activity, want, given)
 	}
 	return fmt.Errorf("%w: %s returns an error only: give Done nil, not %s", resolve.ErrResultType, activity, given)
-}
-
-// functions returns what the workers of this guard run as the activity; else the
-// marked functions that bear its name.
-func (g *Guard) functions(activity string) (all []function) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, w := range g.workers {
-		if r, registered := w.types.all()[activity]; registered {
-			all = append(all, r.function)
-		}
-	}
-	if len(all) > 0 {
-		return all
-	}
-	for _, m := range g.marks {
-		if m.Func != nil && m.function.typ != nil && m.function.name == activity {
-			all = append(all, m.function)
-		}
-	}
-	return all
 }
 
 // couldReturn reports whether the value could be what f returns beside its error.

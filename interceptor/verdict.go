@@ -17,28 +17,27 @@ type verdict struct {
 }
 
 // judge says whether an activity task is guarded.
-func (w *workerGuard) judge(name string, local bool) verdict {
-	g := w.guard
-	r, registered := w.types.all()[name]
+func (t *typeTable) judge(name string, local bool) verdict {
+	r, registered := t.all()[name]
 	i := r.mark
 	if !registered {
 		// It is served by a dynamic activity, or is a local activity passed as a
 		// function, or the guard is without a plugin.
-		i = slices.IndexFunc(g.marks, func(m mark) bool { return m.Func == nil && m.Name == name })
+		i = slices.IndexFunc(t.marks.all, func(m mark) bool { return m.Func == nil && m.Name == name })
 		if i == unmarked && !isInternal(name) {
-			i = slices.IndexFunc(g.marks, func(m mark) bool { return m.rank == ofAll })
+			i = slices.IndexFunc(t.marks.all, func(m mark) bool { return m.rank == ofAll })
 		}
 	}
-	v := verdict{code: r.function, local: local, plugin: w.options != nil}
+	v := verdict{code: r.function, local: local, plugin: t.options != nil}
 	if i != unmarked {
-		v.mark = g.marks[i]
+		v.mark = t.marks.all[i]
 		v.marked = !v.mark.Exempt
 		if v.mark.Func == nil {
 			return v // somebody said the name
 		}
 	}
 	if local || !v.plugin {
-		v.suspects = w.suspects(name, r)
+		v.suspects = t.suspects(name, r)
 	}
 	return v
 }
@@ -46,13 +45,13 @@ func (w *workerGuard) judge(name string, local bool) verdict {
 // suspects returns the marked functions that the SDK may run under that name
 // although r, if there is one, is registered for it. Of a method with a pointer
 // receiver it runs what is registered.
-func (w *workerGuard) suspects(name string, r registration) []mark {
+func (t *typeTable) suspects(name string, r registration) []mark {
 	var all []mark
-	for _, m := range w.guard.marks {
+	for _, m := range t.marks.all {
 		switch {
 		case m.Exempt || m.function.id == "" || m.function.id == r.id:
 		case r.activity != "" && strings.Contains(m.function.id, "*"):
-		case w.types.typeOf(m.function.name) == name:
+		case t.typeOf(m.function.name) == name:
 			all = append(all, m)
 		}
 	}

@@ -2,7 +2,6 @@ package interceptor
 
 import (
 	"cmp"
-	"fmt"
 
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
@@ -31,30 +30,20 @@ func (*workflows) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.Work
 	return newWorkflowInbound(nil, next)
 }
 
-// InterceptWorkflow implements the SDK's WorkerInterceptor as [Workflows] does.
-func (g *Guard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
-	return newWorkflowInbound(g, next)
-}
-
-// InterceptWorkflow implements the SDK's WorkerInterceptor.
-func (w *workerGuard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.WorkflowInboundInterceptor) sdkinterceptor.WorkflowInboundInterceptor {
-	return newWorkflowInbound(w.guard, next)
-}
-
 type workflowInbound struct {
 	sdkinterceptor.WorkflowInboundInterceptorBase
-	guard *Guard // nil: it is Workflows
+	summary func(activity string) string // of a call; nil: it is Workflows
 }
 
-func newWorkflowInbound(g *Guard, next sdkinterceptor.WorkflowInboundInterceptor) *workflowInbound {
-	w := &workflowInbound{guard: g}
+func newWorkflowInbound(summary func(activity string) string, next sdkinterceptor.WorkflowInboundInterceptor) *workflowInbound {
+	w := &workflowInbound{summary: summary}
 	w.Next = next
 	return w
 }
 
 // Init implements the SDK's WorkflowInboundInterceptor.
 func (w *workflowInbound) Init(outbound sdkinterceptor.WorkflowOutboundInterceptor) error {
-	o := &workflowOutbound{guard: w.guard, made: map[equalCalls]*counted{}, inputs: map[string]int32{}}
+	o := &workflowOutbound{summary: w.summary, made: map[equalCalls]*counted{}, inputs: map[string]int32{}}
 	o.Next = outbound
 	return w.Next.Init(o)
 }
@@ -63,9 +52,9 @@ func (w *workflowInbound) Init(outbound sdkinterceptor.WorkflowOutboundIntercept
 // calls in the same order, and one goroutine of a workflow runs at a time.
 type workflowOutbound struct {
 	sdkinterceptor.WorkflowOutboundInterceptorBase
-	guard  *Guard
-	made   map[equalCalls]*counted
-	inputs map[string]int32 // how many there were, by activity type
+	summary func(activity string) string
+	made    map[equalCalls]*counted
+	inputs  map[string]int32 // how many there were, by activity type
 }
 
 type equalCalls struct{ activity, input string }
@@ -120,16 +109,13 @@ func (o *workflowOutbound) name(ctx workflow.Context, activity string, args []an
 
 // summarize says on the call how it is guarded. Replay does not compare summaries.
 func (o *workflowOutbound) summarize(ctx workflow.Context, activity string) workflow.Context {
-	if o.guard == nil || !o.guard.options.Summaries {
-		return ctx
-	}
-	m, marked := o.guard.find(activity)
 	options := workflow.GetActivityOptions(ctx)
-	if !marked || m.rank == ofAll || options.Summary != "" {
+	if o.summary == nil || options.Summary != "" {
 		return ctx
 	}
-	p := m.policy
-	options.Summary = fmt.Sprintf("at most once: %v, OnDuplicate %v, InDoubt %v", p.Scope, p.OnDuplicate, p.InDoubt)
+	if options.Summary = o.summary(activity); options.Summary == "" {
+		return ctx
+	}
 	return workflow.WithActivityOptions(ctx, options)
 }
 

@@ -70,9 +70,6 @@ func TestFile_Conforms(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Harness {
 		dir := t.TempDir()
-		if testing.Short() {
-			dir = memoryDir(t) // a disk takes most of the time
-		}
 		return storetest.Harness{
 			Open: func(tb testing.TB) store.Store { return openFile(tb, dir) },
 			Die: func(tb testing.TB, s store.Store, _ time.Duration) {

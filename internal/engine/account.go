@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -14,8 +15,8 @@ import (
 // account is what is reported of one call.
 type account struct {
 	reporter *reporter
-	about    observe.Event // what all its events have
-	place    Place
+	identity *Identity
+	policy   once.DuplicatePolicy
 
 	report    observe.Event // what became of the call
 	leaseLost atomic.Bool   // it was reported
@@ -23,15 +24,16 @@ type account struct {
 
 // open returns the account of a call, which the policy guards.
 func (r *reporter) open(i Identity, p once.Policy) *account {
-	a := &account{reporter: r, about: i.event(), place: Place{i.Holder.Namespace, i.Queue, i.Activity}}
-	a.about.Policy = p.OnDuplicate
-	return a
+	return &account{reporter: r, identity: &i, policy: p.OnDuplicate}
 }
 
+// event is what every event of the call has.
 func (a *account) event(k observe.Kind) observe.Event {
-	e := a.about
-	e.Kind = k
-	return e
+	i, h := a.identity, &a.identity.Holder
+	return observe.Event{
+		Kind: k, Activity: i.Activity, Digest: i.Digest, Policy: a.policy, WorkflowID: h.WorkflowID,
+		RunID: cmp.Or(h.RunID, h.ActivityRunID), ActivityID: h.ActivityID, Attempt: h.Attempt,
+	}
 }
 
 // notice reports something to know that changes no answer.
@@ -74,7 +76,7 @@ func (a *account) count(ctx context.Context, metric string, labels ...string) {
 }
 
 func (a *account) values(labels ...string) (v [5]string) {
-	v[0], v[1], v[2] = a.place.Namespace, a.place.Queue, a.place.Activity
+	v[0], v[1], v[2] = a.identity.Holder.Namespace, a.identity.Queue, a.identity.Activity
 	copy(v[3:], labels)
 	return v
 }

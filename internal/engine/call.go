@@ -15,8 +15,8 @@ import (
 type call struct {
 	Request
 	engine   *Engine
-	account  *account
-	claim    *claim   // from its beginning on
+	account  account
+	claim    claim    // none before it asks for the key
 	evidence evidence // of what the body did
 	enforced bool     // the end of the life waits for it
 }
@@ -41,7 +41,8 @@ func (e *setupError) Error() string { return e.why.Error() }
 
 // Do guards a call in that mode. unnamed is why it has no key; nil if it has one.
 func (e *Engine) Do(ctx context.Context, r Request, mode once.Mode, unnamed error, body Body) (any, error) {
-	c := &call{Request: r, engine: e, account: e.reporter.open(r.Identity, r.Policy)}
+	c := &call{Request: r, engine: e}
+	c.account = account{reporter: e.reporter, identity: &c.Identity, policy: r.Policy.OnDuplicate}
 	c.evidence.says = r.Door.LeavesOpen
 	switch {
 	case mode == once.Off:
@@ -71,12 +72,9 @@ func (c *call) situation(r store.Record) situation {
 	s := situation{
 		policy: c.Policy, record: r, match: c.Match, local: c.Holder.Local,
 		retry: c.isRetryOf(r), sameCall: c.isSameCall(r),
-		settleDelay: c.engine.options.SettleDelay, holdRetry: c.engine.options.HoldRetry,
+		nonce: c.claim.nonce(), settleDelay: c.engine.options.SettleDelay, holdRetry: c.engine.options.HoldRetry,
 		timeLeft: time.Until(c.Answer), scheduleLeft: c.scheduleLeft(c.Holder.Scheduled),
 		last: c.Last, unsure: c.Unsure, stopping: c.stopping(),
-	}
-	if c.claim != nil {
-		s.nonce = c.claim.nonce()
 	}
 	s.late = c.late(s)
 	// A local activity goes on until the SDK drops it.

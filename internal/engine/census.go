@@ -13,8 +13,8 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// census counts the store's open records while calls are taken.
-type census struct {
+// Census counts the store's open records while calls are taken.
+type Census struct {
 	store measured
 	every time.Duration // 0: never
 	busy  chan struct{} // full: a count has not come back yet
@@ -36,13 +36,12 @@ const countLimit = 10 * time.Second
 // states are those that are counted.
 var states = []store.State{store.Running, store.InDoubt, store.Pending}
 
-func newCensus(s measured, every time.Duration) *census {
-	return &census{store: s, every: every, busy: make(chan struct{}, 1), seen: map[population]bool{}}
+func newCensus(s measured, every time.Duration) *Census {
+	return &Census{store: s, every: every, busy: make(chan struct{}, 1), seen: map[population]bool{}}
 }
 
-// BeginCount has the open records counted until EndCount has been called as often.
-func (e *Engine) BeginCount() {
-	n := e.census
+// Begin has the open records counted until End has been called as often.
+func (n *Census) Begin() {
 	if n.every == 0 {
 		return
 	}
@@ -56,9 +55,8 @@ func (e *Engine) BeginCount() {
 	go n.run(ctx)
 }
 
-// EndCount is the end of a BeginCount.
-func (e *Engine) EndCount() {
-	n := e.census
+// End is the end of a Begin.
+func (n *Census) End() {
 	if n.every == 0 {
 		return
 	}
@@ -71,7 +69,7 @@ func (e *Engine) EndCount() {
 	n.reportUnknown()
 }
 
-func (n *census) run(ctx context.Context) {
+func (n *Census) run(ctx context.Context) {
 	for {
 		n.count(ctx)
 		select {
@@ -84,7 +82,7 @@ func (n *census) run(ctx context.Context) {
 
 // count counts once. A store may ignore its context: a count that hangs is left
 // behind, and no other is begun beside it, though another life has begun since.
-func (n *census) count(ctx context.Context) {
+func (n *Census) count(ctx context.Context) {
 	type answer struct {
 		stats []store.Stat
 		err   error
@@ -141,7 +139,7 @@ func parts(err error) []error {
 }
 
 // warn logs when counting begins to fail, and when it works again.
-func (n *census) warn(err error) {
+func (n *Census) warn(err error) {
 	failing := err != nil
 	if failing == n.failing {
 		return
@@ -171,7 +169,7 @@ func first(err error) error {
 
 // report reports each state of each activity that is marked, or had records once:
 // what has none any more is 0.
-func (n *census) report(stats []store.Stat) {
+func (n *Census) report(stats []store.Stat) {
 	type group struct {
 		population
 		state store.State
@@ -189,11 +187,11 @@ func (n *census) report(stats []store.Stat) {
 }
 
 // reportUnknown takes back what was reported.
-func (n *census) reportUnknown() {
+func (n *Census) reportUnknown() {
 	n.each(func(population, store.State) (count, age float64) { return math.NaN(), math.NaN() })
 }
 
-func (n *census) each(value func(population, store.State) (count, age float64)) {
+func (n *Census) each(value func(population, store.State) (count, age float64)) {
 	n.store.reporter.prepared.Range(func(key, _ any) bool {
 		if p, ok := key.(preparation); ok {
 			n.seen[population{p.place.Namespace, p.place.Activity}] = true

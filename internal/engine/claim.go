@@ -35,8 +35,8 @@ type claim struct {
 }
 
 // newClaim returns a claim that has not asked for anything.
-func newClaim(s measured, r *Request, o Options, a *account, counted bool, traceparent string) *claim {
-	return &claim{store: s, request: r, account: a, counted: counted, bid: store.Bid{
+func newClaim(s measured, r *Request, o Options, a *account, counted bool, traceparent string) claim {
+	return claim{store: s, request: r, account: a, counted: counted, bid: store.Bid{
 		Key: r.Key, Owner: rand.Text(), Lease: o.Lease, TTL: r.retention(o),
 		Info: store.Info{Activity: r.Activity, Input: r.Input, Match: r.Match, Trace: traceparent, Holder: r.Holder},
 	}}

@@ -47,7 +47,7 @@ func TestDistrust_OfACallAboutWhichNothingWasDecided(t *testing.T) {
 			r := requestWith(Attempt{})
 			r.Holder.Attempt, r.Holder.Scheduled = c.attempt, c.scheduled
 			call := callOf(r, Options{DistrustBefore: c.since})
-			require.Equal(t, c.want, call.isDistrusted(c.record, "a"))
+			require.Equal(t, c.want, call.isOlder() && isFirst(c.record, "a"))
 		})
 	}
 }

@@ -26,7 +26,9 @@ type Engine struct {
 	store    measured
 	reporter *reporter
 	checks   *checks
-	census   *census
+
+	Census   *Census   // of the store's open records
+	Operator *Operator // decides about records
 
 	seesDeath bool // the store sees that an owner is dead, before its lease is over
 }
@@ -64,7 +66,7 @@ func New(s store.Store, o Options, sink Sink) *Engine {
 	r := newReporter(kindOf(s), o.Observers, sink)
 	e := &Engine{options: o, reporter: r, store: measured{s, r}}
 	e.checks = &checks{store: e.store, lease: o.Lease, began: time.Now()}
-	e.census = newCensus(e.store, o.CountRecords)
+	e.Census, e.Operator = newCensus(e.store, o.CountRecords), &Operator{e.store, o.SettleDelay}
 	if w, watches := s.(store.OwnerWatcher); watches {
 		quietly(func() { e.seesDeath = w.SeesDeath() })
 	}
@@ -79,4 +81,31 @@ func (e *Engine) Name(i Identity, p once.Policy, c keys.Call) (Identity, error) 
 	i.Input = e.options.KeySecret.Hide(c.Input)
 	c.Input = i.Input
 	return i.derive(p, e.options.KeySecret, c)
+}
+
+// Start asks the store before calls are taken, and returns why none may be. Where they
+// may in spite of what it says, or idle is set, since nothing is guarded, that is
+// logged, and the next call has it noticed.
+func (e *Engine) Start(ctx context.Context, idle func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err := e.checks.check(ctx)
+	if tolerable(err) || err != nil && idle() {
+		e.reporter.sink.Log().Warn("atmostonce: look at the store", "Error", err)
+		e.checks.owed.Store(&err) // there is no call yet whose metrics could show it
+		return nil
+	}
+	return err
+}
+
+// Prepare makes the series of the counters known for an activity, once for each
+// destination: before anything happened, if it can be.
+func (e *Engine) Prepare(ctx context.Context, to any, p Place) {
+	r := e.reporter
+	if _, prepared := r.prepared.LoadOrStore(preparation{to, p}, true); prepared {
+		return
+	}
+	for _, m := range observe.Series(p.Namespace, p.Queue, p.Activity) {
+		r.measureAt(ctx, to, m)
+	}
 }

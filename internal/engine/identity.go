@@ -1,14 +1,12 @@
 package engine
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"runtime"
 	"strings"
 
 	"github.com/atmostonce/atmostonce/keys"
-	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -122,13 +120,4 @@ func (i Identity) isSameRun(r store.Record) bool {
 // give another key.
 func (i Identity) lacksHeader(s keys.Scope) bool {
 	return (s == keys.PerRun || s == keys.PerCall) && i.Holder.WorkflowID != "" && i.Holder.Attempt <= 1 && !i.hasHeader()
-}
-
-// event is what every event of the call has.
-func (i Identity) event() observe.Event {
-	h := i.Holder
-	return observe.Event{
-		Activity: i.Activity, Digest: i.Digest, WorkflowID: h.WorkflowID,
-		RunID: cmp.Or(h.RunID, h.ActivityRunID), ActivityID: h.ActivityID, Attempt: h.Attempt,
-	}
 }

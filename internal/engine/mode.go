@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 
+	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
@@ -48,7 +50,7 @@ func (c *call) observe(ctx context.Context, body Body) (result any, err error) {
 	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.Span/10))
 	defer cancel()
 	c.warn(asking)
-	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, c.account, false, traceparent)
+	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, false, traceparent)
 	r, asked := c.claim.acquire(asking)
 	report.Kind, report.Record = observe.KindExecute, shown(r)
 	over := asked != nil && ctx.Err() != nil
@@ -107,4 +109,34 @@ func (c *call) observed(ctx context.Context, r store.Record, d decision, why err
 		e.Reason = once.InDoubt
 	}
 	c.account.noticed(ctx, e)
+}
+
+// keyless answers a call for which no key could be made.
+func (c *call) keyless(ctx context.Context, body Body, why error, mode once.Mode) (any, error) {
+	e := c.account.event(observe.KindClaim)
+	ctx, _, end := c.account.begin(ctx, e)
+	defer func() { end(e) }()
+	unguarded := func() (any, error) {
+		e.Kind = observe.KindSkip
+		result, err := body(c.unclaimed(ctx))
+		e.Err = err
+		return result, err
+	}
+	if errors.Is(why, keys.ErrSkip) {
+		return unguarded()
+	}
+	r := Refusal{Reason: once.BadKey, Cause: why}
+	switch setup := (*setupError)(nil); {
+	case errors.As(why, &setup):
+		r.Reason, r.Retryable, r.Delay, r.Cause = once.BadSetup, true, maxRetry, setup.why
+	case errors.Is(why, ErrInput) && !errors.Is(why, ErrArgument): // a codec that cannot be reached, say
+		r.Retryable, r.Delay = true, maxRetry
+	}
+	if mode == once.Observe {
+		c.observed(ctx, store.Record{}, decision{do: refuse, reason: r.Reason}, r.Cause)
+		return unguarded()
+	}
+	e.Kind, e.Reason = observe.KindFail, r.Reason
+	e.Repeated, e.Err = c.refuse(ctx, r)
+	return nil, e.Err
 }

@@ -29,6 +29,27 @@ type Refusal struct {
 	SettleDelay time.Duration
 }
 
+// doubtful is the refusal of a call whose body has ended in cause and left its record
+// so: in doubt, or decided by a successor or an operator.
+func (s situation) doubtful(q *Request, cause error) Refusal {
+	if s.record.State != store.InDoubt {
+		return Refusal{Reason: once.InFlight, Record: s.record, Retryable: true, Delay: minRetry, Cause: cause}
+	}
+	delay := s.settleDelay
+	p := s.policy.InDoubt
+	if !p.TakesOver() && p != once.Fail {
+		delay = max(delay, s.holdRetry)
+	}
+	// Under Rerun and Resume the next attempt would run the body again, which has
+	// said its last word.
+	final := (p == once.Rerun || p == once.Resume) && q.Door.IsFinal(cause, q.Retries)
+	return Refusal{
+		Reason: once.InDoubt, Record: s.record, Delay: s.refuseRetryably(once.InDoubt, delay).delay, Cause: cause,
+		// Also under Fail: what is decided, is decided after the settle delay.
+		Retryable: !final && !s.isLast(minRetry), Settling: !final && s.isPassing(), Final: final,
+	}
+}
+
 // Details is what the caller can ask for.
 func (r Refusal) Details() once.Refusal {
 	h := r.Record.Info.Holder

@@ -102,18 +102,6 @@ type preparation struct {
 	place Place
 }
 
-// Prepare makes the series of the counters known for an activity, once for each
-// destination: before anything happened, if it can be.
-func (e *Engine) Prepare(ctx context.Context, to any, p Place) {
-	r := e.reporter
-	if _, prepared := r.prepared.LoadOrStore(preparation{to, p}, true); prepared {
-		return
-	}
-	for _, m := range observe.Series(p.Namespace, p.Queue, p.Activity) {
-		r.measureAt(ctx, to, m)
-	}
-}
-
 // warn logs what somebody should look into. The logger must not block; a panic in it
 // is swallowed.
 func (r *reporter) warn(ctx context.Context, e observe.Event) {

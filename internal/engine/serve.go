@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
@@ -16,36 +15,6 @@ import (
 // storeRetry is how long Temporal waits before it tries again while the store
 // is down.
 const storeRetry = 5 * time.Second
-
-// keyless answers a call for which no key could be made.
-func (c *call) keyless(ctx context.Context, body Body, why error, mode once.Mode) (any, error) {
-	e := c.account.event(observe.KindClaim)
-	ctx, _, end := c.account.begin(ctx, e)
-	defer func() { end(e) }()
-	unguarded := func() (any, error) {
-		e.Kind = observe.KindSkip
-		result, err := body(c.unclaimed(ctx))
-		e.Err = err
-		return result, err
-	}
-	if errors.Is(why, keys.ErrSkip) {
-		return unguarded()
-	}
-	r := Refusal{Reason: once.BadKey, Cause: why}
-	switch setup := (*setupError)(nil); {
-	case errors.As(why, &setup):
-		r.Reason, r.Retryable, r.Delay, r.Cause = once.BadSetup, true, maxRetry, setup.why
-	case errors.Is(why, ErrInput) && !errors.Is(why, ErrArgument): // a codec that cannot be reached, say
-		r.Retryable, r.Delay = true, maxRetry
-	}
-	if mode == once.Observe {
-		c.observed(ctx, store.Record{}, decision{do: refuse, reason: r.Reason}, r.Cause)
-		return unguarded()
-	}
-	e.Kind, e.Reason = observe.KindFail, r.Reason
-	e.Repeated, e.Err = c.refuse(ctx, r)
-	return nil, e.Err
-}
 
 // serve carries the call from its claim to its answer.
 func (c *call) serve(ctx context.Context, body Body) (any, error) {
@@ -59,7 +28,7 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 		end(*report)
 	}()
 	c.warn(ctx)
-	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, c.account, true, traceparent)
+	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, true, traceparent)
 	pause := newPause(c)
 	defer pause.end()
 	for {
@@ -114,7 +83,7 @@ func (c *call) warn(ctx context.Context) {
 	if c.lacksHeader(c.Policy.Scope) {
 		c.account.notice(ctx, observe.NoHeader, store.Record{}, c.HeaderErr)
 	}
-	c.engine.checks.look(ctx, c.account)
+	c.engine.checks.look(ctx, &c.account)
 }
 
 // look acquires the key, or only looks when it is too late to run.
@@ -123,17 +92,18 @@ func (c *call) look(ctx context.Context) (store.Record, error) {
 		return c.claim.load(ctx)
 	}
 	r, err := c.claim.acquire(ctx)
-	if err == nil && c.isDistrusted(r, c.claim.nonce()) {
+	// It may have run before the guard was there.
+	if err == nil && c.isOlder() && isFirst(r, c.claim.nonce()) {
 		return c.claim.doubt(ctx, r)
 	}
 	return r, err
 }
 
-// isDistrusted reports whether the claim of that nonce, which r grants, may not be the
-// first run: the call was scheduled before the guard was there, and nothing was decided
-// about it since. A bid that was given back decides nothing.
-func (c *call) isDistrusted(r store.Record, nonce string) bool {
-	if !r.Owned(nonce) || r.Origin != store.First || !c.isOlder() {
+// isFirst reports whether r grants the claim of that nonce as the first run, as far as
+// the store knows, and nothing was decided about the key since. A bid that was given
+// back decides nothing.
+func isFirst(r store.Record, nonce string) bool {
+	if !r.Owned(nonce) || r.Origin != store.First {
 		return false
 	}
 	return !slices.ContainsFunc(r.History, func(t store.Turn) bool {
@@ -207,5 +177,100 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 	report.Reason = once.InDoubt // should it panic
 	result, err = c.Policy.InDoubt.Find(ctx, c.Args)
 	report.Reason = ""
+	return result, err
+}
+
+// execute runs the body under the claim that r grants, and records what came of
+// it.
+func (c *call) execute(ctx context.Context, r store.Record, body Body) (result any, err error) {
+	report := &c.account.report
+	c.claim.grant(r)
+	if ctx.Err() != nil {
+		c.claim.release(ctx, nil)
+		report.Record = store.Record{} // nobody has the key
+		return c.ended(ctx)
+	}
+	c.claim.begin()
+	report.Kind, report.Takeover, report.Record = observe.KindExecute, r.Origin == store.Taken, shown(r)
+	bid := c.claim.bid
+	bctx, l := c.claim.hold(once.NewContext(c.evidence.watch(ctx), once.Claim{
+		Key: c.Downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
+		Token: func() string { return c.Door.Token(bid, r.Origin, c.evidence.begun.Load()) },
+		Begin: func() { c.evidence.begun.Store(true) },
+	}))
+	returned := false
+	defer func() {
+		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
+			report.Reason, report.Settling = once.InDoubt, c.situation(r).isPassing()
+			c.claim.settle(ctx, l, c.Door.EncodeDoubt(ctx, c.Door.Panicked()))
+		}
+	}()
+	result, err = l.run(bctx, body)
+	result, err = c.conclude(ctx, r, l, result, err)
+	returned = true
+	return result, err
+}
+
+// conclude records the outcome of a body that returned, and makes the answer.
+func (c *call) conclude(ctx context.Context, r store.Record, l *lease, result any, err error) (any, error) {
+	switch {
+	case err == nil:
+		o, answer, broken := c.Door.Encode(ctx, result)
+		c.claim.settle(ctx, l, o)
+		if broken != nil {
+			r.Outcome = o
+			return c.ran(c.fail(ctx, Refusal{Reason: once.OutcomeNotKept, Record: r, Cause: broken}))
+		}
+		return answer, nil
+	case c.Door.IsPending(err):
+		c.claim.settle(ctx, l, store.Outcome{State: store.Pending})
+		return nil, err
+	}
+	verdict := c.evidence.verdict(c.Policy.OnFailure, err, r.Origin, l.body.Err() != nil)
+	err = once.Plain(err)
+	var now store.Record
+	switch verdict {
+	case once.Unlock:
+		now = c.claim.release(ctx, l)
+		if r.Origin != store.Taken {
+			break
+		}
+		// An earlier run is still in doubt, whatever this one did.
+		return c.doubtful(ctx, now, err)
+	case once.Lock:
+		var o store.Outcome
+		o, err = c.Door.EncodeFailure(ctx, err)
+		now = c.claim.settle(ctx, l, o)
+	default:
+		now = c.claim.settle(ctx, l, c.Door.EncodeDoubt(ctx, err))
+		return c.doubtful(ctx, now, err)
+	}
+	switch now.State {
+	case store.Succeeded: // an earlier run's, as it turned out
+		return c.ran(c.replay(ctx, now))
+	case store.InDoubt:
+		return c.doubtful(ctx, now, err)
+	case store.Running, store.Pending: // a successor's: its end decides
+		return c.ran(c.fail(ctx, Refusal{Reason: once.InFlight, Record: now, Retryable: true, Delay: minRetry, Cause: err}))
+	}
+	c.account.report.Err = err
+	return nil, err
+}
+
+// doubtful answers for a body after which the effect is in doubt.
+func (c *call) doubtful(ctx context.Context, now store.Record, cause error) (any, error) {
+	if now.State == store.Succeeded {
+		return c.ran(c.replay(ctx, now))
+	}
+	if now.State == store.Absent { // not written yet
+		now = store.Record{State: store.InDoubt, Info: c.claim.bid.Info, Claimed: time.Now(), Doubted: time.Now()}
+	}
+	return c.ran(c.fail(ctx, c.situation(now).doubtful(&c.Request, cause)))
+}
+
+// ran passes an answer on for a call whose body did run, whatever the answer
+// rests on.
+func (c *call) ran(result any, err error) (any, error) {
+	c.account.report.Kind = observe.KindExecute
 	return result, err
 }

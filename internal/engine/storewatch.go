@@ -49,21 +49,6 @@ func tolerable(err error) bool {
 // startTimeout bounds how long a start waits for the store.
 const startTimeout = 3 * storeTimeout
 
-// Start asks the store before calls are taken, and returns why none may be. Where they
-// may in spite of what it says, or idle is set, since nothing is guarded, that is
-// logged, and the next call has it noticed.
-func (e *Engine) Start(ctx context.Context, idle func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	err := e.checks.check(ctx)
-	if tolerable(err) || err != nil && idle() {
-		e.reporter.sink.Log().Warn("atmostonce: look at the store", "Error", err)
-		e.checks.owed.Store(&err) // there is no call yet whose metrics could show it
-		return nil
-	}
-	return err
-}
-
 // look has one call in a while ask the store before it makes its claim, and note what
 // has happened to it. That the store cannot be asked is for the claim to find out.
 func (c *checks) look(ctx context.Context, a *account) {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/resolve"
+	"github.com/atmostonce/atmostonce/store"
 )
 
 // Complete reports the end of an activity that returned ErrResultPending: it
@@ -42,8 +44,8 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 	e := ending{result, once.Plain(failure)}
 	mode := once.Off
 	if t.Bid.Owner != "" {
-		m, _ := g.find(t.Bid.Info.Activity)
-		mode = g.modeOf(m, t.Where.ActivityType)
+		m, _ := g.registry.find(t.Bid.Info.Activity)
+		mode = g.registry.marks.modeOf(m, t.Where.ActivityType)
 	}
 	if mode != once.Off {
 		recorded, err := g.record(ctx, t, result, failure, mode)
@@ -65,13 +67,74 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 	return nil
 }
 
+// Resolve writes an operator's finding into the record r, which Guard.Find,
+// Store.Load or Store.List gave. What is in doubt or pending is decided by it. What
+// is settled is corrected by AsDone and AsFailed, and reopened by AsNotDone, so that the
+// effect may happen again. It returns the record as it then is; the next attempt
+// acts on it.
+//
+// A record goes in doubt while its last owner may still be alive: suspended, cut
+// off from the store, or with a request on its way. AsNotDone, which lets another
+// call run, is refused with resolve.ErrTooEarly until it is over by the store's clock: until
+// SettleDelay has passed since Record.Doubted and, unless the owner itself declared
+// the doubt, until Record.Deadline; for a pending record, until SettleDelay after
+// Record.Deadline; for one that an operator has settled before its owner, until both
+// have passed. Decision.Force decides in spite of that.
+//
+// Unlike Store.Resolve it encodes the result as the guard's client does, and
+// remembers it as long as the activity's policy says, or Options.Defaults if this
+// guard does not mark the activity. A result of another type than the activity's is
+// refused with resolve.ErrResultType, if this guard knows the activity's function.
+// store.ErrMoved says that the record has changed since it was read: read it again.
+// A store that cannot be reached is asked again until ctx ends.
+//
+// Of a pending record Temporal learns only at the next attempt, after StartToClose:
+// complete the activity at Temporal too, or report its end with Complete instead.
+func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
+	return g.engine.Operator.Resolve(ctx, r, f, d, engine.Subject{
+		Policy: g.registry.policyOf(r.Info.Activity),
+		Check:  func() error { return checkResult(g.registry.functions(r.Info.Activity), r.Info.Activity, f) },
+		Encode: func(ctx context.Context) (store.Outcome, error) {
+			conv, err := g.clients.outside()
+			if err != nil {
+				return store.Outcome{}, err
+			}
+			return encodeFinding(ctx, conv, r, f, g.options.MaxOutcome)
+		},
+	})
+}
+
+// Forget erases the record r, which Guard.Find, Store.Load or Store.List gave, for
+// instance because its customer asks for it. Nothing is left of it but its key, its
+// fence, the nonces of its claims and this decision, for store.TombstoneTTL; then
+// that is gone, too. The next call of the key runs, so that the effect may happen
+// again. It returns the record as it then is, and tells the observers: notice
+// Erased is what remains as evidence.
+//
+// What runs, is pending or in doubt is refused, unless Decision.Force is set; so is,
+// with resolve.ErrTooEarly, what an operator has settled while the last owner may still act;
+// see Resolve. An owner that has its effect all the same, and reports it, brings the
+// record back: that is the only evidence of it.
+func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
+	return g.engine.Operator.Forget(ctx, r, d, g.registry.policyOf(r.Info.Activity))
+}
+
+// Find returns the one record whose key has the digest that an error, a log line or
+// a span shows: 16 hexadecimal digits of it, or any 8 to 64 that it begins with, in
+// either case. It is resolve.ErrNotFound, ErrAmbiguous or ErrDigest if there is none,
+// more than one, or the digest is empty, too short or none. A record that may be meant
+// and cannot be read is an error, too: store.ErrCorrupt or store.ErrVersion.
+func (g *Guard) Find(ctx context.Context, digest string) (store.Record, error) {
+	return g.engine.Operator.Find(ctx, digest)
+}
+
 // record writes down what was reported, and returns what Temporal gets.
 func (g *Guard) record(ctx context.Context, t ticket, result any, failure error, mode once.Mode) (ending, error) {
 	conv, err := g.clients.outside()
 	if err != nil {
 		return ending{}, fmt.Errorf("atmostonce: %w", err)
 	}
-	if _, marked := g.find(t.Bid.Info.Activity); failure != nil && !marked {
+	if _, marked := g.registry.find(t.Bid.Info.Activity); failure != nil && !marked {
 		return ending{}, fmt.Errorf("atmostonce: activity %s is not marked here: which policy judges the failure? Mark it by the name it is registered under", t.Bid.Info.Activity)
 	}
 	if mode == once.Observe {
@@ -79,7 +142,7 @@ func (g *Guard) record(ctx context.Context, t ticket, result any, failure error,
 		ctx, cancel = context.WithTimeout(ctx, reportTime)
 		defer cancel()
 	}
-	failed, err := g.engine.End(ctx, g.requestOf(t, conv), engine.Ending{Bid: t.Bid, Origin: t.Origin, Begun: t.Begun, Result: result, Failure: failure})
+	failed, err := g.engine.End(ctx, requestOf(t, conv, g.registry.policyOf(t.Bid.Info.Activity), g.options.MaxOutcome), engine.Ending{Bid: t.Bid, Origin: t.Origin, Begun: t.Begun, Result: result, Failure: failure})
 	return ending{result, failed}, err
 }
 
@@ -88,7 +151,7 @@ func (g *Guard) record(ctx context.Context, t ticket, result any, failure error,
 const reportTime = 5 * time.Second
 
 // requestOf is the call of a ticket, of whose attempt nothing is known any more.
-func (g *Guard) requestOf(t ticket, conv *converters) engine.Request {
+func requestOf(t ticket, conv *converters, p once.Policy, limit int) engine.Request {
 	h := t.Bid.Info.Holder
 	info := sdkactivity.Info{
 		Namespace: h.Namespace, WorkflowExecution: workflow.Execution{ID: h.WorkflowID, RunID: h.RunID},
@@ -97,8 +160,8 @@ func (g *Guard) requestOf(t ticket, conv *converters) engine.Request {
 	return engine.Request{
 		Identity: engine.Identity{Activity: t.Bid.Info.Activity, Queue: t.Where.TaskQueue, Holder: h}.Named(t.Bid.Key),
 		Attempt:  engine.Attempt{Unsure: true},
-		Policy:   g.policyOf(t.Bid.Info.Activity),
-		Door:     &door{codec: codec{conv, t.Where}, info: info, limit: g.options.MaxOutcome},
+		Policy:   p,
+		Door:     &door{codec: codec{conv, t.Where}, info: info, limit: limit},
 	}
 }
 
@@ -144,4 +207,29 @@ func passing(err error) bool {
 	var exhausted *serviceerror.ResourceExhausted
 	var late *serviceerror.DeadlineExceeded
 	return errors.As(err, &unavailable) || errors.As(err, &exhausted) || errors.As(err, &late)
+}
+
+// encodeFinding encodes a finding as what the call of the record would have ended in.
+func encodeFinding(ctx context.Context, conv *converters, r store.Record, f resolve.Finding, limit int) (store.Outcome, error) {
+	h := r.Info.Holder
+	c := codec{conv, target{ActivitySerializationContext: converter.ActivitySerializationContext{
+		Namespace: h.Namespace, WorkflowID: h.WorkflowID, ActivityType: r.Info.Activity, IsLocal: h.Local,
+	}}}
+	if f.To == store.Failed {
+		o, _ := c.encodeFailure(ctx, f.Err)
+		return o, kept(o, "error")
+	}
+	o, _, err := c.encode(ctx, f.Result, limit)
+	if err == nil {
+		err = kept(o, "result")
+	}
+	return o, err
+}
+
+// kept refuses an outcome without what it is to replay.
+func kept(o store.Outcome, what string) error {
+	if o.Missing != "" {
+		return fmt.Errorf("the %s: %s", what, o.Missing)
+	}
+	return nil
 }

@@ -5,14 +5,23 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
+
+// Operator is the engine's side for those who decide about records.
+type Operator struct {
+	store       measured
+	settleDelay time.Duration
+}
 
 // Subject is what a door knows of the call whose record an operator decides about.
 type Subject struct {
@@ -24,19 +33,19 @@ type Subject struct {
 }
 
 // Resolve writes a finding into r, and returns the record as it then is.
-func (e *Engine) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision, s Subject) (store.Record, error) {
-	now, err := e.resolve(ctx, r, f, d, s)
+func (o *Operator) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision, s Subject) (store.Record, error) {
+	now, err := o.resolve(ctx, r, f, d, s)
 	if err != nil {
 		return now, fmt.Errorf("atmostonce: resolve: %w", err)
 	}
 	h := r.Info.Holder
-	e.decided(ctx, observe.Resolved, now, s.Policy, Identity{Activity: r.Info.Activity, Holder: store.Holder{
+	o.decided(ctx, observe.Resolved, now, s.Policy, Identity{Activity: r.Info.Activity, Holder: store.Holder{
 		Namespace: h.Namespace, WorkflowID: h.WorkflowID, RunID: h.RunID, ActivityID: h.ActivityID, Attempt: h.Attempt,
 	}})
 	return now, nil
 }
 
-func (e *Engine) resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision, s Subject) (store.Record, error) {
+func (o *Operator) resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision, s Subject) (store.Record, error) {
 	if err := f.Validate(); err != nil {
 		return r, err
 	}
@@ -51,7 +60,7 @@ func (e *Engine) resolve(ctx context.Context, r store.Record, f resolve.Finding,
 	}
 	var outcome store.Outcome
 	if f.To == store.Tombstone {
-		if now, err := e.tooEarly(ctx, r, d); err != nil {
+		if now, err := o.tooEarly(ctx, r, d); err != nil {
 			return now, err
 		}
 	} else {
@@ -63,42 +72,75 @@ func (e *Engine) resolve(ctx context.Context, r store.Record, f resolve.Finding,
 	if err := unchanged(r, f.To, outcome); err != nil {
 		return r, err
 	}
-	return e.write(ctx, r, store.Resolution{To: f.To, Outcome: outcome, TTL: s.Policy.TTL}, d)
+	return o.write(ctx, r, store.Resolution{To: f.To, Outcome: outcome, TTL: s.Policy.TTL}, d)
 }
 
 // Forget erases r, and returns the record as it then is.
-func (e *Engine) Forget(ctx context.Context, r store.Record, d resolve.Decision, p once.Policy) (store.Record, error) {
-	now, err := e.forget(ctx, r, d)
+func (o *Operator) Forget(ctx context.Context, r store.Record, d resolve.Decision, p once.Policy) (store.Record, error) {
+	now, err := o.forget(ctx, r, d)
 	if err != nil {
 		return now, fmt.Errorf("atmostonce: forget: %w", err)
 	}
-	e.decided(ctx, observe.Erased, now, p, Identity{Activity: r.Info.Activity, Holder: store.Holder{Namespace: r.Info.Holder.Namespace}})
+	o.decided(ctx, observe.Erased, now, p, Identity{Activity: r.Info.Activity, Holder: store.Holder{Namespace: r.Info.Holder.Namespace}})
 	return now, nil
 }
 
-func (e *Engine) forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
+func (o *Operator) forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	if err := d.Validate(); err != nil {
 		return r, err
 	}
 	if err := unforgettable(r, d); err != nil {
 		return r, err
 	}
-	if now, err := e.tooEarly(ctx, r, d); err != nil {
+	if now, err := o.tooEarly(ctx, r, d); err != nil {
 		return now, err
 	}
-	return e.write(ctx, r, store.Resolution{To: store.Tombstone, Erase: true}, d)
+	return o.write(ctx, r, store.Resolution{To: store.Tombstone, Erase: true}, d)
+}
+
+// Find returns the one record whose key has the digest.
+func (o *Operator) Find(ctx context.Context, digest string) (store.Record, error) {
+	r, err := o.find(ctx, strings.ToLower(digest))
+	if err != nil {
+		return r, fmt.Errorf("atmostonce: find %q: %w", digest, err)
+	}
+	return r, nil
+}
+
+func (o *Operator) find(ctx context.Context, digest string) (store.Record, error) {
+	if err := checkDigest(digest); err != nil {
+		return store.Record{}, err
+	}
+	found := map[string]store.Record{}
+	for r, err := range o.store.List(ctx, store.Query{Digest: digest}) {
+		if err != nil {
+			return store.Record{}, err
+		}
+		if known, again := found[r.Key]; !again || known.Revision < r.Revision { // a listing may say it twice
+			found[r.Key] = r
+		}
+	}
+	all := slices.Collect(maps.Values(found))
+	switch len(all) {
+	case 0:
+		return store.Record{}, fmt.Errorf("%w: it was never made, is no longer remembered, or is in another store; then the next call runs", resolve.ErrNotFound)
+	case 1:
+		return all[0], nil
+	}
+	return store.Record{}, fmt.Errorf("%w: give more of its digits, as in %s and %s", resolve.ErrAmbiguous,
+		keys.Downstream(all[0].Key), keys.Downstream(all[1].Key))
 }
 
 // decided reports that an operator has decided about the key of a call.
-func (e *Engine) decided(ctx context.Context, what observe.Notice, r store.Record, p once.Policy, i Identity) {
-	e.reporter.open(i.Named(r.Key), p).notice(ctx, what, r, nil)
+func (o *Operator) decided(ctx context.Context, what observe.Notice, r store.Record, p once.Policy, i Identity) {
+	o.store.reporter.open(i.Named(r.Key), p).notice(ctx, what, r, nil)
 }
 
 // write makes the decision about the record as it was read.
-func (e *Engine) write(ctx context.Context, r store.Record, res store.Resolution, d resolve.Decision) (store.Record, error) {
+func (o *Operator) write(ctx context.Context, r store.Record, res store.Resolution, d resolve.Decision) (store.Record, error) {
 	res.ID, res.By, res.Who, res.Why, res.Force = rand.Text(), store.ByOperator, d.By, d.Why, d.Force
 	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
-		return e.store.Resolve(ctx, r.Key, r, res)
+		return o.store.Resolve(ctx, r.Key, r, res)
 	})
 	if errors.Is(err, store.ErrMoved) {
 		err = moved(now)
@@ -108,16 +150,16 @@ func (e *Engine) write(ctx context.Context, r store.Record, res store.Resolution
 
 // tooEarly refuses what lets another call run while r's last owner may still act.
 // The time in r is of when it was read, so it asks the store for it.
-func (e *Engine) tooEarly(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
+func (o *Operator) tooEarly(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	open := r.State == store.InDoubt || r.State == store.Pending ||
 		r.State != store.Tombstone && r.By == store.ByOperator && !ownerSettled(r)
 	if d.Force || !open {
 		return r, nil
 	}
 	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
-		return e.store.load(ctx, r.Info.Holder.Namespace, r.Key)
+		return o.store.load(ctx, r.Info.Holder.Namespace, r.Key)
 	})
-	switch until := mayActUntil(now, e.options.SettleDelay); {
+	switch until := mayActUntil(now, o.settleDelay); {
 	case err != nil:
 		return r, err
 	case now.State != r.State || now.Revision != r.Revision || now.Fence != r.Fence:
