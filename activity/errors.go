@@ -9,7 +9,7 @@ import (
 )
 
 // Why returns what the guard said in err; ok is false if err is not from a
-// guard. Inside a timeout it is what an earlier attempt was told.
+// guard. Inside a timeout it is what the guard answered to an earlier attempt.
 func Why(err error) (r Refusal, ok bool) {
 	for err != nil {
 		app := (*temporal.ApplicationError)(nil)

@@ -12,14 +12,13 @@
 // it, and then runs the activity, replays the recorded outcome, or answers with
 // an error that says why it did neither.
 //
-// What it does is counted in the metrics of Temporal's client ([Metrics]), and
-// what somebody should look into is a warning in the activity's log ([Remedy]).
-// An [Observer] is told of all of it; package telemetry has one that makes spans.
+// What it does is counted in the metrics of Temporal's client ([observe.Metrics]), and
+// what somebody should look into is a warning in the activity's log
+// ([observe.Remedy]). An [observe.Observer] gets all of it; package telemetry has one
+// that makes spans.
 //
 // Beside the calls: [Guard.Complete] reports the end of an activity that completes
 // asynchronously, [Guard.Resolve] writes down what an operator has found out,
 // [Workflows] serves workers that only run workflows, and [Options] has what a
 // running system needs to take up the guard: Mode, DistrustBefore, Strict.
 package interceptor
-
-import ()

@@ -17,7 +17,7 @@ const maxCause = 4 << 10
 
 // doubt returns the outcome of a body after whose error nobody knows what
 // happened. It keeps the error's type and as much of its text as there is room
-// for, encoded as Temporal gets it, so that later calls can be told.
+// for, encoded as Temporal gets it, for later calls to quote.
 func (c codec) doubt(ctx context.Context, err error) (o store.Outcome) {
 	o.State = store.InDoubt
 	defer func() { _ = recover() }() // of a converter's; the doubt is what counts

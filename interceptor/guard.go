@@ -41,9 +41,9 @@ type Options struct {
 	DistrustBefore time.Time
 
 	// KeySecret, if set, hides the inputs and what the key functions return behind
-	// an HMAC-SHA256, in keys and records: a plain digest of an input that has few
-	// possible values tells it. At least 16 bytes, the same in every process that
-	// shares the store; another secret makes other keys, and so forgets.
+	// an HMAC-SHA256, in keys and records: a plain digest of a low-entropy input can be
+	// guessed. At least 16 bytes, the same in every process that shares the store;
+	// another secret makes other keys, and so forgets.
 	KeySecret []byte
 
 	// Lease is how long a running call is presumed alive without a sign of
@@ -87,9 +87,9 @@ type Options struct {
 	// have the guard. It can be changed while workflows run.
 	Summaries bool
 
-	// Observers are told what the guard does: package telemetry has one that
-	// makes spans. Without any, the guard counts in the metrics of Temporal's
-	// client, and warns in its log, of what it does.
+	// Observers get what the guard does: package telemetry has one that makes spans.
+	// The guard counts in the metrics of Temporal's client, unless one of them is an
+	// observe.Recorder; what somebody should look into it logs in any case.
 	Observers []observe.Observer
 }
 
@@ -122,8 +122,8 @@ type Guard struct {
 var errOptions = errors.New("atmostonce")
 
 // New returns a guard over s. It reports everything that is wrong with the
-// marks and options at once; what only a worker's registrations can tell is
-// reported when that worker starts.
+// marks and options at once; what only a worker's registrations reveal is reported
+// when that worker starts.
 func New(s store.Store, o Options) (*Guard, error) {
 	var errs []error
 	errs = append(errs, engine.CheckStore(s))

@@ -23,18 +23,17 @@ import (
 // Complete reports the end of an activity that returned ErrResultPending: it
 // records the outcome, then completes the activity at Temporal. It takes the
 // place of the client's CompleteActivity and CompleteActivityByID, which the
-// guard does not see. c is a client of the activity's namespace; token is the
-// Claim.Token that the activity has handed out, to nobody who must not decide what
-// came of the effect. failure is judged by the OnFailure policy that this guard
-// has for the activity, which it must mark, as one that the activity returned
-// would be.
+// guard does not see. c is a client of the activity's namespace. token is the
+// Claim.Token of the activity. Treat it as a secret: whoever has it can decide the
+// outcome. failure is judged as if the activity had returned it, by the OnFailure
+// policy of this guard's mark for the activity; without a mark it is refused.
 //
 // A nil error says that the outcome is recorded, unless the call ran without a
 // claim or its Mode is not Enforce. If Temporal no longer waited for this attempt, a
 // later one replays it. Where the store or Temporal cannot be reached, Complete
 // tries again until ctx ends: then it may be recorded, and can be called again with
 // the same arguments. store.ErrSuperseded and store.ErrConflict say that somebody
-// else has decided. Of any other error the message tells whether the outcome is
+// else has decided. The message of any other error says whether the outcome is
 // recorded.
 func (g *Guard) Complete(ctx context.Context, c client.Client, token string, result any, failure error) error {
 	t, err := parseToken(token)
@@ -88,8 +87,9 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 // store.ErrMoved says that the record has changed since it was read: read it again.
 // A store that cannot be reached is asked again until ctx ends.
 //
-// Of a pending record Temporal learns only at the next attempt, after StartToClose:
-// complete the activity at Temporal too, or report its end with Complete instead.
+// Temporal does not learn of a pending record that is resolved before the next
+// attempt, after StartToClose: complete the activity at Temporal too, or report its
+// end with Complete instead.
 func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
 	return g.engine.Operator.Resolve(ctx, r, f, d, engine.Subject{
 		Policy: g.registry.policyOf(r.Info.Activity),
@@ -108,22 +108,22 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, 
 // instance because its customer asks for it. Nothing is left of it but its key, its
 // fence, the nonces of its claims and this decision, for store.TombstoneTTL; then
 // that is gone, too. The next call of the key runs, so that the effect may happen
-// again. It returns the record as it then is, and tells the observers: notice
-// Erased is what remains as evidence.
+// again. It returns the record as it then is. The notice Erased, which the observers
+// get, is what remains as evidence.
 //
-// What runs, is pending or in doubt is refused, unless Decision.Force is set; so is,
-// with resolve.ErrTooEarly, what an operator has settled while the last owner may still act;
-// see Resolve. An owner that has its effect all the same, and reports it, brings the
-// record back: that is the only evidence of it.
+// Unless Decision.Force is set, Forget refuses what runs, is pending or is in doubt.
+// It refuses with resolve.ErrTooEarly what an operator has settled while the last
+// owner may still act; see Resolve. If that owner has its effect all the same, and
+// reports it, the record comes back: it is the only evidence of the effect.
 func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	return g.engine.Operator.Forget(ctx, r, d, g.registry.policyOf(r.Info.Activity))
 }
 
 // Find returns the one record whose key has the digest that an error, a log line or
 // a span shows: 16 hexadecimal digits of it, or any 8 to 64 that it begins with, in
-// either case. It is resolve.ErrNotFound, ErrAmbiguous or ErrDigest if there is none,
-// more than one, or the digest is empty, too short or none. A record that may be meant
-// and cannot be read is an error, too: store.ErrCorrupt or store.ErrVersion.
+// either case. The error is resolve.ErrNotFound if there is none, ErrAmbiguous if
+// there are several, ErrDigest if the text is no digest or is too short, and
+// store.ErrCorrupt or store.ErrVersion if a record that may be meant cannot be read.
 func (g *Guard) Find(ctx context.Context, digest string) (store.Record, error) {
 	return g.engine.Operator.Find(ctx, digest)
 }
@@ -184,7 +184,8 @@ func (e ending) completion(t ticket) client.CompleteActivityOptions {
 	return o
 }
 
-// report tells Temporal, unless it no longer waits for this attempt.
+// report completes the activity at Temporal, unless that no longer waits for this
+// attempt.
 func (e ending) report(ctx context.Context, c client.Client, t ticket) error {
 	interval := backoff.NewExponentialBackOff()
 	interval.MaxInterval = 5 * time.Second

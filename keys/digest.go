@@ -44,8 +44,8 @@ func Digest(args []Arg) string {
 }
 
 // canonicalJSON reports ok only where canonical and original mean the same to
-// every reader. Duplicate names and characters that cannot be told apart after
-// decoding are not; such data counts byte by byte.
+// every reader. Duplicate names and characters that look alike after decoding
+// do not; such data counts byte by byte.
 func canonicalJSON(data []byte) (canonical []byte, ok bool) {
 	// Valid bounds the depth of nesting, and with it the recursion.
 	if !json.Valid(data) {

@@ -102,7 +102,7 @@ type Call struct {
 	// return an error then: a key without it may be shared.
 	OriginalRunID string // the run's ID before any reset of it
 	FirstRunID    string // of the first run, before any continue-as-new, retry, cron or reset
-	Occurrence    int32  // tells apart the run's calls of this activity type with this input
+	Occurrence    int32  // number of this call among equal calls in the run
 }
 
 // Func derives the key part from a call. The zero value is not said. Funcs are

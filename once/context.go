@@ -24,11 +24,12 @@ type Claim struct {
 	// Token returns what Guard.Complete needs to know of this call. An activity
 	// that returns ErrResultPending hands it to whoever will report the end, in
 	// place of Temporal's task token. It is text that is safe in URLs, shorter than
-	// 500 characters where the IDs are of ordinary length. It is not encrypted: it
-	// has what the record has, the key say. Who has it can say what came of the
-	// effect. Nil where NewContext was not given one.
+	// 500 characters where the IDs are of ordinary length. It is not encrypted, and
+	// holds what the record holds: the key in plain text, for instance. Treat it as a
+	// secret: whoever has it can decide the outcome. Nil where NewContext was not given
+	// one.
 	Token func() string
-	// Begin is what [Begin] calls. Nil where nobody wants to know.
+	// Begin is what [Begin] calls; nil does nothing.
 	Begin func()
 }
 

@@ -11,8 +11,8 @@ const (
 	// Enforce guards.
 	Enforce Mode = iota
 	// Observe runs every call and changes no result and no error. It records what
-	// it can, and tells the observers, as the notice Observed, of each call that
-	// Enforce would have answered without a run.
+	// it can, and reports, as the notice Observed, each call that Enforce would have
+	// answered without a run.
 	Observe
 	// Off runs every call, and asks and records nothing. A worker then starts even
 	// if the store is down.

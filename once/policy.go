@@ -190,7 +190,7 @@ func (p FailurePolicy) Decide(err error) (verdict FailurePolicy, final bool) {
 }
 
 // DoubtPolicy says what a call does that finds its key in doubt: the owner died,
-// or cannot tell whether the effect took place. Each applies after the guard's
+// or does not know whether the effect took place. Each applies after the guard's
 // Options.SettleDelay. Values are comparable.
 type DoubtPolicy struct {
 	kind doubtKind
@@ -216,8 +216,8 @@ var (
 	// (MaximumAttempts - 1) times the guard's Options.HoldRetry, and never beyond
 	// ScheduleToCloseTimeout. Then the call fails with the doubt; see HoldFor.
 	Hold = DoubtPolicy{kind: hold}
-	// Fail does not run the activity: a non-retryable InDoubt error tells the
-	// workflow, which can then compensate.
+	// Fail does not run the activity: the workflow gets a non-retryable
+	// InDoubt error, and can compensate.
 	Fail = DoubtPolicy{kind: fail}
 	// Resume lets a retry of the same call run the activity again, to go on
 	// from its heartbeat details. Other calls, resets and local activities hold.

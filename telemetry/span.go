@@ -38,7 +38,7 @@ const (
 	runIDKey      = attribute.Key("temporalRunID")
 	activityIDKey = attribute.Key("temporalActivityID")
 
-	attemptKey = attribute.Key("temporalActivityAttempt") // which that interceptor has not
+	attemptKey = attribute.Key("temporalActivityAttempt") // which Temporal's own tracing interceptor lacks
 
 	traceparent = "traceparent"
 )

@@ -68,7 +68,7 @@ func (r *repeats) repeat(what string) bool {
 	return false
 }
 
-// isRepeat reports whether a notice has been reported. One that tells of something
+// isRepeat reports whether a notice has been reported. One about something
 // that happened is reported each time.
 func (r *repeats) isRepeat(e observe.Event) bool {
 	switch e.Notice {

@@ -192,10 +192,10 @@ func (c *call) execute(ctx context.Context, r store.Record, body Body) (result a
 	}
 	c.claim.begin()
 	report.Kind, report.Takeover, report.Record = observe.KindExecute, r.Origin == store.Taken, shown(r)
-	bid := c.claim.bid
+	origin := r.Origin
 	bctx, l := c.claim.hold(once.NewContext(c.evidence.watch(ctx), once.Claim{
 		Key: c.Downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
-		Token: func() string { return c.Door.Token(bid, r.Origin, c.evidence.begun.Load()) },
+		Token: func() string { return c.Door.Token(c.claim.bid, origin, c.evidence.begun.Load()) },
 		Begin: func() { c.evidence.begun.Store(true) },
 	}))
 	returned := false

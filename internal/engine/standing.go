@@ -9,8 +9,8 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// This file is what an operator is told who cannot have his way: how things stand,
-// and what there is to do.
+// This file has the answers to an operator whose decision is refused: how things
+// stand, and what there is to do.
 
 var (
 	errNoRecord = errors.New("there is no record: the next call runs")
