@@ -36,7 +36,7 @@ test: ## run every test with the race detector; a skipped test is a failure
 	done
 
 .PHONY: check
-check: ## build and vet everything, and run the tests that need nothing but Go, in about a minute
+check: ## build and vet everything, and run the tests that need nothing but Go, in a minute or two
 	@for module in $(MODULES); do (cd $$module && go build ./... && go vet ./...) || exit 1; done
 	@go test -short -shuffle=on -timeout 5m -v ./... 2>&1 | awk -v short=1 -f tools/summary.awk
 
