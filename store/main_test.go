@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -20,7 +21,8 @@ func TestMain(m *testing.M) {
 func inMemory(m *testing.M) int {
 	if dir, err := os.MkdirTemp("/dev/shm", "atmostonce-"); err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
-		if err := os.Setenv("TMPDIR", dir); err != nil {
+		// Children that run as another user go through it.
+		if err := errors.Join(os.Chmod(dir, 0o755), os.Setenv("TMPDIR", dir)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
