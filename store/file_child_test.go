@@ -78,6 +78,9 @@ type child struct {
 // given. It ends with the test, at the latest.
 func startChild(t *testing.T, role, arg, dir string, by ...string) *child {
 	t.Helper()
+	if len(by) > 0 && by[0] == "strace" && testing.Short() {
+		t.Skip("needs strace")
+	}
 	line := slices.Concat(by, []string{os.Args[0], "-test.run=^TestFileChild$"})
 	return runChild(t, exec.CommandContext(t.Context(), line[0], line[1:]...), role, arg, dir)
 }
