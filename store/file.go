@@ -128,7 +128,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 	}
 	for n := range f.shards {
 		f.shards[n].gate, f.shards[n].reads = make(chan struct{}, 1), make(chan struct{}, 1)
-		if _, err := f.makeDirAt(f.shardDir(n)); err != nil {
+		if _, err := f.owner.makeDirAt(f.shardDir(n)); err != nil {
 			return nil, err
 		}
 	}

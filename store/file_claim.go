@@ -17,16 +17,16 @@ func (f *File) lock(n int) (*os.File, error) {
 	path := f.lockPath(n)
 	for range 10 {
 		var l *os.File
-		err := f.checkDir(f.shardDir(n))
+		err := f.owner.checkDir(f.shardDir(n))
 		if err == nil {
-			l, err = f.lockAt(path, 0, true)
+			l, err = f.owner.lockAt(path, 0, true)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			// Whoever finds the lock knows that its directory is on the disk.
 			if err := f.restore(n); err != nil {
 				return nil, err
 			}
-			l, err = f.lockAt(path, os.O_CREATE, true)
+			l, err = f.owner.lockAt(path, os.O_CREATE, true)
 		}
 		if err != nil {
 			return nil, err
@@ -42,37 +42,6 @@ func (f *File) lock(n int) (*os.File, error) {
 		}
 	}
 	return nil, errRemoved
-}
-
-// lockAt takes the lock of the store's file at path; flag is of open. If somebody
-// else has the lock it waits, or else returns nil.
-func (f *File) lockAt(path string, flag int, wait bool) (*os.File, error) {
-	if flag&os.O_CREATE != 0 {
-		if err := f.provide(path); err != nil {
-			return nil, err
-		}
-	}
-	l, err := lockFile(path, flag|os.O_RDONLY|openPlain, wait)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	case err != nil:
-		return nil, f.explain(path, err, ErrUnsafe)
-	case l == nil:
-		if err := f.checkFile(path, ErrUnsafe); errors.Is(err, ErrUnsafe) {
-			return nil, err
-		}
-		return nil, nil
-	}
-	info, err := l.Stat()
-	if err == nil {
-		err = f.checkInfo(path, info, ErrUnsafe)
-	}
-	if err != nil {
-		unlockFile(l)
-		return nil, err
-	}
-	return l, nil
 }
 
 func (f *File) usable(ctx context.Context) error {
@@ -96,7 +65,7 @@ func (f *File) hold(path string) (grasped bool, err error) {
 			return false, nil
 		}
 	}
-	l, err := f.lockAt(path, os.O_CREATE, false)
+	l, err := f.owner.lockAt(path, os.O_CREATE, false)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("store: cannot lock the claim: %w", err)
@@ -162,7 +131,7 @@ func (f *File) drop(path string) {
 // ownerLives reports whether somebody holds the claim at path, and removes what
 // a dead owner left.
 func (f *File) ownerLives(path string) (bool, error) {
-	l, err := f.lockAt(path, 0, false)
+	l, err := f.owner.lockAt(path, 0, false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil

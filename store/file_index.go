@@ -39,37 +39,22 @@ func (f *File) enlist(record string, s State) error {
 		return nil
 	}
 	path := f.entry(record, s)
-	err := f.checkDir(filepath.Dir(path))
+	err := f.owner.checkDir(filepath.Dir(path))
 	if err == nil {
-		err = f.touchNew(path)
+		err = f.owner.touchNew(path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		// Other entries may be gone with the directory. The writer of the record
 		// makes the new one durable.
 		_ = os.Remove(f.markPath())
-		if _, err = f.makeDirAt(filepath.Dir(path)); err == nil {
-			err = f.touchNew(path)
+		if _, err = f.owner.makeDirAt(filepath.Dir(path)); err == nil {
+			err = f.owner.touchNew(path)
 		}
 	}
 	if err == nil {
 		err = f.step("enlist")
 	}
 	return err
-}
-
-// touchNew makes an empty file, unless something is there.
-func (f *File) touchNew(path string) error {
-	if err := f.provide(path); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return file.Close()
 }
 
 // delist removes the entries of a record that has left these states. What it cannot
@@ -149,7 +134,7 @@ func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Re
 			return records, append(errs, err)
 		}
 		dir := filepath.Join(f.shardDir(n), string(state))
-		entries, err := reading(ctx, f, n, func() ([]string, error) { return f.namesAt(dir) })
+		entries, err := reading(ctx, f, n, func() ([]string, error) { return f.owner.namesAt(dir) })
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -214,7 +199,7 @@ func (f *File) Reindex(ctx context.Context) error {
 func (f *File) reindexShard(ctx context.Context, n int) error {
 	paths, err := reading(ctx, f, n, func() ([]string, error) {
 		for _, state := range openStates {
-			if _, err := f.makeDirAt(filepath.Join(f.shardDir(n), string(state))); err != nil {
+			if _, err := f.owner.makeDirAt(filepath.Join(f.shardDir(n), string(state))); err != nil {
 				return nil, err
 			}
 		}
@@ -245,7 +230,7 @@ func (f *File) writeMark(mark string) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	if err = f.give(temp, ""); err == nil {
+	if err = f.owner.give(temp, ""); err == nil {
 		_, err = temp.WriteString(mark)
 	}
 	if err = errors.Join(err, temp.Close()); err == nil {
@@ -253,7 +238,7 @@ func (f *File) writeMark(mark string) error {
 	}
 	if err != nil {
 		_ = os.Remove(temp.Name())
-		if why := f.checkFile(f.markPath(), ErrUnsafe); errors.Is(why, ErrUnsafe) {
+		if why := f.owner.checkFile(f.markPath(), ErrUnsafe); errors.Is(why, ErrUnsafe) {
 			return why
 		}
 		return fmt.Errorf("store: %w", err)

@@ -25,7 +25,7 @@ func (f *File) isStill() error {
 	case !os.SameFile(f.opened, now):
 		return fmt.Errorf("%w: %s is no longer the directory that was opened; its records are elsewhere", ErrUnsafe, f.dir)
 	default:
-		return f.mine(f.dir, now)
+		return f.owner.mine(f.dir, now)
 	}
 }
 
@@ -42,7 +42,7 @@ func (f *File) restore(n int) error {
 
 // remake makes the directory of a shard if it is gone.
 func (f *File) remake(n int) error {
-	made, err := f.makeDirAt(f.shardDir(n))
+	made, err := f.owner.makeDirAt(f.shardDir(n))
 	if made {
 		f.lose(n)
 	}

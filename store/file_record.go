@@ -88,7 +88,7 @@ func (f *File) forgotten(at place, r Record, now time.Time) (bool, error) {
 // readRecord returns what is at path; its State is Absent if nothing is. A
 // record that belongs elsewhere is corrupt.
 func (f *File) readRecord(path string) (Record, error) {
-	data, found, err := f.readFile(path)
+	data, found, err := f.owner.readFile(path)
 	if err != nil || !found {
 		return Record{}, err
 	}
@@ -204,7 +204,7 @@ func (f *File) writeTemp(path string, data []byte, like string) error {
 		return err
 	}
 	defer file.Close()
-	if err := f.give(file, like); err != nil {
+	if err := f.owner.give(file, like); err != nil {
 		return err
 	}
 	if err := f.step("create"); err != nil {

@@ -115,25 +115,4 @@ func (f *File) recordsOf(n int) ([]string, error) {
 	return paths, err
 }
 
-func (f *File) namesOf(n int) ([]string, error) { return f.namesAt(f.shardDir(n)) }
-
-// namesAt returns the names in a directory of the store.
-func (f *File) namesAt(dir string) ([]string, error) {
-	if err := f.checkDir(dir); err != nil {
-		return nil, prefixed(err)
-	}
-	names, err := namesIn(dir)
-	if err != nil {
-		err = fmt.Errorf("store: %w", err)
-	}
-	return names, err
-}
-
-func namesIn(dir string) ([]string, error) {
-	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.Readdirnames(-1)
-}
+func (f *File) namesOf(n int) ([]string, error) { return f.owner.namesAt(f.shardDir(n)) }
