@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -42,18 +41,13 @@ type FileOptions struct {
 // still happen, and until it has, the calls about the keys of the same
 // subdirectory, of which there are 256, wait as well.
 type File struct {
-	dir    string
-	opened fs.FileInfo
-	owner  keeper // of the directory, and of everything in it
+	dir    *directory
 	shards [shards]shard
-	step   func(point string) error // tests fail here, or end the process
 
 	mu     sync.Mutex
 	closed bool
 	claims map[string]*os.File // held by this handle, by path
 	unsure map[string]bool     // records whose last write may not be durable, by path
-
-	inspected atomic.Int32 // the shard whose records the next Check looks at first
 }
 
 // shard is this handle's side of one subdirectory.
@@ -114,8 +108,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 		return nil, err
 	}
 	f := &File{
-		dir:    dir,
-		step:   func(string) error { return nil },
+		dir:    &directory{path: dir, step: func(string) error { return nil }},
 		claims: make(map[string]*os.File),
 		unsure: make(map[string]bool),
 	}
@@ -123,12 +116,12 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	if err := f.adopt(info); err != nil {
+	if err := f.dir.adopt(info); err != nil {
 		return nil, err
 	}
 	for n := range f.shards {
 		f.shards[n].gate, f.shards[n].reads = make(chan struct{}, 1), make(chan struct{}, 1)
-		if _, err := f.owner.makeDirAt(f.shardDir(n)); err != nil {
+		if _, err := f.dir.owner.makeDirAt(f.dir.shardDir(n)); err != nil {
 			return nil, err
 		}
 	}
@@ -164,7 +157,7 @@ func (f *File) Acquire(ctx context.Context, b Bid) (Record, error) {
 	r, err := f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
 		dead := false
 		if r.State == Running && r.Owner != b.Owner {
-			alive, err := f.ownerLives(locate(f.dir, b.Key).claim(r.Owner))
+			alive, err := f.ownerLives(locate(f.dir.path, b.Key).claim(r.Owner))
 			if err != nil {
 				return false, err
 			}
@@ -235,7 +228,7 @@ func (f *File) Resolve(ctx context.Context, key string, from Record, res Resolut
 
 // Load implements [Store].
 func (f *File) Load(ctx context.Context, key string) (Record, error) {
-	at := locate(f.dir, key)
+	at := locate(f.dir.path, key)
 	r, err := f.load(ctx, at)
 	if err == nil && r.State == Absent {
 		r.Key = key
@@ -276,7 +269,7 @@ func (f *File) load(ctx context.Context, at place) (Record, error) {
 
 // update runs one transition on the record of key, under the lock of its shard.
 func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record, time.Time) (bool, error)) (Record, error) {
-	at := locate(f.dir, key)
+	at := locate(f.dir.path, key)
 	return f.locked(ctx, at.shard, func(l *os.File, stays func() bool) (Record, error) {
 		now := clock()
 		r, err := f.read(at, key, now)
@@ -318,7 +311,7 @@ func (f *File) write(at place, r Record, l *os.File, was State) error {
 		return err
 	}
 	// Or else another process may have written at the same time, under a new lock.
-	if _, err := stillAt(l, f.lockPath(at.shard)); err != nil {
+	if _, err := stillAt(l, f.dir.lockPath(at.shard)); err != nil {
 		return err
 	}
 	if was != r.State {

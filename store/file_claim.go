@@ -14,19 +14,19 @@ import (
 
 // lock takes the lock of a shard, however long that takes.
 func (f *File) lock(n int) (*os.File, error) {
-	path := f.lockPath(n)
+	path := f.dir.lockPath(n)
 	for range 10 {
 		var l *os.File
-		err := f.owner.checkDir(f.shardDir(n))
+		err := f.dir.owner.checkDir(f.dir.shardDir(n))
 		if err == nil {
-			l, err = f.owner.lockAt(path, 0, true)
+			l, err = f.dir.owner.lockAt(path, 0, true)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			// Whoever finds the lock knows that its directory is on the disk.
 			if err := f.restore(n); err != nil {
 				return nil, err
 			}
-			l, err = f.owner.lockAt(path, os.O_CREATE, true)
+			l, err = f.dir.owner.lockAt(path, os.O_CREATE, true)
 		}
 		if err != nil {
 			return nil, err
@@ -48,7 +48,7 @@ func (f *File) usable(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return fmt.Errorf("store: %s: %w", f.dir, fs.ErrClosed)
+		return fmt.Errorf("store: %s: %w", f.dir.path, fs.ErrClosed)
 	}
 	return ctx.Err()
 }
@@ -65,7 +65,7 @@ func (f *File) hold(path string) (grasped bool, err error) {
 			return false, nil
 		}
 	}
-	l, err := f.owner.lockAt(path, os.O_CREATE, false)
+	l, err := f.dir.owner.lockAt(path, os.O_CREATE, false)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("store: cannot lock the claim: %w", err)
@@ -90,7 +90,7 @@ func (f *File) keep(path string, l *os.File) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return fmt.Errorf("store: %s: %w", f.dir, fs.ErrClosed)
+		return fmt.Errorf("store: %s: %w", f.dir.path, fs.ErrClosed)
 	}
 	f.claims[path] = l
 	return nil
@@ -131,7 +131,7 @@ func (f *File) drop(path string) {
 // ownerLives reports whether somebody holds the claim at path, and removes what
 // a dead owner left.
 func (f *File) ownerLives(path string) (bool, error) {
-	l, err := f.owner.lockAt(path, 0, false)
+	l, err := f.dir.owner.lockAt(path, 0, false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil

@@ -14,7 +14,7 @@ import (
 // ahead sets the host's clock, as a record sees it: it expired long ago.
 func ahead(t *testing.T, f *File, key string) {
 	t.Helper()
-	path := locate(f.dir, key).path
+	path := locate(f.dir.path, key).path
 	r, err := f.readRecord(path)
 	require.NoError(t, err)
 	r.Expires = r.Expires.AddDate(-2, 0, 0)
@@ -38,7 +38,7 @@ func stillRunning(t *testing.T, f *File, owner string) {
 		}
 		require.Equal(t, 1, listed)
 		f.sweep(locate("", "k").shard, clock())
-		newFile(t, f.dir) // sweeps, too
+		newFile(t, f.dir.path) // sweeps, too
 	}
 	r, err := f.Acquire(t.Context(), testBid("k", "other"))
 	require.NoError(t, err)

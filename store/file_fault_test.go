@@ -33,7 +33,7 @@ var testSuccess = Outcome{State: Succeeded, Data: []byte("42"), Context: "json"}
 // called. It counts the writes that came to their end.
 func failAt(f *File, point string, err error) (mend func(), written *int) {
 	written = new(int)
-	f.step = func(at string) error {
+	f.dir.step = func(at string) error {
 		if at == point {
 			return err
 		}
@@ -198,7 +198,7 @@ func TestFile_SweepRemovesOnlyWhatIsOver(t *testing.T) {
 	require.NoError(t, os.WriteFile(corrupt, nil, 0o600))
 
 	names := func() int {
-		names, err := f.namesOf(locate("", "k").shard)
+		names, err := f.dir.namesOf(locate("", "k").shard)
 		require.NoError(t, err)
 		return len(names)
 	}
@@ -230,7 +230,7 @@ func TestFile_WritesSweepTheirShard(t *testing.T) {
 		_, err := f.Settle(t.Context(), b, testSuccess)
 		require.NoError(t, err)
 	}
-	paths, err := f.recordsOf(locate("", "k").shard)
+	paths, err := f.dir.recordsOf(locate("", "k").shard)
 	require.NoError(t, err)
 	require.Less(t, len(paths), 2*sweepEvery)
 }

@@ -17,7 +17,7 @@ import (
 func hang(f *File, point string) (goOn func(), hung *atomic.Int32) {
 	hung = new(atomic.Int32)
 	release := make(chan struct{})
-	f.step = func(at string) error {
+	f.dir.step = func(at string) error {
 		if at == point && hung.Add(1) == 1 {
 			<-release
 		}

@@ -39,20 +39,20 @@ func (f *File) enlist(record string, s State) error {
 		return nil
 	}
 	path := f.entry(record, s)
-	err := f.owner.checkDir(filepath.Dir(path))
+	err := f.dir.owner.checkDir(filepath.Dir(path))
 	if err == nil {
-		err = f.owner.touchNew(path)
+		err = f.dir.owner.touchNew(path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		// Other entries may be gone with the directory. The writer of the record
 		// makes the new one durable.
 		_ = os.Remove(f.markPath())
-		if _, err = f.owner.makeDirAt(filepath.Dir(path)); err == nil {
-			err = f.owner.touchNew(path)
+		if _, err = f.dir.owner.makeDirAt(filepath.Dir(path)); err == nil {
+			err = f.dir.owner.touchNew(path)
 		}
 	}
 	if err == nil {
-		err = f.step("enlist")
+		err = f.dir.step("enlist")
 	}
 	return err
 }
@@ -81,7 +81,7 @@ func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 			if !strings.HasPrefix(name, q.Digest) && !strings.HasPrefix(q.Digest, name) {
 				continue
 			}
-			paths, err := reading(ctx, f, n, func() ([]string, error) { return f.recordsOf(n) })
+			paths, err := reading(ctx, f, n, func() ([]string, error) { return f.dir.recordsOf(n) })
 			if err != nil && (!yield(Record{}, err) || f.usable(ctx) != nil) {
 				return
 			}
@@ -133,8 +133,8 @@ func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Re
 		if err := f.usable(ctx); err != nil {
 			return records, append(errs, err)
 		}
-		dir := filepath.Join(f.shardDir(n), string(state))
-		entries, err := reading(ctx, f, n, func() ([]string, error) { return f.owner.namesAt(dir) })
+		dir := filepath.Join(f.dir.shardDir(n), string(state))
+		entries, err := reading(ctx, f, n, func() ([]string, error) { return f.dir.owner.namesAt(dir) })
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -142,7 +142,7 @@ func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Re
 			if len(e) != 2*sha256.Size || !strings.HasPrefix(e, q.Digest) {
 				continue
 			}
-			at := place{shard: n, path: filepath.Join(f.shardDir(n), e+recordExt)}
+			at := place{shard: n, path: filepath.Join(f.dir.shardDir(n), e+recordExt)}
 			r, err := f.load(ctx, at)
 			switch {
 			case err != nil:
@@ -199,11 +199,11 @@ func (f *File) Reindex(ctx context.Context) error {
 func (f *File) reindexShard(ctx context.Context, n int) error {
 	paths, err := reading(ctx, f, n, func() ([]string, error) {
 		for _, state := range openStates {
-			if _, err := f.owner.makeDirAt(filepath.Join(f.shardDir(n), string(state))); err != nil {
+			if _, err := f.dir.owner.makeDirAt(filepath.Join(f.dir.shardDir(n), string(state))); err != nil {
 				return nil, err
 			}
 		}
-		return f.recordsOf(n)
+		return f.dir.recordsOf(n)
 	})
 	errs := []error{err}
 	for _, path := range paths {
@@ -226,11 +226,11 @@ func (f *File) reindexShard(ctx context.Context, n int) error {
 
 // writeMark says that the entries are complete.
 func (f *File) writeMark(mark string) error {
-	temp, err := os.CreateTemp(f.dir, markName+".*"+tempExt)
+	temp, err := os.CreateTemp(f.dir.path, markName+".*"+tempExt)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	if err = f.owner.give(temp, ""); err == nil {
+	if err = f.dir.owner.give(temp, ""); err == nil {
 		_, err = temp.WriteString(mark)
 	}
 	if err = errors.Join(err, temp.Close()); err == nil {
@@ -238,7 +238,7 @@ func (f *File) writeMark(mark string) error {
 	}
 	if err != nil {
 		_ = os.Remove(temp.Name())
-		if why := f.owner.checkFile(f.markPath(), ErrUnsafe); errors.Is(why, ErrUnsafe) {
+		if why := f.dir.owner.checkFile(f.markPath(), ErrUnsafe); errors.Is(why, ErrUnsafe) {
 			return why
 		}
 		return fmt.Errorf("store: %w", err)
@@ -260,7 +260,7 @@ func (f *File) readMark() string {
 	return string(found)
 }
 
-func (f *File) markPath() string { return filepath.Join(f.dir, markName) }
+func (f *File) markPath() string { return filepath.Join(f.dir.path, markName) }
 
 // complete reports whether every open record has its entry.
 func (f *File) complete() bool {
@@ -269,7 +269,7 @@ func (f *File) complete() bool {
 	}
 	for n := range f.shards {
 		for _, state := range openStates {
-			if _, err := os.Stat(filepath.Join(f.shardDir(n), string(state))); err != nil {
+			if _, err := os.Stat(filepath.Join(f.dir.shardDir(n), string(state))); err != nil {
 				return false
 			}
 		}
@@ -281,7 +281,7 @@ func (f *File) complete() bool {
 // not complete in another. It is empty where the host does not name its runs.
 func (f *File) mark() string {
 	boot := bootID()
-	info, err := os.Stat(f.dir)
+	info, err := os.Stat(f.dir.path)
 	if boot == "" || err != nil {
 		return ""
 	}

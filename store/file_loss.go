@@ -13,36 +13,20 @@ import (
 // what cleans up old files. The file of a shard's lock is a sign of that: nobody
 // writes to it, and nobody removes it, before records go too.
 
-func (f *File) lockPath(n int) string {
-	return filepath.Join(f.shardDir(n), lockName)
-}
-
-// isStill is nil if the directory is the one that was opened, and its owner's.
-func (f *File) isStill() error {
-	switch now, err := os.Stat(f.dir); {
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnsafe, err)
-	case !os.SameFile(f.opened, now):
-		return fmt.Errorf("%w: %s is no longer the directory that was opened; its records are elsewhere", ErrUnsafe, f.dir)
-	default:
-		return f.owner.mine(f.dir, now)
-	}
-}
-
 // restore sees to it that a shard has a directory, on the disk.
 func (f *File) restore(n int) error {
-	if err := f.isStill(); err != nil {
+	if err := f.dir.isStill(); err != nil {
 		return err
 	}
 	if err := f.remake(n); err != nil {
 		return err
 	}
-	return syncDir(f.dir)
+	return syncDir(f.dir.path)
 }
 
 // remake makes the directory of a shard if it is gone.
 func (f *File) remake(n int) error {
-	made, err := f.owner.makeDirAt(f.shardDir(n))
+	made, err := f.dir.owner.makeDirAt(f.dir.shardDir(n))
 	if made {
 		f.lose(n)
 	}
@@ -69,14 +53,14 @@ func (f *File) lose(n int) {
 
 // look looks at all shards.
 func (f *File) look() error {
-	if err := f.isStill(); err != nil {
+	if err := f.dir.isStill(); err != nil {
 		return err
 	}
-	if err := f.inspect(); err != nil {
+	if err := f.dir.inspect(); err != nil {
 		return err
 	}
 	for n := range f.shards {
-		switch lock, err := os.Lstat(f.lockPath(n)); {
+		switch lock, err := os.Lstat(f.dir.lockPath(n)); {
 		case err == nil:
 			f.see(n, lock)
 		case errors.Is(err, fs.ErrNotExist):
@@ -108,7 +92,7 @@ func (f *File) forgot() error {
 		return nil
 	}
 	return fmt.Errorf("%w: somebody has removed files of the store, in %d of its %d directories, the first of them %s",
-		ErrForgot, count, shards, f.shardDir(first))
+		ErrForgot, count, shards, f.dir.shardDir(first))
 }
 
 // Check implements [Checker]: the directory is still the one that was opened,
@@ -121,7 +105,7 @@ func (f *File) Check(ctx context.Context) error {
 		return err
 	}
 	_, err = f.locked(ctx, 0, func(*os.File, func() bool) (Record, error) {
-		temp := filepath.Join(f.shardDir(0), "check"+tempExt)
+		temp := filepath.Join(f.dir.shardDir(0), "check"+tempExt)
 		defer os.Remove(temp)
 		if err := f.writeTemp(temp, []byte("{}\n"), ""); err != nil {
 			return Record{}, fmt.Errorf("store: cannot write to the directory: %w", err)

@@ -182,7 +182,7 @@ func TestFile_PlantedLock(t *testing.T) {
 		t.Helper()
 		ctx, dir := t.Context(), t.TempDir()
 		f := newFile(t, dir)
-		lock := filepath.Join(f.shardDir(locate("", "k").shard), lockName)
+		lock := filepath.Join(f.dir.shardDir(locate("", "k").shard), lockName)
 		plant(lock)
 		for range 2 { // the gate is open again
 			for verb, call := range verbsOf(ctx, f, testBid("k", "a")) {
@@ -262,7 +262,7 @@ func TestFile_PlantedShard(t *testing.T) {
 		t.Helper()
 		ctx, dir := t.Context(), t.TempDir()
 		f := newFile(t, dir)
-		shard := f.shardDir(locate("", "k").shard)
+		shard := f.dir.shardDir(locate("", "k").shard)
 		aside := filepath.Join(t.TempDir(), "aside")
 		require.NoError(t, os.Rename(shard, aside))
 		plant(shard)

@@ -52,10 +52,6 @@ func (p place) claim(nonce string) string {
 	return strings.TrimSuffix(p.path, recordExt) + "." + hex.EncodeToString(sum[:16]) + claimExt
 }
 
-func (f *File) shardDir(n int) string {
-	return filepath.Join(f.dir, fmt.Sprintf("%02x", n))
-}
-
 // read returns the record of key as it is remembered now. The caller has the lock
 // of the shard.
 func (f *File) read(at place, key string, now time.Time) (Record, error) {
@@ -88,7 +84,7 @@ func (f *File) forgotten(at place, r Record, now time.Time) (bool, error) {
 // readRecord returns what is at path; its State is Absent if nothing is. A
 // record that belongs elsewhere is corrupt.
 func (f *File) readRecord(path string) (Record, error) {
-	data, found, err := f.owner.readFile(path)
+	data, found, err := f.dir.owner.readFile(path)
 	if err != nil || !found {
 		return Record{}, err
 	}
@@ -176,11 +172,11 @@ func (f *File) replace(at place, r Record) error {
 		}
 		return prefixed(err)
 	}
-	if err = f.step("rename"); err == nil {
+	if err = f.dir.step("rename"); err == nil {
 		err = syncDir(filepath.Dir(at.path))
 	}
 	if err == nil {
-		err = f.step("dirsync")
+		err = f.dir.step("dirsync")
 	}
 	f.setUnsure(at.path, err != nil)
 	if err != nil {
@@ -204,23 +200,23 @@ func (f *File) writeTemp(path string, data []byte, like string) error {
 		return err
 	}
 	defer file.Close()
-	if err := f.owner.give(file, like); err != nil {
+	if err := f.dir.owner.give(file, like); err != nil {
 		return err
 	}
-	if err := f.step("create"); err != nil {
+	if err := f.dir.step("create"); err != nil {
 		return err
 	}
 	if _, err := file.Write(data); err != nil {
 		return err
 	}
-	if err := f.step("write"); err != nil {
+	if err := f.dir.step("write"); err != nil {
 		return err
 	}
 	// Never twice: after a failed fsync the kernel may call lost pages clean.
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	if err := f.step("fsync"); err != nil {
+	if err := f.dir.step("fsync"); err != nil {
 		return err
 	}
 	return file.Close()
@@ -245,52 +241,6 @@ func (f *File) setUnsure(path string, unsure bool) {
 	}
 }
 
-// makeDir creates dir and what leads to it, durably.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := makeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	switch {
-	case err == nil:
-		return syncDir(filepath.Dir(dir))
-	case !errors.Is(err, fs.ErrExist):
-		return err
-	}
-	info, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s is a symbolic link to nothing", ErrInvalid, dir)
-	case err == nil && !info.IsDir():
-		return &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
 func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
-func checkFileSystem(dir string, o FileOptions) error {
-	name, safe, err := fileSystem(dir)
-	switch {
-	case err != nil:
-		return fmt.Errorf("store: %s: %w", dir, err)
-	case !safe && !o.AnyFileSystem:
-		return fmt.Errorf("%w: %s is on %s, where file locks or durable writes are not known to hold: "+
-			"choose a directory on a local disk, or set FileOptions.AnyFileSystem", ErrUnsafe, dir, name)
-	}
-	return nil
 }

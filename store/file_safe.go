@@ -14,67 +14,10 @@ import (
 // than its owner can have written. A store has one owner, its directory's; a process
 // of root keeps everything the owner's.
 
-// inspectLimit bounds how many records one Check looks at.
-const inspectLimit = 4096
-
 // keeper is whose a file is, and what its mode is.
 type keeper struct {
 	uid, gid int
 	mode     fs.FileMode
-}
-
-// absolute returns the whole path of dir, and refuses what cannot be a store's.
-func absolute(dir string) (string, error) {
-	if dir == "" {
-		return "", fmt.Errorf("%w: no directory was named", ErrInvalid)
-	}
-	dir, err := filepath.Abs(dir)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("store: %w", err)
-	case filepath.Dir(dir) == dir:
-		return "", fmt.Errorf("%w: %s cannot be a store: give it a directory of its own", ErrInvalid, dir)
-	}
-	return dir, nil
-}
-
-// adopt makes the owner of the store's directory, which info describes, the store's.
-// It refuses a directory that is used for something else.
-func (f *File) adopt(info fs.FileInfo) error {
-	f.opened, f.owner = info, keeperOf(info)
-	if me := os.Geteuid(); me != 0 && me != f.owner.uid {
-		return fmt.Errorf("%w: %s belongs to uid %d, and this process runs as uid %d. All processes of a store run as one user: "+
-			"name a directory below it, which the store then makes, or chown -R %d %s", ErrUnsafe, f.dir, f.owner.uid, me, me, quoted(f.dir))
-	}
-	if err := f.owner.mine(f.dir, info); err != nil {
-		return err
-	}
-	names, err := namesIn(f.dir)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	for _, name := range names {
-		if !isOurs(name) && !f.isStore() {
-			return fmt.Errorf("%w: %s has other files, %q is one: give the store a directory of its own", ErrInvalid, f.dir, name)
-		}
-	}
-	return nil
-}
-
-// isOurs reports whether a file of that name is in the directory of a store, or in
-// an empty file system.
-func isOurs(name string) bool {
-	return len(name) == 2 && strings.Trim(name, "0123456789abcdef") == "" || strings.HasPrefix(name, markName) || name == "lost+found"
-}
-
-// isStore reports whether the directory has been a store: a shard has been locked.
-func (f *File) isStore() bool {
-	for n := range f.shards {
-		if _, err := os.Lstat(filepath.Join(f.shardDir(n), lockName)); err == nil {
-			return true
-		}
-	}
-	return false
 }
 
 // makeDirAt makes a directory of the store, and reports whether there was none.
@@ -90,38 +33,6 @@ func (k keeper) makeDirAt(dir string) (made bool, err error) {
 		return false, fmt.Errorf("store: cannot write to the directory: %w", err)
 	}
 	return true, nil
-}
-
-// inspect looks at the shards, at their locks, and at so many records that it costs
-// little; the next one goes on with others.
-func (f *File) inspect() error {
-	first, left := int(f.inspected.Load()), inspectLimit
-	for i := range shards {
-		n := (first + i) % shards
-		if err := f.owner.checkDir(f.shardDir(n)); errors.Is(err, fs.ErrNotExist) {
-			continue // each call about its records says so
-		} else if err != nil {
-			return err
-		}
-		if err := f.owner.checkFile(filepath.Join(f.shardDir(n), lockName), ErrUnsafe); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if left == 0 {
-			continue
-		}
-		paths, err := f.recordsOf(n)
-		if err != nil {
-			return err
-		}
-		for _, path := range paths[:min(left, len(paths))] {
-			if err := f.owner.checkFile(path, ErrCorrupt); errors.Is(err, ErrUnsafe) {
-				return err
-			}
-			left--
-		}
-		f.inspected.Store(int32(n + 1))
-	}
-	return nil
 }
 
 // mine returns an error if others than the store's owner can have written what info

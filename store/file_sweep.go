@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -36,7 +35,7 @@ func (f *File) sweepAll(limit time.Duration) {
 	defer cancel()
 	for i, first := 0, rand.N(shards); i < shards; i++ {
 		n := (first + i) % shards
-		if names, err := f.namesOf(n); err == nil && !slices.ContainsFunc(names, func(name string) bool { return filepath.Ext(name) != "" }) {
+		if names, err := f.dir.namesOf(n); err == nil && !slices.ContainsFunc(names, func(name string) bool { return filepath.Ext(name) != "" }) {
 			continue // the lock and the index
 		}
 		_, err := f.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
@@ -52,13 +51,13 @@ func (f *File) sweepAll(limit time.Duration) {
 // sweep looks at a bounded number of records, after those that the last sweep
 // looked at. What it cannot read it leaves alone.
 func (f *File) sweep(n int, now time.Time) {
-	names, err := f.namesOf(n)
+	names, err := f.dir.namesOf(n)
 	if err != nil {
 		return
 	}
 	var records []string
 	for _, name := range names {
-		path := filepath.Join(f.shardDir(n), name)
+		path := filepath.Join(f.dir.shardDir(n), name)
 		switch filepath.Ext(name) {
 		case recordExt:
 			records = append(records, name)
@@ -77,7 +76,7 @@ func (f *File) sweep(n int, now time.Time) {
 	}
 	for i := range min(len(records), sweepLimit) {
 		s.swept = records[(from+i)%len(records)]
-		path := filepath.Join(f.shardDir(n), s.swept)
+		path := filepath.Join(f.dir.shardDir(n), s.swept)
 		r, err := f.readRecord(path)
 		if err != nil || r.State == Absent {
 			continue
@@ -91,7 +90,7 @@ func (f *File) sweep(n int, now time.Time) {
 
 func (f *File) clearShard(ctx context.Context, n int) error {
 	_, err := f.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
-		paths, err := f.recordsOf(n)
+		paths, err := f.dir.recordsOf(n)
 		for _, path := range paths {
 			if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
 				err = errors.Join(err, fmt.Errorf("store: %w", e))
@@ -102,17 +101,3 @@ func (f *File) clearShard(ctx context.Context, n int) error {
 	})
 	return err
 }
-
-// recordsOf returns the paths of a shard's records.
-func (f *File) recordsOf(n int) ([]string, error) {
-	names, err := f.namesOf(n)
-	var paths []string
-	for _, name := range names {
-		if strings.HasSuffix(name, recordExt) {
-			paths = append(paths, filepath.Join(f.shardDir(n), name))
-		}
-	}
-	return paths, err
-}
-
-func (f *File) namesOf(n int) ([]string, error) { return f.owner.namesAt(f.shardDir(n)) }
