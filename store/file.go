@@ -41,13 +41,14 @@ type FileOptions struct {
 // still happen, and until it has, the calls about the keys of the same
 // subdirectory, of which there are 256, wait as well.
 type File struct {
-	dir    *directory
-	shards [shards]shard
+	dir     *directory
+	index   index
+	records *records
+	shards  [shards]shard
 
 	mu     sync.Mutex
 	closed bool
 	claims map[string]*os.File // held by this handle, by path
-	unsure map[string]bool     // records whose last write may not be durable, by path
 }
 
 // shard is this handle's side of one subdirectory.
@@ -62,11 +63,8 @@ type shard struct {
 	lost bool        // files were removed since the last Check
 }
 
-const (
-	shards = 256
-	// openSweep bounds the sweep of NewFile.
-	openSweep = 100 * time.Millisecond
-)
+// openSweep bounds the sweep of NewFile.
+const openSweep = 100 * time.Millisecond
 
 var (
 	_ Store        = (*File)(nil)
@@ -104,13 +102,16 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("store: cannot create the directory: %w", err)
 	}
-	if err := checkFileSystem(dir, o); err != nil {
+	if err := checkFileSystem(dir, o.AnyFileSystem); err != nil {
 		return nil, err
 	}
+	d := &directory{path: dir, step: func(string) error { return nil }}
+	x := index{d}
 	f := &File{
-		dir:    &directory{path: dir, step: func(string) error { return nil }},
-		claims: make(map[string]*os.File),
-		unsure: make(map[string]bool),
+		dir:     d,
+		index:   x,
+		records: &records{dir: d, index: x, unsure: make(map[string]bool)},
+		claims:  make(map[string]*os.File),
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -119,7 +120,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 	if err := f.dir.adopt(info); err != nil {
 		return nil, err
 	}
-	for n := range f.shards {
+	for n := range shards {
 		f.shards[n].gate, f.shards[n].reads = make(chan struct{}, 1), make(chan struct{}, 1)
 		if _, err := f.dir.owner.makeDirAt(f.dir.shardDir(n)); err != nil {
 			return nil, err
@@ -245,7 +246,7 @@ func (f *File) SeesDeath() bool { return true }
 // Clear forgets everything. It is for tests: effects may then happen again.
 func (f *File) Clear(ctx context.Context) error {
 	var errs []error
-	for n := range f.shards {
+	for n := range shards {
 		errs = append(errs, f.clearShard(ctx, n))
 	}
 	return errors.Join(errs...)
@@ -255,11 +256,11 @@ func (f *File) Clear(ctx context.Context) error {
 // whether the owner of a record past its expiry lives, or to make a record durable
 // before it says what is in it.
 func (f *File) load(ctx context.Context, at place) (Record, error) {
-	r, err := reading(ctx, f, at.shard, func() (Record, error) { return f.readRecord(at.path) })
+	r, err := reading(ctx, f, at.shard, func() (Record, error) { return f.records.read(at.path) })
 	r.Now = clock()
 	switch {
 	case err != nil || r.State == Absent:
-	case r.State == Running && r.expired(r.Now), f.isUnsure(at.path):
+	case r.State == Running && r.expired(r.Now), f.records.isUnsure(at.path):
 		return f.update(ctx, r.Key, "", func(*Record, time.Time) (bool, error) { return false, nil })
 	case r.expired(r.Now):
 		r = Record{Key: r.Key, Now: r.Now}
@@ -289,7 +290,7 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 				return Record{}, err
 			}
 		}
-		if changed || r.State != Absent && f.isUnsure(at.path) {
+		if changed || r.State != Absent && f.records.isUnsure(at.path) {
 			err = f.write(at, r, l, was)
 		}
 		// An owner that got no answer does not know that it is one.
@@ -304,10 +305,39 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 	})
 }
 
+// read returns the record of key as it is remembered now. The caller has the lock
+// of the shard.
+func (f *File) read(at place, key string, now time.Time) (Record, error) {
+	r, err := f.records.read(at.path)
+	if err != nil {
+		return Record{}, err
+	}
+	gone, err := f.forgotten(at, r, now)
+	if err != nil {
+		return Record{}, err
+	}
+	if gone {
+		r = Record{Key: key}
+	}
+	r.Now = now
+	return r, nil
+}
+
+// forgotten reports whether the record that is at a place is not remembered now.
+// A running one is, for as long as its owner lives: one that was suspended, or
+// whose clock was set, could not renew it. The caller has the lock of the shard.
+func (f *File) forgotten(at place, r Record, now time.Time) (bool, error) {
+	if r.State != Running || !r.expired(now) {
+		return r.State == Absent || r.expired(now), nil
+	}
+	alive, err := f.ownerLives(at.claim(r.Owner))
+	return !alive, err
+}
+
 // write replaces a record, which was in another state perhaps, under l, the lock of
 // its shard, and sometimes sweeps.
 func (f *File) write(at place, r Record, l *os.File, was State) error {
-	if err := f.replace(at, r); err != nil {
+	if err := f.records.replace(at, r); err != nil {
 		return err
 	}
 	// Or else another process may have written at the same time, under a new lock.
@@ -315,7 +345,7 @@ func (f *File) write(at place, r Record, l *os.File, was State) error {
 		return err
 	}
 	if was != r.State {
-		f.delist(at.path, was)
+		f.index.delist(at.path, was)
 	}
 	f.sweepSometimes(at.shard, clock())
 	return nil
@@ -328,9 +358,4 @@ func presumedAlive(r Record, b Bid) Record {
 		r.LeaseEnd = r.Now.Add(b.Lease)
 	}
 	return r
-}
-
-// clock is the host's, as a file keeps it.
-func clock() time.Time {
-	return time.Now().Round(0).UTC()
 }

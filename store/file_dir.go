@@ -181,12 +181,12 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-func checkFileSystem(dir string, o FileOptions) error {
+func checkFileSystem(dir string, anyKind bool) error {
 	name, safe, err := fileSystem(dir)
 	switch {
 	case err != nil:
 		return fmt.Errorf("store: %s: %w", dir, err)
-	case !safe && !o.AnyFileSystem:
+	case !safe && !anyKind:
 		return fmt.Errorf("%w: %s is on %s, where file locks or durable writes are not known to hold: "+
 			"choose a directory on a local disk, or set FileOptions.AnyFileSystem", ErrUnsafe, dir, name)
 	}

@@ -15,7 +15,7 @@ import (
 func ahead(t *testing.T, f *File, key string) {
 	t.Helper()
 	path := locate(f.dir.path, key).path
-	r, err := f.readRecord(path)
+	r, err := f.records.read(path)
 	require.NoError(t, err)
 	r.Expires = r.Expires.AddDate(-2, 0, 0)
 	data, err := encodeRecord(r)

@@ -59,7 +59,7 @@ func (f *File) look() error {
 	if err := f.dir.inspect(); err != nil {
 		return err
 	}
-	for n := range f.shards {
+	for n := range shards {
 		switch lock, err := os.Lstat(f.dir.lockPath(n)); {
 		case err == nil:
 			f.see(n, lock)
@@ -80,7 +80,7 @@ func (f *File) forgot() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first, count := 0, 0
-	for n := range f.shards {
+	for n := range shards {
 		if f.shards[n].lost {
 			if count++; count == 1 {
 				first = n
@@ -107,7 +107,7 @@ func (f *File) Check(ctx context.Context) error {
 	_, err = f.locked(ctx, 0, func(*os.File, func() bool) (Record, error) {
 		temp := filepath.Join(f.dir.shardDir(0), "check"+tempExt)
 		defer os.Remove(temp)
-		if err := f.writeTemp(temp, []byte("{}\n"), ""); err != nil {
+		if err := f.records.writeTemp(temp, []byte("{}\n"), ""); err != nil {
 			return Record{}, fmt.Errorf("store: cannot write to the directory: %w", err)
 		}
 		return Record{}, nil

@@ -77,13 +77,13 @@ func (f *File) sweep(n int, now time.Time) {
 	for i := range min(len(records), sweepLimit) {
 		s.swept = records[(from+i)%len(records)]
 		path := filepath.Join(f.dir.shardDir(n), s.swept)
-		r, err := f.readRecord(path)
+		r, err := f.records.read(path)
 		if err != nil || r.State == Absent {
 			continue
 		}
 		if gone, err := f.forgotten(place{shard: n, path: path}, r, now); err == nil && gone {
 			_ = os.Remove(path)
-			f.delist(path, r.State)
+			f.index.delist(path, r.State)
 		}
 	}
 }
@@ -95,7 +95,7 @@ func (f *File) clearShard(ctx context.Context, n int) error {
 			if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
 				err = errors.Join(err, fmt.Errorf("store: %w", e))
 			}
-			f.delist(path, openStates...)
+			f.index.delist(path, openStates...)
 		}
 		return Record{}, err
 	})
