@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"sync"
-	"syscall"
+	"path/filepath"
 	"time"
 )
 
@@ -44,23 +42,10 @@ type File struct {
 	dir     *directory
 	index   index
 	records *records
-	shards  [shards]shard
-
-	mu     sync.Mutex
-	closed bool
-	claims map[string]*os.File // held by this handle, by path
-}
-
-// shard is this handle's side of one subdirectory.
-type shard struct {
-	gate   chan struct{} // held beside the lock, by one goroutine of this handle
-	reads  chan struct{} // held by one that reads without the lock
-	writes int           // since the last sweep
-	swept  string        // the last record that a sweep looked at
-
-	// Guarded by File.mu.
-	lock fs.FileInfo // of the lock, when this handle last saw it
-	lost bool        // files were removed since the last Check
+	claims  *claims
+	locks   *locks
+	lanes   *lanes
+	sweeper *sweeper
 }
 
 // openSweep bounds the sweep of NewFile.
@@ -93,46 +78,23 @@ var (
 // OnRootMismatch, so that it stays as it was made. A file system that is not known to be safe gets ErrUnsafe; see
 // [FileOptions.AnyFileSystem].
 func NewFile(dir string, o FileOptions) (*File, error) {
-	dir, err := absolute(dir)
+	d, err := openDirectory(dir, o.AnyFileSystem)
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(dir); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	} else if err != nil {
-		return nil, fmt.Errorf("store: cannot create the directory: %w", err)
-	}
-	if err := checkFileSystem(dir, o.AnyFileSystem); err != nil {
-		return nil, err
-	}
-	d := &directory{path: dir, step: func(string) error { return nil }}
-	x := index{d}
 	f := &File{
 		dir:     d,
-		index:   x,
-		records: &records{dir: d, index: x, unsure: make(map[string]bool)},
-		claims:  make(map[string]*os.File),
+		index:   index{d},
+		records: &records{dir: d, index: index{d}, unsure: make(map[string]bool)},
+		claims:  &claims{dir: d, held: make(map[string]*os.File)},
+		locks:   &locks{dir: d},
 	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	if err := f.dir.adopt(info); err != nil {
-		return nil, err
-	}
-	for n := range shards {
-		f.shards[n].gate, f.shards[n].reads = make(chan struct{}, 1), make(chan struct{}, 1)
-		if _, err := f.dir.owner.makeDirAt(f.dir.shardDir(n)); err != nil {
-			return nil, err
-		}
-	}
-	if err := syncDir(dir); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
+	f.lanes = newLanes(f.claims, f.locks)
+	f.sweeper = &sweeper{dir: d, records: f.records, claims: f.claims, lanes: f.lanes}
 	if err := f.Check(context.Background()); err != nil {
 		return nil, err
 	}
-	f.sweepAll(openSweep)
+	f.sweeper.all(openSweep)
 	return f, nil
 }
 
@@ -140,13 +102,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 // now on known to be dead. Every later call gets an error that is
 // [fs.ErrClosed]. Close waits for no call that is underway.
 func (f *File) Close() error {
-	f.mu.Lock()
-	claims := f.claims
-	f.closed, f.claims = true, nil
-	f.mu.Unlock()
-	for _, l := range claims {
-		unlockFile(l)
-	}
+	f.claims.end()
 	return nil
 }
 
@@ -158,7 +114,7 @@ func (f *File) Acquire(ctx context.Context, b Bid) (Record, error) {
 	r, err := f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
 		dead := false
 		if r.State == Running && r.Owner != b.Owner {
-			alive, err := f.ownerLives(locate(f.dir.path, b.Key).claim(r.Owner))
+			alive, err := f.claims.ownerLives(locate(f.dir.path, b.Key).claim(r.Owner))
 			if err != nil {
 				return false, err
 			}
@@ -237,6 +193,29 @@ func (f *File) Load(ctx context.Context, key string) (Record, error) {
 	return r, err
 }
 
+// Check implements [Checker]: the directory is still the one that was opened,
+// and can be written. ErrUnsafe says that it is another one, ErrForgot that
+// somebody has removed one of its subdirectories, or files in it, since this
+// handle saw them. Such a subdirectory is made anew.
+func (f *File) Check(ctx context.Context) error {
+	_, err := reading(ctx, f.lanes, 0, func() (none struct{}, err error) { return none, f.locks.look() })
+	if err != nil {
+		return err
+	}
+	_, err = f.lanes.locked(ctx, 0, func(*os.File, func() bool) (Record, error) {
+		temp := filepath.Join(f.dir.shardDir(0), "check"+tempExt)
+		defer os.Remove(temp)
+		if err := f.records.writeTemp(temp, []byte("{}\n"), ""); err != nil {
+			return Record{}, fmt.Errorf("store: cannot write to the directory: %w", err)
+		}
+		return Record{}, nil
+	})
+	if err != nil {
+		return err
+	}
+	return f.locks.forgot()
+}
+
 // Kind implements [Kinded].
 func (f *File) Kind() string { return "file" }
 
@@ -247,7 +226,7 @@ func (f *File) SeesDeath() bool { return true }
 func (f *File) Clear(ctx context.Context) error {
 	var errs []error
 	for n := range shards {
-		errs = append(errs, f.clearShard(ctx, n))
+		errs = append(errs, f.sweeper.clear(ctx, n))
 	}
 	return errors.Join(errs...)
 }
@@ -256,7 +235,7 @@ func (f *File) Clear(ctx context.Context) error {
 // whether the owner of a record past its expiry lives, or to make a record durable
 // before it says what is in it.
 func (f *File) load(ctx context.Context, at place) (Record, error) {
-	r, err := reading(ctx, f, at.shard, func() (Record, error) { return f.records.read(at.path) })
+	r, err := reading(ctx, f.lanes, at.shard, func() (Record, error) { return f.records.read(at.path) })
 	r.Now = clock()
 	switch {
 	case err != nil || r.State == Absent:
@@ -271,7 +250,7 @@ func (f *File) load(ctx context.Context, at place) (Record, error) {
 // update runs one transition on the record of key, under the lock of its shard.
 func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record, time.Time) (bool, error)) (Record, error) {
 	at := locate(f.dir.path, key)
-	return f.locked(ctx, at.shard, func(l *os.File, stays func() bool) (Record, error) {
+	return f.lanes.locked(ctx, at.shard, func(l *os.File, stays func() bool) (Record, error) {
 		now := clock()
 		r, err := f.read(at, key, now)
 		if err != nil {
@@ -286,7 +265,7 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 		grasped := false
 		if r.Owned(nonce) {
 			// Before the record says so: nobody may see a running claim unlocked.
-			if grasped, err = f.hold(claim); err != nil {
+			if grasped, err = f.claims.hold(claim); err != nil {
 				return Record{}, err
 			}
 		}
@@ -295,7 +274,7 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 		}
 		// An owner that got no answer does not know that it is one.
 		if grasped && (err != nil || !stays()) || !r.Owned(nonce) && err == nil {
-			f.drop(claim)
+			f.claims.drop(claim)
 		}
 		if err != nil {
 			return Record{}, err
@@ -312,7 +291,7 @@ func (f *File) read(at place, key string, now time.Time) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	gone, err := f.forgotten(at, r, now)
+	gone, err := f.claims.forgotten(at, r, now)
 	if err != nil {
 		return Record{}, err
 	}
@@ -321,17 +300,6 @@ func (f *File) read(at place, key string, now time.Time) (Record, error) {
 	}
 	r.Now = now
 	return r, nil
-}
-
-// forgotten reports whether the record that is at a place is not remembered now.
-// A running one is, for as long as its owner lives: one that was suspended, or
-// whose clock was set, could not renew it. The caller has the lock of the shard.
-func (f *File) forgotten(at place, r Record, now time.Time) (bool, error) {
-	if r.State != Running || !r.expired(now) {
-		return r.State == Absent || r.expired(now), nil
-	}
-	alive, err := f.ownerLives(at.claim(r.Owner))
-	return !alive, err
 }
 
 // write replaces a record, which was in another state perhaps, under l, the lock of
@@ -347,7 +315,7 @@ func (f *File) write(at place, r Record, l *os.File, was State) error {
 	if was != r.State {
 		f.index.delist(at.path, was)
 	}
-	f.sweepSometimes(at.shard, clock())
+	f.sweeper.sometimes(at.shard, clock())
 	return nil
 }
 

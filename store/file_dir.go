@@ -27,6 +27,40 @@ type directory struct {
 	inspected atomic.Int32 // the shard whose records the next Check looks at first
 }
 
+// openDirectory opens the directory of a store, and makes it and its subdirectories if
+// there are none. anyKind admits file systems that are not known to be safe.
+func openDirectory(path string, anyKind bool) (*directory, error) {
+	path, err := absolute(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeDir(path); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("store: cannot create the directory: %w", err)
+	}
+	if err := checkFileSystem(path, anyKind); err != nil {
+		return nil, err
+	}
+	d := &directory{path: path, step: func(string) error { return nil }}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if err := d.adopt(info); err != nil {
+		return nil, err
+	}
+	for n := range shards {
+		if _, err := d.owner.makeDirAt(d.shardDir(n)); err != nil {
+			return nil, err
+		}
+	}
+	if err := syncDir(path); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return d, nil
+}
+
 // adopt makes the owner of the store's directory, which info describes, the store's.
 // It refuses a directory that is used for something else.
 func (d *directory) adopt(info fs.FileInfo) error {

@@ -37,7 +37,7 @@ func stillRunning(t *testing.T, f *File, owner string) {
 			listed++
 		}
 		require.Equal(t, 1, listed)
-		f.sweep(locate("", "k").shard, clock())
+		f.sweeper.sweep(locate("", "k").shard, clock())
 		newFile(t, f.dir.path) // sweeps, too
 	}
 	r, err := f.Acquire(t.Context(), testBid("k", "other"))
@@ -110,7 +110,7 @@ func TestFile_UnreadableClaimDoesNotExpire(t *testing.T) {
 	for _, err := range other.List(t.Context(), Query{}) {
 		require.ErrorIs(t, err, syscall.ELOOP)
 	}
-	other.sweep(locate("", "k").shard, clock())
+	other.sweeper.sweep(locate("", "k").shard, clock())
 	require.FileExists(t, locate(dir, "k").path)
 
 	require.NoError(t, os.Remove(claim))

@@ -20,11 +20,9 @@ import (
 // Entries are not made durable. A mark says in which run of the host they are
 // complete; after another start of it, all records are looked at once.
 
-const markName = "indexed"
-
 var openStates = []State{Running, InDoubt, Pending}
 
-// index is the index of a store.
+// index has the entries and the mark of a store.
 type index struct{ dir *directory }
 
 // entryOf returns the path of the entry that a record has in a state.

@@ -26,8 +26,8 @@ func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 			if !strings.HasPrefix(name, q.Digest) && !strings.HasPrefix(q.Digest, name) {
 				continue
 			}
-			paths, err := reading(ctx, f, n, func() ([]string, error) { return f.dir.recordsOf(n) })
-			if err != nil && (!yield(Record{}, err) || f.usable(ctx) != nil) {
+			paths, err := reading(ctx, f.lanes, n, func() ([]string, error) { return f.dir.recordsOf(n) })
+			if err != nil && (!yield(Record{}, err) || f.claims.usable(ctx) != nil) {
 				return
 			}
 			for _, path := range paths {
@@ -38,7 +38,7 @@ func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 				if err == nil && (r.State == Absent || !q.Matches(r)) {
 					continue
 				}
-				if !yield(r, err) || err != nil && f.usable(ctx) != nil {
+				if !yield(r, err) || err != nil && f.claims.usable(ctx) != nil {
 					return
 				}
 			}
@@ -64,10 +64,10 @@ func (f *File) listOpen(ctx context.Context, q Query, state State, yield func(Re
 }
 
 func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Record, errs []error) {
-	if err := f.usable(ctx); err != nil {
+	if err := f.claims.usable(ctx); err != nil {
 		return nil, []error{err}
 	}
-	complete, err := reading(ctx, f, 0, func() (bool, error) { return f.index.complete(), nil })
+	complete, err := reading(ctx, f.lanes, 0, func() (bool, error) { return f.index.complete(), nil })
 	if err == nil && !complete {
 		err = f.Reindex(ctx)
 	}
@@ -75,11 +75,11 @@ func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Re
 		errs = append(errs, err)
 	}
 	for n := range shards {
-		if err := f.usable(ctx); err != nil {
+		if err := f.claims.usable(ctx); err != nil {
 			return records, append(errs, err)
 		}
 		dir := filepath.Join(f.dir.shardDir(n), string(state))
-		entries, err := reading(ctx, f, n, func() ([]string, error) { return f.dir.owner.namesAt(dir) })
+		entries, err := reading(ctx, f.lanes, n, func() ([]string, error) { return f.dir.owner.namesAt(dir) })
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -105,12 +105,12 @@ func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Re
 // tidy removes the entry of a record that is not in its state, once nobody writes
 // the record.
 func (f *File) tidy(ctx context.Context, at place, state State) {
-	_, _ = f.locked(ctx, at.shard, func(*os.File, func() bool) (Record, error) {
+	_, _ = f.lanes.locked(ctx, at.shard, func(*os.File, func() bool) (Record, error) {
 		r, err := f.records.read(at.path)
 		if err != nil {
 			return Record{}, err
 		}
-		gone, err := f.forgotten(at, r, clock())
+		gone, err := f.claims.forgotten(at, r, clock())
 		if err == nil && (gone || r.State != state) {
 			f.index.delist(at.path, state)
 		}
@@ -126,10 +126,10 @@ func (f *File) tidy(ctx context.Context, at place, state State) {
 // it was interrupted, or could not look at some of them: it goes on with the others,
 // and its error says which.
 func (f *File) Reindex(ctx context.Context) error {
-	mark, err := reading(ctx, f, 0, func() (string, error) { return f.index.mark(), nil })
+	mark, err := reading(ctx, f.lanes, 0, func() (string, error) { return f.index.mark(), nil })
 	errs := []error{err}
 	for n := range shards {
-		if err := f.usable(ctx); err != nil {
+		if err := f.claims.usable(ctx); err != nil {
 			return err
 		}
 		errs = append(errs, f.reindexShard(ctx, n))
@@ -137,12 +137,12 @@ func (f *File) Reindex(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil || mark == "" {
 		return err
 	}
-	_, err = reading(ctx, f, 0, func() (none struct{}, err error) { return none, f.index.writeMark(mark) })
+	_, err = reading(ctx, f.lanes, 0, func() (none struct{}, err error) { return none, f.index.writeMark(mark) })
 	return err
 }
 
 func (f *File) reindexShard(ctx context.Context, n int) error {
-	paths, err := reading(ctx, f, n, func() ([]string, error) {
+	paths, err := reading(ctx, f.lanes, n, func() ([]string, error) {
 		for _, state := range openStates {
 			if _, err := f.dir.owner.makeDirAt(filepath.Join(f.dir.shardDir(n), string(state))); err != nil {
 				return nil, err
@@ -154,12 +154,12 @@ func (f *File) reindexShard(ctx context.Context, n int) error {
 	for _, path := range paths {
 		r, err := f.load(ctx, place{shard: n, path: path})
 		if err == nil && r.State.IsOpen() {
-			_, err = reading(ctx, f, n, func() (none struct{}, err error) { return none, f.index.enlist(path, r.State) })
+			_, err = reading(ctx, f.lanes, n, func() (none struct{}, err error) { return none, f.index.enlist(path, r.State) })
 			if err != nil {
 				err = prefixed(err)
 			}
 		}
-		if err := f.usable(ctx); err != nil {
+		if err := f.claims.usable(ctx); err != nil {
 			return err
 		}
 		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {

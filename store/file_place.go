@@ -14,6 +14,7 @@ const (
 	tempExt   = ".tmp"
 	claimExt  = ".claim"
 	lockName  = "lock"
+	markName  = "indexed"
 
 	shards = 256 // subdirectories
 )

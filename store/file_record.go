@@ -11,10 +11,8 @@ import (
 	"syscall"
 )
 
-// This file is one record on disk, and how it is replaced.
-
-// records are the records of a store on disk. It knows which of them this handle has
-// left unsure.
+// records reads and replaces the records of a store on disk, and knows which of them this
+// handle has left unsure.
 type records struct {
 	dir   *directory
 	index index
@@ -23,8 +21,8 @@ type records struct {
 	unsure map[string]bool // records whose last write may not be durable, by path
 }
 
-// read returns what is at path; its State is Absent if nothing is. A
-// record that belongs elsewhere is corrupt.
+// read returns what is at path; its State is Absent if nothing is. A record that
+// belongs elsewhere is corrupt.
 func (s *records) read(path string) (Record, error) {
 	data, found, err := s.dir.owner.readFile(path)
 	if err != nil || !found {

@@ -14,25 +14,11 @@ import (
 // than its owner can have written. A store has one owner, its directory's; a process
 // of root keeps everything the owner's.
 
-// keeper is whose a file is, and what its mode is.
+// keeper is whose a file is, and what its mode is. That of the store's directory is the
+// owner of everything in it: it checks what is opened, and gets what is made.
 type keeper struct {
 	uid, gid int
 	mode     fs.FileMode
-}
-
-// makeDirAt makes a directory of the store, and reports whether there was none.
-func (k keeper) makeDirAt(dir string) (made bool, err error) {
-	err = os.Mkdir(dir, 0o700)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return false, k.checkDir(dir)
-	case err == nil && os.Geteuid() != k.uid:
-		err = os.Lchown(dir, k.uid, k.gid)
-	}
-	if err != nil {
-		return false, fmt.Errorf("store: cannot write to the directory: %w", err)
-	}
-	return true, nil
 }
 
 // mine returns an error if others than the store's owner can have written what info
@@ -94,36 +80,6 @@ func (k keeper) explain(path string, err, strange error) error {
 	return fmt.Errorf("store: %w", err)
 }
 
-// prefixed gives an error of the system the prefix that ErrUnsafe has.
-func prefixed(err error) error {
-	if errors.Is(err, ErrUnsafe) {
-		return err
-	}
-	return fmt.Errorf("store: %w", err)
-}
-
-func kind(info fs.FileInfo) string {
-	switch mode := info.Mode(); {
-	case mode.IsRegular():
-		return "a file"
-	case mode.IsDir():
-		return "a directory"
-	case mode&fs.ModeSymlink != 0:
-		return "a symbolic link"
-	case mode&fs.ModeNamedPipe != 0:
-		return "a named pipe"
-	case mode&fs.ModeSocket != 0:
-		return "a socket"
-	default:
-		return "a device"
-	}
-}
-
-// quoted returns path as a shell takes it for one word.
-func quoted(path string) string {
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-}
-
 // readFile returns what is in the file of a record, if it is there.
 func (k keeper) readFile(path string) (data []byte, found bool, err error) {
 	if err := k.checkDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -167,15 +123,6 @@ func (k keeper) namesAt(dir string) ([]string, error) {
 	return names, err
 }
 
-func namesIn(dir string) ([]string, error) {
-	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.Readdirnames(-1)
-}
-
 // lockAt takes the lock of the store's file at path; flag is of open. If somebody
 // else has the lock it waits, or else returns nil.
 func (k keeper) lockAt(path string, flag int, wait bool) (*os.File, error) {
@@ -205,6 +152,36 @@ func (k keeper) lockAt(path string, flag int, wait bool) (*os.File, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// makeDirAt makes a directory of the store, and reports whether there was none.
+func (k keeper) makeDirAt(dir string) (made bool, err error) {
+	err = os.Mkdir(dir, 0o700)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return false, k.checkDir(dir)
+	case err == nil && os.Geteuid() != k.uid:
+		err = os.Lchown(dir, k.uid, k.gid)
+	}
+	if err != nil {
+		return false, fmt.Errorf("store: cannot write to the directory: %w", err)
+	}
+	return true, nil
+}
+
+// touchNew makes an empty file, unless something is there.
+func (k keeper) touchNew(path string) error {
+	if err := k.provide(path); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // give makes file, which is new, the store's owner's, with the owner and mode of the
@@ -261,17 +238,41 @@ func (k keeper) provide(path string) error {
 	return nil
 }
 
-// touchNew makes an empty file, unless something is there.
-func (k keeper) touchNew(path string) error {
-	if err := k.provide(path); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
+func namesIn(dir string) ([]string, error) {
+	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
 	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+// prefixed gives an error of the system the prefix that ErrUnsafe has.
+func prefixed(err error) error {
+	if errors.Is(err, ErrUnsafe) {
 		return err
 	}
-	return file.Close()
+	return fmt.Errorf("store: %w", err)
+}
+
+func kind(info fs.FileInfo) string {
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		return "a file"
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	default:
+		return "a device"
+	}
+}
+
+// quoted returns path as a shell takes it for one word.
+func quoted(path string) string {
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
