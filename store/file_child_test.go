@@ -49,7 +49,7 @@ func TestFileChild(t *testing.T) {
 			_, err := f.Acquire(t.Context(), b)
 			require.NoError(t, err)
 		}
-		f.step = func(point string) error {
+		f.dir.step = func(point string) error {
 			if point == arg {
 				require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGKILL))
 				select {}
@@ -226,7 +226,7 @@ func TestFile_ReopeningRemovesWhatACrashLeft(t *testing.T) {
 	dir := t.TempDir()
 	require.Error(t, startChild(t, "grant", "fsync", dir).cmd.Wait())
 	f := newFile(t, dir)
-	names, err := f.namesOf(locate("", "k").shard)
+	names, err := f.dir.namesOf(locate("", "k").shard)
 	require.NoError(t, err)
 	require.ElementsMatch(t, []string{lockName, string(Running)}, names)
 }
