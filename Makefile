@@ -72,9 +72,10 @@ pictures: ## take the pictures in the documentation again, from the running dash
 	cd samples && go test ./dashboard -count=1 -timeout 15m -run TestDashboard -pictures
 
 .PHONY: lint
-lint: $(LINTER) ## check format, vet and style
+lint: $(LINTER) ## check format, vet, style and the structure of the packages
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	@for module in $(MODULES) tools/house; do (cd $$module && go vet ./... && $(LINTER) run ./...) || exit 1; done
+	@cd tools/house && go run . -dir $(CURDIR) -methods 32 -files 3 -knot 10 >/dev/null
 
 $(LINTER):
 	@echo "building $(notdir $@), once, about 5 minutes ..."
