@@ -7,6 +7,10 @@ import "time"
 // named in a retry policy's NonRetryableErrorTypes.
 type Reason string
 
+// Error is the reason itself, so that errors.Is can ask a guarded function's error for
+// it.
+func (r Reason) Error() string { return string(r) }
+
 const reasonPrefix = "atmostonce."
 
 const (

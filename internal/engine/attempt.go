@@ -21,6 +21,7 @@ type Attempt struct {
 	Retries *Retries // nil: nothing is known
 	Last    bool     // no attempt follows this one
 	Unsure  bool     // nobody says whether one does
+	Alone   bool     // nobody tries again by himself
 	Test    bool     // it is made up by a test environment: nothing is known of the timeouts
 
 	Stop <-chan struct{} // closed when it has to stop; besides Life
@@ -101,6 +102,9 @@ func (a Attempt) ticks() (c <-chan time.Time, stop func()) {
 func (r Request) retention(o Options) time.Duration {
 	if r.Policy.TTL == once.Forever {
 		return once.Forever
+	}
+	if r.Alone {
+		return max(r.Policy.TTL, o.Lease)
 	}
 	floor := r.scheduleLeft(r.Holder.Scheduled)
 	if floor < 0 || r.Holder.Local { // which begins anew, with all its time, when its worker is gone

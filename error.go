@@ -1,0 +1,64 @@
+package atmostonce
+
+import (
+	"errors"
+	"time"
+
+	"github.com/atmostonce/atmostonce/once"
+)
+
+// Error is what a guarded call gets that was not run, or whose effect is in doubt.
+// errors.As finds it; errors.Is finds its reason: errors.Is(err, once.InFlight).
+type Error struct {
+	// Refusal has the reason, the digest of the key, the call that holds it, and since
+	// when.
+	once.Refusal
+	// RetryAfter is when another try can get another answer; 0 if none will.
+	RetryAfter time.Duration
+	text       string
+	cause      error
+}
+
+// Error says the verdict, what it means for the effect, and what comes next.
+func (e *Error) Error() string {
+	if e.cause != nil {
+		return e.text + ": " + e.cause.Error()
+	}
+	return e.text
+}
+
+// Unwrap returns what the guard got from others: the store, or the function itself.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is reports whether target is e's reason.
+func (e *Error) Is(target error) bool {
+	r, ok := target.(once.Reason) //nolint:errorlint // a sentinel
+	return ok && r == e.Reason
+}
+
+// MayHaveHappened reports whether the effect of a guarded call that ended in err may
+// have taken place: the question that a caller asks before it compensates. It is true
+// for every error that does not exclude it, and false for nil, for an error that the
+// guard accepted as "nothing happened", and for a call that was not begun while the
+// store knew of no run.
+func MayHaveHappened(err error) bool {
+	e := (*Error)(nil)
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Reason {
+	case once.BadKey, once.BadSetup, once.StoreDown, once.BadRecord, once.InFlight:
+		return !e.Untouched
+	}
+	return true
+}
+
+// Failure is a kept failure whose type this program does not know, or has not listed in
+// Options.Errors: what it said, and of which type it was.
+type Failure struct {
+	Type    string // as Go names it, with its package; "" for a mere text
+	Message string
+}
+
+// Error is the text of the failure as it was.
+func (f *Failure) Error() string { return f.Message }

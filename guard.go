@@ -1,0 +1,171 @@
+package atmostonce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/atmostonce/atmostonce/internal/engine"
+	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// Options are the options of New. None is required.
+type Options struct {
+	// Namespace begins the keys, so that programs with functions of one name can share
+	// a store. It is not one of Temporal's. Defaults to "functions".
+	Namespace string
+	// Defaults stand in for what a function's policy does not say, and are the policy of
+	// Do. InDoubt Resume, which needs Temporal's retries, is refused, and so is a Scope
+	// other than keys.PerNamespace, which is meant where none is said.
+	Defaults once.Policy
+	// Mode, if not nil, is asked at each call how much to do about its function. It must
+	// be fast and may be called from any number of goroutines. Defaults to Enforce.
+	Mode func(name string) once.Mode
+
+	// KeySecret, if set, hides the inputs and what the key functions return behind an
+	// HMAC-SHA256, in keys and records. At least 16 bytes, the same in every process
+	// that shares the store; another secret makes other keys, and so forgets.
+	KeySecret []byte
+	// Lease is how long a running call is presumed alive without a sign of life; it is
+	// renewed every third of that. Records are remembered at least so long. Defaults to
+	// 60 s; at least 30 ms.
+	Lease time.Duration
+	// SettleDelay is how long an effect must have been in doubt before anything is
+	// decided about it. Must be greater than a third of Lease. Defaults to 30 s.
+	SettleDelay time.Duration
+	// HoldRetry is Error.RetryAfter of a call that is held. Defaults to 30 s.
+	HoldRetry time.Duration
+	// MaxOutcome is the size in bytes over which a result is not kept. Defaults to
+	// 2 MiB; at most store.MaxData.
+	MaxOutcome int
+	// CountRecords is how often the store's open records are counted for metrics, until
+	// Close; 0, the default, is never; else at least 1 s.
+	CountRecords time.Duration
+
+	// Codec encodes results, and the failures that Lock keeps, for the store. Defaults
+	// to JSON. One that encrypts keeps the store from reading them.
+	Codec Codec
+	// Errors are those that Lock can keep as what they are: sentinels, which are found
+	// again by errors.Is, and values of types, which are found again by errors.As and
+	// whose fields the Codec keeps. Any other error is replayed as a Failure.
+	Errors []error
+
+	// Observers get what the guard does; package telemetry has one that makes spans. An
+	// observe.Recorder among them takes the metrics, which go nowhere without one.
+	Observers []observe.Observer
+	// Logger gets what somebody should look into. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Guard makes functions take effect at most once per key. Its methods may be called
+// from any number of goroutines.
+type Guard struct {
+	engine  *engine.Engine
+	options Options
+	errors  registeredErrors
+	life    *engine.Life
+	process string // in records
+
+	mu     sync.Mutex
+	funcs  map[string]reflect.Type // by name
+	wrong  []error                 // with what was given to Func
+	closed sync.Once
+}
+
+// errOptions is the sentinel of everything that New refuses.
+var errOptions = errors.New("atmostonce")
+
+// New returns a guard over s. It reports everything that is wrong with the options at
+// once.
+func New(s store.Store, o Options) (*Guard, error) {
+	if o.Namespace == "" {
+		o.Namespace = "functions"
+	}
+	if o.Codec == nil {
+		o.Codec = JSON{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	ours, err := engine.Options{
+		KeySecret: o.KeySecret, Lease: o.Lease, SettleDelay: o.SettleDelay, HoldRetry: o.HoldRetry,
+		MaxOutcome: o.MaxOutcome, CountRecords: o.CountRecords, Observers: o.Observers,
+	}.Complete()
+	o.MaxOutcome = ours.MaxOutcome
+	defaults, wrong := complete(o.Defaults, once.Policy{})
+	if wrong != nil {
+		wrong = fmt.Errorf("Defaults: %w", wrong)
+	}
+	known, unfit := newRegisteredErrors(o.Errors)
+	if err := errors.Join(engine.CheckStore(s), err, wrong, unfit); err != nil {
+		return nil, fmt.Errorf("%w: %w", errOptions, err)
+	}
+	o.Defaults = defaults
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	g := &Guard{
+		options: o, errors: known, life: engine.NewLife(), process: strconv.Itoa(os.Getpid()) + "@" + host,
+		funcs: map[string]reflect.Type{},
+	}
+	g.engine = engine.New(s, ours, sink{o.Logger})
+	g.engine.Census.Begin()
+	return g, nil
+}
+
+// Start asks the store whether it can keep its promise, and returns why it cannot. It is
+// worth a call before the first one is guarded; without it, calls find out.
+func (g *Guard) Start(ctx context.Context) error {
+	if err := errors.Join(g.Err(), g.engine.Start(ctx, func() bool { return false })); err != nil {
+		return fmt.Errorf("%w: %w", errOptions, err)
+	}
+	return nil
+}
+
+// Err returns what was wrong with what Func was given so far: all of it, joined. Calls
+// of such a function are refused with reason BadSetup.
+func (g *Guard) Err() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return errors.Join(g.wrong...)
+}
+
+// Close waits until the calls that run have ended and are recorded, but no longer than
+// until ctx ends, then gives up what is not recorded: that goes in doubt when its lease
+// is over. Calls that come after it are refused.
+func (g *Guard) Close(ctx context.Context) error {
+	g.closed.Do(func() {
+		until, limited := ctx.Deadline()
+		if !limited {
+			until = time.Now().Add(forever)
+		}
+		g.life.BeginStop(until)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			g.life.Drain(until)
+		}()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			g.life.Drain(time.Now())
+		}
+		g.engine.Census.End()
+	})
+	return ctx.Err()
+}
+
+// Find returns the one record whose key has the digest that an error, a log line or a
+// span shows: 16 hexadecimal digits of it, or any 8 to 64 that it begins with.
+func (g *Guard) Find(ctx context.Context, digest string) (store.Record, error) {
+	return g.engine.Operator.Find(ctx, digest)
+}

@@ -1,0 +1,118 @@
+package atmostonce_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/atmostonce/atmostonce"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+type event struct {
+	ID   string
+	Note string
+}
+
+type receipt struct{ Charge string }
+
+func newGuard(t *testing.T, o atmostonce.Options) *atmostonce.Guard {
+	t.Helper()
+	g, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), o)
+	require.NoError(t, err)
+	return g
+}
+
+var byID = once.Policy{Key: keys.From(func(in event) string { return in.ID }), Match: keys.Any()}
+
+func TestFunc_RunsOnceAndReplays(t *testing.T) {
+	t.Parallel()
+	runs := 0
+	charge := atmostonce.Func(newGuard(t, atmostonce.Options{}), "charge", byID, func(_ context.Context, in event) (receipt, error) {
+		runs++
+		return receipt{fmt.Sprintf("ch_%s_%d", in.ID, runs)}, nil
+	})
+	for range 3 {
+		r, err := charge(t.Context(), event{ID: "7"})
+		require.NoError(t, err)
+		require.Equal(t, receipt{"ch_7_1"}, r)
+	}
+	r, err := charge(t.Context(), event{ID: "8"})
+	require.NoError(t, err)
+	require.Equal(t, receipt{"ch_8_2"}, r)
+}
+
+func TestFunc_WaitsForTheOneThatRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, atmostonce.Options{Defaults: once.Policy{OnDuplicate: once.Wait}})
+		var runs atomic.Int32
+		charge := atmostonce.Func(g, "charge", byID, func(_ context.Context, in event) (receipt, error) {
+			runs.Add(1)
+			time.Sleep(10 * time.Second)
+			return receipt{"ch_" + in.ID}, nil
+		})
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				r, err := charge(t.Context(), event{ID: "7"})
+				require.NoError(t, err)
+				require.Equal(t, receipt{"ch_7"}, r)
+			})
+		}
+		all.Wait()
+		require.EqualValues(t, 1, runs.Load())
+		require.NoError(t, g.Close(t.Context()))
+	})
+}
+
+func TestFunc_InFlightIsAnErrorWithATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, atmostonce.Options{})
+		release := make(chan struct{})
+		charge := atmostonce.Func(g, "charge", byID, func(_ context.Context, in event) (receipt, error) {
+			<-release
+			return receipt{"ch_" + in.ID}, nil
+		})
+		go func() { _, _ = charge(t.Context(), event{ID: "7"}) }()
+		synctest.Wait()
+		_, err := charge(t.Context(), event{ID: "7"})
+		var e *atmostonce.Error
+		require.ErrorAs(t, err, &e)
+		require.ErrorIs(t, err, once.InFlight)
+		require.Positive(t, e.RetryAfter)
+		t.Log(err)
+		close(release)
+		require.NoError(t, g.Close(t.Context()))
+	})
+}
+
+var errDeclined = errors.New("declined")
+
+func TestFunc_AKeptFailureComesBackAsWhatItWas(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, atmostonce.Options{Errors: []error{errDeclined}})
+	runs := 0
+	p := byID
+	p.OnFailure = once.Lock
+	charge := atmostonce.Func(g, "charge", p, func(context.Context, event) (receipt, error) {
+		runs++
+		return receipt{}, fmt.Errorf("card 4711: %w", errDeclined)
+	})
+	for range 2 {
+		_, err := charge(t.Context(), event{ID: "7"})
+		require.ErrorIs(t, err, errDeclined)
+		require.EqualError(t, err, "card 4711: declined")
+	}
+	require.Equal(t, 1, runs)
+}
