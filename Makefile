@@ -35,13 +35,18 @@ test: ## run every test with the race detector; a skipped test is a failure
 		(cd $$module && CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m -v ./... 2>&1) | awk -f tools/summary.awk || exit 1; \
 	done
 
+.PHONY: check
+check: ## build and vet everything, and run the tests that need nothing but Go, in a minute or two
+	@for module in $(MODULES); do (cd $$module && go build ./... && go vet ./...) || exit 1; done
+	@go test -short -shuffle=on -timeout 5m -v ./... 2>&1 | awk -v short=1 -f tools/summary.awk
+
 .PHONY: sdk
 sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, with another version of it (SDK=v1.51.0)
 	@tools/need redis-server gcc g++ promtool $(if $(filter Linux,$(shell uname)),strace)
 	@cd samples && go run ./internal/cmd/tools temporal-cli
 	@echo "testing with SDK $(SDK) and the race detector (the first time, compiling takes minutes)"
 	@for module in $(MODULES); do \
-		tests="./activity/... ./interceptor/... ./keys/... ./telemetry/..."; [ $$module = . ] || tests=./e2e; \
+		tests=". ./activity/... ./interceptor/... ./keys/... ./telemetry/..."; [ $$module = . ] || tests=./e2e; \
 		copy=$(CURDIR)/.cache/sdk/$$module; mkdir -p $$copy; cp $$module/go.mod $$module/go.sum $$copy; \
 		go mod edit -require=go.temporal.io/sdk@$(SDK) $$copy/go.mod; \
 		(cd $$module && go mod tidy -modfile=$$copy/go.mod && \
@@ -55,8 +60,9 @@ histories: ## check that 2,000 histories of concurrent calls to each store are l
 		{ grep -vE '^ *(===|--- PASS)' || true; }
 
 .PHONY: docs
-docs: ## write what the pages in docs quote and measure
+docs: ## write what README.md and the pages in docs quote and measure
 	@cd samples && go run ./internal/cmd/tools temporal-cli
+	go test -run 'TestReadme|TestStability' . -update
 	go test -run TestDocs ./interceptor -update
 	cd samples && go test -run 'TestErrors|TestCauses' ./e2e -update
 
@@ -66,9 +72,10 @@ pictures: ## take the pictures in the documentation again, from the running dash
 	cd samples && go test ./dashboard -count=1 -timeout 15m -run TestDashboard -pictures
 
 .PHONY: lint
-lint: $(LINTER) ## check format, vet and style
+lint: $(LINTER) ## check format, vet, style and the structure of the packages
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	@for module in $(MODULES) tools/house; do (cd $$module && go vet ./... && $(LINTER) run ./...) || exit 1; done
+	@cd tools/house && go run . -dir $(CURDIR) -methods 32 -files 3 -knot 10 >/dev/null
 
 $(LINTER):
 	@echo "building $(notdir $@), once, about 5 minutes ..."
@@ -85,7 +92,7 @@ bench: ## measure what the guard costs
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME=30s
-	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' keys store activity interceptor telemetry 2>/dev/null | \
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' keys store activity interceptor internal telemetry 2>/dev/null | \
 	while IFS=: read -r file target; do \
 		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
 	done

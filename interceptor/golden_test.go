@@ -400,6 +400,9 @@ func openGoldenRedis(t *testing.T, client *redis.Client) store.Store {
 // startGoldenRedis starts a server for the test alone.
 func startGoldenRedis(t *testing.T) *redis.Client {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs redis-server")
+	}
 	dir, err := os.MkdirTemp("", "redis") //nolint:usetesting // the path of a socket must be short
 	require.NoError(t, err)
 	socket := filepath.Join(dir, "socket") // which no other process can have

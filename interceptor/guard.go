@@ -174,7 +174,7 @@ func (g *Guard) InterceptWorkflow(_ workflow.Context, next sdkinterceptor.Workfl
 
 // Version reports the version of this module to Temporal, whose worker heartbeats
 // carry it.
-func (g *Guard) Version() string { return version() }
+func (g *Guard) Version() string { return observe.Version }
 
 // summary says how an activity is guarded, for the history; "" if nothing is to be said.
 func (g *Guard) summary(activity string) string {

@@ -212,6 +212,9 @@ func (c *suspendedChild) suspend(during func(from time.Time)) error {
 // startRedis starts a redis-server for the test alone and returns its address.
 func startRedis(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs redis-server")
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := l.Addr().String()

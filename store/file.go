@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"sync"
-	"sync/atomic"
-	"syscall"
+	"path/filepath"
 	"time"
 )
 
@@ -42,37 +39,17 @@ type FileOptions struct {
 // still happen, and until it has, the calls about the keys of the same
 // subdirectory, of which there are 256, wait as well.
 type File struct {
-	dir    string
-	opened fs.FileInfo
-	owner  keeper // of the directory, and of everything in it
-	shards [shards]shard
-	step   func(point string) error // tests fail here, or end the process
-
-	mu     sync.Mutex
-	closed bool
-	claims map[string]*os.File // held by this handle, by path
-	unsure map[string]bool     // records whose last write may not be durable, by path
-
-	inspected atomic.Int32 // the shard whose records the next Check looks at first
+	dir     *directory
+	index   index
+	records *records
+	claims  *claims
+	locks   *locks
+	lanes   *lanes
+	sweeper *sweeper
 }
 
-// shard is this handle's side of one subdirectory.
-type shard struct {
-	gate   chan struct{} // held beside the lock, by one goroutine of this handle
-	reads  chan struct{} // held by one that reads without the lock
-	writes int           // since the last sweep
-	swept  string        // the last record that a sweep looked at
-
-	// Guarded by File.mu.
-	lock fs.FileInfo // of the lock, when this handle last saw it
-	lost bool        // files were removed since the last Check
-}
-
-const (
-	shards = 256
-	// openSweep bounds the sweep of NewFile.
-	openSweep = 100 * time.Millisecond
-)
+// openSweep bounds the sweep of NewFile.
+const openSweep = 100 * time.Millisecond
 
 var (
 	_ Store        = (*File)(nil)
@@ -101,44 +78,23 @@ var (
 // OnRootMismatch, so that it stays as it was made. A file system that is not known to be safe gets ErrUnsafe; see
 // [FileOptions.AnyFileSystem].
 func NewFile(dir string, o FileOptions) (*File, error) {
-	dir, err := absolute(dir)
+	d, err := openDirectory(dir, o.AnyFileSystem)
 	if err != nil {
-		return nil, err
-	}
-	if err := makeDir(dir); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	} else if err != nil {
-		return nil, fmt.Errorf("store: cannot create the directory: %w", err)
-	}
-	if err := checkFileSystem(dir, o); err != nil {
 		return nil, err
 	}
 	f := &File{
-		dir:    dir,
-		step:   func(string) error { return nil },
-		claims: make(map[string]*os.File),
-		unsure: make(map[string]bool),
+		dir:     d,
+		index:   index{d},
+		records: &records{dir: d, index: index{d}, unsure: make(map[string]bool)},
+		claims:  &claims{dir: d, held: make(map[string]*os.File)},
+		locks:   &locks{dir: d},
 	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	if err := f.adopt(info); err != nil {
-		return nil, err
-	}
-	for n := range f.shards {
-		f.shards[n].gate, f.shards[n].reads = make(chan struct{}, 1), make(chan struct{}, 1)
-		if _, err := f.makeDirAt(f.shardDir(n)); err != nil {
-			return nil, err
-		}
-	}
-	if err := syncDir(dir); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
+	f.lanes = newLanes(f.claims, f.locks)
+	f.sweeper = &sweeper{dir: d, records: f.records, claims: f.claims, lanes: f.lanes}
 	if err := f.Check(context.Background()); err != nil {
 		return nil, err
 	}
-	f.sweepAll(openSweep)
+	f.sweeper.all(openSweep)
 	return f, nil
 }
 
@@ -146,13 +102,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 // now on known to be dead. Every later call gets an error that is
 // [fs.ErrClosed]. Close waits for no call that is underway.
 func (f *File) Close() error {
-	f.mu.Lock()
-	claims := f.claims
-	f.closed, f.claims = true, nil
-	f.mu.Unlock()
-	for _, l := range claims {
-		unlockFile(l)
-	}
+	f.claims.end()
 	return nil
 }
 
@@ -164,7 +114,7 @@ func (f *File) Acquire(ctx context.Context, b Bid) (Record, error) {
 	r, err := f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
 		dead := false
 		if r.State == Running && r.Owner != b.Owner {
-			alive, err := f.ownerLives(locate(f.dir, b.Key).claim(r.Owner))
+			alive, err := f.claims.ownerLives(locate(f.dir.path, b.Key).claim(r.Owner))
 			if err != nil {
 				return false, err
 			}
@@ -235,12 +185,35 @@ func (f *File) Resolve(ctx context.Context, key string, from Record, res Resolut
 
 // Load implements [Store].
 func (f *File) Load(ctx context.Context, key string) (Record, error) {
-	at := locate(f.dir, key)
+	at := locate(f.dir.path, key)
 	r, err := f.load(ctx, at)
 	if err == nil && r.State == Absent {
 		r.Key = key
 	}
 	return r, err
+}
+
+// Check implements [Checker]: the directory is still the one that was opened,
+// and can be written. ErrUnsafe says that it is another one, ErrForgot that
+// somebody has removed one of its subdirectories, or files in it, since this
+// handle saw them. Such a subdirectory is made anew.
+func (f *File) Check(ctx context.Context) error {
+	_, err := reading(ctx, f.lanes, 0, func() (none struct{}, err error) { return none, f.locks.look() })
+	if err != nil {
+		return err
+	}
+	_, err = f.lanes.locked(ctx, 0, func(*os.File, func() bool) (Record, error) {
+		temp := filepath.Join(f.dir.shardDir(0), "check"+tempExt)
+		defer os.Remove(temp)
+		if err := f.records.writeTemp(temp, []byte("{}\n"), ""); err != nil {
+			return Record{}, fmt.Errorf("store: cannot write to the directory: %w", err)
+		}
+		return Record{}, nil
+	})
+	if err != nil {
+		return err
+	}
+	return f.locks.forgot()
 }
 
 // Kind implements [Kinded].
@@ -252,8 +225,8 @@ func (f *File) SeesDeath() bool { return true }
 // Clear forgets everything. It is for tests: effects may then happen again.
 func (f *File) Clear(ctx context.Context) error {
 	var errs []error
-	for n := range f.shards {
-		errs = append(errs, f.clearShard(ctx, n))
+	for n := range shards {
+		errs = append(errs, f.sweeper.clear(ctx, n))
 	}
 	return errors.Join(errs...)
 }
@@ -262,11 +235,11 @@ func (f *File) Clear(ctx context.Context) error {
 // whether the owner of a record past its expiry lives, or to make a record durable
 // before it says what is in it.
 func (f *File) load(ctx context.Context, at place) (Record, error) {
-	r, err := reading(ctx, f, at.shard, func() (Record, error) { return f.readRecord(at.path) })
+	r, err := reading(ctx, f.lanes, at.shard, func() (Record, error) { return f.records.read(at.path) })
 	r.Now = clock()
 	switch {
 	case err != nil || r.State == Absent:
-	case r.State == Running && r.expired(r.Now), f.isUnsure(at.path):
+	case r.State == Running && r.expired(r.Now), f.records.isUnsure(at.path):
 		return f.update(ctx, r.Key, "", func(*Record, time.Time) (bool, error) { return false, nil })
 	case r.expired(r.Now):
 		r = Record{Key: r.Key, Now: r.Now}
@@ -276,8 +249,8 @@ func (f *File) load(ctx context.Context, at place) (Record, error) {
 
 // update runs one transition on the record of key, under the lock of its shard.
 func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record, time.Time) (bool, error)) (Record, error) {
-	at := locate(f.dir, key)
-	return f.locked(ctx, at.shard, func(l *os.File, stays func() bool) (Record, error) {
+	at := locate(f.dir.path, key)
+	return f.lanes.locked(ctx, at.shard, func(l *os.File, stays func() bool) (Record, error) {
 		now := clock()
 		r, err := f.read(at, key, now)
 		if err != nil {
@@ -292,16 +265,16 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 		grasped := false
 		if r.Owned(nonce) {
 			// Before the record says so: nobody may see a running claim unlocked.
-			if grasped, err = f.hold(claim); err != nil {
+			if grasped, err = f.claims.hold(claim); err != nil {
 				return Record{}, err
 			}
 		}
-		if changed || r.State != Absent && f.isUnsure(at.path) {
+		if changed || r.State != Absent && f.records.isUnsure(at.path) {
 			err = f.write(at, r, l, was)
 		}
 		// An owner that got no answer does not know that it is one.
 		if grasped && (err != nil || !stays()) || !r.Owned(nonce) && err == nil {
-			f.drop(claim)
+			f.claims.drop(claim)
 		}
 		if err != nil {
 			return Record{}, err
@@ -311,20 +284,38 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record,
 	})
 }
 
+// read returns the record of key as it is remembered now. The caller has the lock
+// of the shard.
+func (f *File) read(at place, key string, now time.Time) (Record, error) {
+	r, err := f.records.read(at.path)
+	if err != nil {
+		return Record{}, err
+	}
+	gone, err := f.claims.forgotten(at, r, now)
+	if err != nil {
+		return Record{}, err
+	}
+	if gone {
+		r = Record{Key: key}
+	}
+	r.Now = now
+	return r, nil
+}
+
 // write replaces a record, which was in another state perhaps, under l, the lock of
 // its shard, and sometimes sweeps.
 func (f *File) write(at place, r Record, l *os.File, was State) error {
-	if err := f.replace(at, r); err != nil {
+	if err := f.records.replace(at, r); err != nil {
 		return err
 	}
 	// Or else another process may have written at the same time, under a new lock.
-	if _, err := stillAt(l, f.lockPath(at.shard)); err != nil {
+	if _, err := stillAt(l, f.dir.lockPath(at.shard)); err != nil {
 		return err
 	}
 	if was != r.State {
-		f.delist(at.path, was)
+		f.index.delist(at.path, was)
 	}
-	f.sweepSometimes(at.shard, clock())
+	f.sweeper.sometimes(at.shard, clock())
 	return nil
 }
 
@@ -335,9 +326,4 @@ func presumedAlive(r Record, b Bid) Record {
 		r.LeaseEnd = r.Now.Add(b.Lease)
 	}
 	return r
-}
-
-// clock is the host's, as a file keeps it.
-func clock() time.Time {
-	return time.Now().Round(0).UTC()
 }

@@ -11,6 +11,28 @@ import (
 // A disk can hang for minutes, and takes no note of contexts. So what asks the
 // disk runs beside its caller, who leaves when ctx ends.
 
+// lanes lead this handle to the shards. What it does there runs beside the caller.
+type lanes struct {
+	claims *claims
+	locks  *locks
+	shards [shards]lane
+}
+
+// lane leads to one shard.
+type lane struct {
+	gate  chan struct{} // held beside the lock, by one goroutine of this handle
+	reads chan struct{} // held by one that reads without the lock
+}
+
+// newLanes returns lanes that are open while c is usable, and take the locks of l.
+func newLanes(c *claims, l *locks) *lanes {
+	a := &lanes{claims: c, locks: l}
+	for n := range a.shards {
+		a.shards[n] = lane{gate: make(chan struct{}, 1), reads: make(chan struct{}, 1)}
+	}
+	return a
+}
+
 type answer[T any] struct {
 	value T
 	err   error
@@ -49,21 +71,21 @@ func apart[T any](ctx context.Context, gate chan struct{}, job func(stays func()
 }
 
 // reading runs a job that needs no lock on a shard.
-func reading[T any](ctx context.Context, f *File, n int, job func() (T, error)) (T, error) {
-	if err := f.usable(ctx); err != nil {
+func reading[T any](ctx context.Context, a *lanes, n int, job func() (T, error)) (T, error) {
+	if err := a.claims.usable(ctx); err != nil {
 		var none T
 		return none, err
 	}
-	return apart(ctx, f.shards[n].reads, func(func() bool) (T, error) { return job() })
+	return apart(ctx, a.shards[n].reads, func(func() bool) (T, error) { return job() })
 }
 
 // locked runs job under the lock of a shard, which is l. See apart for stays.
-func (f *File) locked(ctx context.Context, n int, job func(l *os.File, stays func() bool) (Record, error)) (Record, error) {
-	if err := f.usable(ctx); err != nil {
+func (a *lanes) locked(ctx context.Context, n int, job func(l *os.File, stays func() bool) (Record, error)) (Record, error) {
+	if err := a.claims.usable(ctx); err != nil {
 		return Record{}, err
 	}
-	return apart(ctx, f.shards[n].gate, func(stays func() bool) (Record, error) {
-		l, err := f.lock(n)
+	return apart(ctx, a.shards[n].gate, func(stays func() bool) (Record, error) {
+		l, err := a.locks.take(n)
 		switch {
 		case errors.Is(err, ErrUnsafe):
 			return Record{}, err
@@ -71,7 +93,7 @@ func (f *File) locked(ctx context.Context, n int, job func(l *os.File, stays fun
 			return Record{}, fmt.Errorf("store: cannot lock: %w", err)
 		}
 		defer unlockFile(l)
-		if err := f.usable(ctx); err != nil { // the wait was too long
+		if err := a.claims.usable(ctx); err != nil { // the wait was too long
 			return Record{}, err
 		}
 		return job(l, stays)

@@ -49,7 +49,7 @@ func TestFileChild(t *testing.T) {
 			_, err := f.Acquire(t.Context(), b)
 			require.NoError(t, err)
 		}
-		f.step = func(point string) error {
+		f.dir.step = func(point string) error {
 			if point == arg {
 				require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGKILL))
 				select {}
@@ -78,6 +78,9 @@ type child struct {
 // given. It ends with the test, at the latest.
 func startChild(t *testing.T, role, arg, dir string, by ...string) *child {
 	t.Helper()
+	if len(by) > 0 && by[0] == "strace" && testing.Short() {
+		t.Skip("needs strace")
+	}
 	line := slices.Concat(by, []string{os.Args[0], "-test.run=^TestFileChild$"})
 	return runChild(t, exec.CommandContext(t.Context(), line[0], line[1:]...), role, arg, dir)
 }
@@ -223,7 +226,7 @@ func TestFile_ReopeningRemovesWhatACrashLeft(t *testing.T) {
 	dir := t.TempDir()
 	require.Error(t, startChild(t, "grant", "fsync", dir).cmd.Wait())
 	f := newFile(t, dir)
-	names, err := f.namesOf(locate("", "k").shard)
+	names, err := f.dir.namesOf(locate("", "k").shard)
 	require.NoError(t, err)
 	require.ElementsMatch(t, []string{lockName, string(Running)}, names)
 }

@@ -6,97 +6,54 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
+	"time"
 )
 
-// This file is the locks. One per shard, around each change of its records; its
-// file is never removed, since two processes would then lock two files. One per
-// running claim, held from its grant to its end.
+// claims are the running claims of this handle. Each has a file that it locks from its
+// grant to its end: who asks whether its owner lives asks the kernel for that lock.
+type claims struct {
+	dir *directory
 
-// lock takes the lock of a shard, however long that takes.
-func (f *File) lock(n int) (*os.File, error) {
-	path := f.lockPath(n)
-	for range 10 {
-		var l *os.File
-		err := f.checkDir(f.shardDir(n))
-		if err == nil {
-			l, err = f.lockAt(path, 0, true)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			// Whoever finds the lock knows that its directory is on the disk.
-			if err := f.restore(n); err != nil {
-				return nil, err
-			}
-			l, err = f.lockAt(path, os.O_CREATE, true)
-		}
-		if err != nil {
-			return nil, err
-		}
-		info, err := stillAt(l, path)
-		if err == nil {
-			f.see(n, info)
-			return l, nil
-		}
-		unlockFile(l)
-		if !errors.Is(err, errRemoved) {
-			return nil, err
-		}
-	}
-	return nil, errRemoved
+	mu     sync.Mutex
+	closed bool                // with the handle
+	held   map[string]*os.File // by path
 }
 
-// lockAt takes the lock of the store's file at path; flag is of open. If somebody
-// else has the lock it waits, or else returns nil.
-func (f *File) lockAt(path string, flag int, wait bool) (*os.File, error) {
-	if flag&os.O_CREATE != 0 {
-		if err := f.provide(path); err != nil {
-			return nil, err
-		}
-	}
-	l, err := lockFile(path, flag|os.O_RDONLY|openPlain, wait)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	case err != nil:
-		return nil, f.explain(path, err, ErrUnsafe)
-	case l == nil:
-		if err := f.checkFile(path, ErrUnsafe); errors.Is(err, ErrUnsafe) {
-			return nil, err
-		}
-		return nil, nil
-	}
-	info, err := l.Stat()
-	if err == nil {
-		err = f.checkInfo(path, info, ErrUnsafe)
-	}
-	if err != nil {
-		unlockFile(l)
-		return nil, err
-	}
-	return l, nil
-}
-
-func (f *File) usable(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return fmt.Errorf("store: %s: %w", f.dir, fs.ErrClosed)
+// usable returns an error if the handle is closed, or ctx has ended.
+func (c *claims) usable(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return fmt.Errorf("store: %s: %w", c.dir.path, fs.ErrClosed)
 	}
 	return ctx.Err()
+}
+
+// end gives up every claim, and has usable say from now on that the handle is closed.
+func (c *claims) end() {
+	c.mu.Lock()
+	held := c.held
+	c.closed, c.held = true, nil
+	c.mu.Unlock()
+	for _, l := range held {
+		unlockFile(l)
+	}
 }
 
 // hold locks the claim at path for as long as this handle keeps it, and reports
 // whether that is new. The caller has the lock of the shard, as in all that
 // follows.
-func (f *File) hold(path string) (grasped bool, err error) {
-	f.mu.Lock()
-	old := f.claims[path]
-	f.mu.Unlock()
+func (c *claims) hold(path string) (grasped bool, err error) {
+	c.mu.Lock()
+	old := c.held[path]
+	c.mu.Unlock()
 	if old != nil {
 		if _, err := stillAt(old, path); err == nil {
 			return false, nil
 		}
 	}
-	l, err := f.lockAt(path, os.O_CREATE, false)
+	l, err := c.dir.owner.lockAt(path, os.O_CREATE, false)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("store: cannot lock the claim: %w", err)
@@ -104,7 +61,7 @@ func (f *File) hold(path string) (grasped bool, err error) {
 		return false, nil // another handle made this claim, and lives
 	}
 	if _, err = stillAt(l, path); err == nil {
-		err = f.keep(path, l)
+		err = c.keep(path, l)
 	}
 	if err != nil {
 		unlockFile(l)
@@ -117,42 +74,22 @@ func (f *File) hold(path string) (grasped bool, err error) {
 }
 
 // keep has the handle hold the claim at path by l.
-func (f *File) keep(path string, l *os.File) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return fmt.Errorf("store: %s: %w", f.dir, fs.ErrClosed)
+func (c *claims) keep(path string, l *os.File) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return fmt.Errorf("store: %s: %w", c.dir.path, fs.ErrClosed)
 	}
-	f.claims[path] = l
+	c.held[path] = l
 	return nil
 }
 
-var errRemoved = errors.New("store: somebody removes the files of locks")
-
-// stillAt returns an error if a lock's file is not the one that others see at path.
-func stillAt(l *os.File, path string) (fs.FileInfo, error) {
-	locked, err := l.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	seen, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, errRemoved
-	case err != nil:
-		return nil, fmt.Errorf("store: %w", err)
-	case !os.SameFile(locked, seen):
-		return nil, errRemoved
-	}
-	return seen, nil
-}
-
 // drop ends the claim at path, if this handle holds it.
-func (f *File) drop(path string) {
-	f.mu.Lock()
-	l := f.claims[path]
-	delete(f.claims, path)
-	f.mu.Unlock()
+func (c *claims) drop(path string) {
+	c.mu.Lock()
+	l := c.held[path]
+	delete(c.held, path)
+	c.mu.Unlock()
 	if l != nil {
 		_ = os.Remove(path)
 		unlockFile(l)
@@ -161,8 +98,8 @@ func (f *File) drop(path string) {
 
 // ownerLives reports whether somebody holds the claim at path, and removes what
 // a dead owner left.
-func (f *File) ownerLives(path string) (bool, error) {
-	l, err := f.lockAt(path, 0, false)
+func (c *claims) ownerLives(path string) (bool, error) {
+	l, err := c.dir.owner.lockAt(path, 0, false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
@@ -174,4 +111,15 @@ func (f *File) ownerLives(path string) (bool, error) {
 	_ = os.Remove(path)
 	unlockFile(l)
 	return false, nil
+}
+
+// forgotten reports whether the record that is at a place is not remembered now.
+// A running one is, for as long as its owner lives: one that was suspended, or
+// whose clock was set, could not renew it. The caller has the lock of the shard.
+func (c *claims) forgotten(at place, r Record, now time.Time) (bool, error) {
+	if r.State != Running || !r.expired(now) {
+		return r.State == Absent || r.expired(now), nil
+	}
+	alive, err := c.ownerLives(at.claim(r.Owner))
+	return !alive, err
 }

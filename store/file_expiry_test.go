@@ -14,8 +14,8 @@ import (
 // ahead sets the host's clock, as a record sees it: it expired long ago.
 func ahead(t *testing.T, f *File, key string) {
 	t.Helper()
-	path := locate(f.dir, key).path
-	r, err := f.readRecord(path)
+	path := locate(f.dir.path, key).path
+	r, err := f.records.read(path)
 	require.NoError(t, err)
 	r.Expires = r.Expires.AddDate(-2, 0, 0)
 	data, err := encodeRecord(r)
@@ -37,8 +37,8 @@ func stillRunning(t *testing.T, f *File, owner string) {
 			listed++
 		}
 		require.Equal(t, 1, listed)
-		f.sweep(locate("", "k").shard, clock())
-		newFile(t, f.dir) // sweeps, too
+		f.sweeper.sweep(locate("", "k").shard, clock())
+		newFile(t, f.dir.path) // sweeps, too
 	}
 	r, err := f.Acquire(t.Context(), testBid("k", "other"))
 	require.NoError(t, err)
@@ -110,7 +110,7 @@ func TestFile_UnreadableClaimDoesNotExpire(t *testing.T) {
 	for _, err := range other.List(t.Context(), Query{}) {
 		require.ErrorIs(t, err, syscall.ELOOP)
 	}
-	other.sweep(locate("", "k").shard, clock())
+	other.sweeper.sweep(locate("", "k").shard, clock())
 	require.FileExists(t, locate(dir, "k").path)
 
 	require.NoError(t, os.Remove(claim))

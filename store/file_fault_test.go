@@ -33,7 +33,7 @@ var testSuccess = Outcome{State: Succeeded, Data: []byte("42"), Context: "json"}
 // called. It counts the writes that came to their end.
 func failAt(f *File, point string, err error) (mend func(), written *int) {
 	written = new(int)
-	f.step = func(at string) error {
+	f.dir.step = func(at string) error {
 		if at == point {
 			return err
 		}
@@ -82,7 +82,7 @@ func TestFile_FailedGrantHoldsNothing(t *testing.T) {
 	failAt(f, "write", syscall.ENOSPC)
 	_, err := f.Acquire(t.Context(), testBid("k", "a"))
 	require.ErrorIs(t, err, ErrFull)
-	require.Empty(t, f.claims)
+	require.Empty(t, f.claims.held)
 
 	r, err := other.Acquire(t.Context(), testBid("k", "b"))
 	require.NoError(t, err)
@@ -103,7 +103,7 @@ func TestFile_RepetitionMakesDurable(t *testing.T) {
 				_, err := f.Acquire(t.Context(), b)
 				require.ErrorIs(t, err, errDisk)
 			}
-			require.Empty(t, f.claims, "nobody knows that it may have been granted")
+			require.Empty(t, f.claims.held, "nobody knows that it may have been granted")
 			_, err := f.Load(t.Context(), "k")
 			require.ErrorIs(t, err, errDisk, "what is told must be true after a power failure")
 			for _, err := range f.List(t.Context(), Query{}) {
@@ -149,7 +149,7 @@ func TestFile_UnreadableClaimIsNotADeadOwner(t *testing.T) {
 		require.ErrorIs(t, err, syscall.ELOOP)
 		require.ErrorContains(t, err, "cannot tell whether the owner lives")
 	}
-	other.sweep(locate("", "k").shard, clock())
+	other.sweeper.sweep(locate("", "k").shard, clock())
 	r, err := other.Load(t.Context(), "k")
 	require.NoError(t, err)
 	require.True(t, r.Owned("a"))
@@ -198,7 +198,7 @@ func TestFile_SweepRemovesOnlyWhatIsOver(t *testing.T) {
 	require.NoError(t, os.WriteFile(corrupt, nil, 0o600))
 
 	names := func() int {
-		names, err := f.namesOf(locate("", "k").shard)
+		names, err := f.dir.namesOf(locate("", "k").shard)
 		require.NoError(t, err)
 		return len(names)
 	}
@@ -230,7 +230,7 @@ func TestFile_WritesSweepTheirShard(t *testing.T) {
 		_, err := f.Settle(t.Context(), b, testSuccess)
 		require.NoError(t, err)
 	}
-	paths, err := f.recordsOf(locate("", "k").shard)
+	paths, err := f.dir.recordsOf(locate("", "k").shard)
 	require.NoError(t, err)
 	require.Less(t, len(paths), 2*sweepEvery)
 }

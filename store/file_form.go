@@ -13,8 +13,69 @@ import (
 	"unicode/utf8"
 )
 
-// This file is what JSON does not do for a record by itself: it keeps text that is
-// not UTF-8, and shows that nothing was changed.
+// This file is the form of a record on disk, and what JSON does not do for it by itself:
+// it keeps text that is not UTF-8, and shows that nothing was changed.
+
+// Version 1 had no checksum, and lost what is not UTF-8 in any string but the key.
+const fileVersion = 2
+
+// fileRecord is the form of a record on disk. The version comes first, so that
+// it is known even if a newer form cannot be read to its end.
+type fileRecord struct {
+	Version  int    `json:"version"`
+	KeyBytes []byte `json:"key_bytes,omitempty"` // of version 1: a key that is not UTF-8
+	Record
+}
+
+func encodeRecord(r Record) ([]byte, error) {
+	data, err := json.MarshalIndent(fileRecord{Version: fileVersion, Record: asText(r)}, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return withSum(data), nil
+}
+
+func decodeRecord(data []byte) (Record, error) {
+	r, err := decodeForm(data)
+	if err != nil {
+		return Record{}, err
+	}
+	return r, r.Validate()
+}
+
+// decodeForm undoes encodeRecord. What the record says may still contradict itself.
+func decodeForm(data []byte) (Record, error) {
+	summed, right := checkSum(data)
+	switch {
+	case len(data) == 0:
+		return Record{}, fmt.Errorf("%w: the file is empty", ErrCorrupt)
+	case summed && !right:
+		return Record{}, errSum
+	}
+	var form fileRecord
+	if err := CheckShape(data); err != nil {
+		return Record{}, err
+	}
+	err := json.Unmarshal(data, &form)
+	switch {
+	case form.Version > fileVersion:
+		return Record{}, fmt.Errorf("%w: %d", ErrVersion, form.Version)
+	case err != nil:
+		return Record{}, badJSON(err)
+	case form.Version == fileVersion && !summed:
+		return Record{}, errSum
+	case form.Version < 1:
+		return Record{}, fmt.Errorf("%w: no version", ErrCorrupt)
+	}
+	r := form.Record
+	if form.KeyBytes != nil {
+		r.Key = string(form.KeyBytes)
+	}
+	if form.Version > 1 {
+		err = fromText(&r)
+	}
+	return r, err
+}
 
 // The checksum is the last field. It is about every byte before it, and what follows
 // it is always the same, so that no byte of a record can change unnoticed.
@@ -118,4 +179,9 @@ func eachString(v reflect.Value, turn func(string) string) {
 			}
 		}
 	}
+}
+
+// clock is the host's, as a file keeps it.
+func clock() time.Time {
+	return time.Now().Round(0).UTC()
 }

@@ -169,7 +169,7 @@ func TestFile_DamageNeverFreesAKey(t *testing.T) {
 		r, err := f.Acquire(t.Context(), testBid("k", "b"))
 		require.ErrorIs(t, err, ErrCorrupt, name)
 		require.Empty(t, r.State)
-		f.sweep(locate("", "k").shard, clock())
+		f.sweeper.sweep(locate("", "k").shard, clock())
 		require.FileExists(t, path, name)
 	}
 	require.NoError(t, os.WriteFile(path, data, 0o600))

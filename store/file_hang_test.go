@@ -17,7 +17,7 @@ import (
 func hang(f *File, point string) (goOn func(), hung *atomic.Int32) {
 	hung = new(atomic.Int32)
 	release := make(chan struct{})
-	f.step = func(at string) error {
+	f.dir.step = func(at string) error {
 		if at == point && hung.Add(1) == 1 {
 			<-release
 		}
@@ -186,9 +186,9 @@ func TestFile_LateGrantIsNotHeld(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, InDoubt, r.State)
 			require.True(t, r.Marked)
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			require.Empty(t, f.claims)
+			f.claims.mu.Lock()
+			defer f.claims.mu.Unlock()
+			require.Empty(t, f.claims.held)
 		})
 	}
 }
@@ -200,7 +200,7 @@ func TestFile_NothingIsBegunForACallerWhoLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t, dir)
 		n := locate("", "k").shard
-		l, err := f.lock(n)
+		l, err := f.locks.take(n)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

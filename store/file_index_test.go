@@ -69,30 +69,30 @@ func TestFile_ListsWhatWasOpenBeforeTheIndex(t *testing.T) {
 	for name, lose := range map[string]func(t *testing.T, f *File){
 		"a directory of programs without an index": func(t *testing.T, f *File) {
 			t.Helper()
-			for n := range f.shards {
+			for n := range shards {
 				for _, state := range openStates {
-					require.NoError(t, os.RemoveAll(filepath.Join(f.shardDir(n), string(state))))
+					require.NoError(t, os.RemoveAll(filepath.Join(f.dir.shardDir(n), string(state))))
 				}
 			}
-			require.NoError(t, os.Remove(f.markPath()))
+			require.NoError(t, os.Remove(f.index.markPath()))
 		},
 		"a start of the host that lost entries": func(t *testing.T, f *File) {
 			t.Helper()
 			loseEntries(t, f)
-			require.NoError(t, os.WriteFile(f.markPath(), []byte("an earlier run 1\n"), 0o600))
+			require.NoError(t, os.WriteFile(f.index.markPath(), []byte("an earlier run 1\n"), 0o600))
 		},
 		"a mark that was not written to its end": func(t *testing.T, f *File) {
 			t.Helper()
 			loseEntries(t, f)
-			require.NoError(t, os.WriteFile(f.markPath(), nil, 0o600))
+			require.NoError(t, os.WriteFile(f.index.markPath(), nil, 0o600))
 		},
 		"a directory of the index that is gone": func(t *testing.T, f *File) {
 			t.Helper()
-			require.NoError(t, os.RemoveAll(filepath.Dir(f.entry(locate(f.dir, "running0").path, Running))))
+			require.NoError(t, os.RemoveAll(filepath.Dir(entryOf(locate(f.dir.path, "running0").path, Running))))
 			// And comes back with the next claim.
 			_, err := f.Acquire(t.Context(), testBid("running0", "a"))
 			require.NoError(t, err)
-			require.NoError(t, os.RemoveAll(filepath.Dir(f.entry(locate(f.dir, "in_doubt1").path, InDoubt))))
+			require.NoError(t, os.RemoveAll(filepath.Dir(entryOf(locate(f.dir.path, "in_doubt1").path, InDoubt))))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestFile_ListsWhatWasOpenBeforeTheIndex(t *testing.T) {
 			want := putOpen(t, f)
 			requireOpen(t, f, want)
 			lose(t, f)
-			requireOpen(t, newFile(t, f.dir), want)
+			requireOpen(t, newFile(t, f.dir.path), want)
 			requireOpen(t, f, want)
 
 			// From now on no record is looked at that has no entry.
@@ -116,7 +116,7 @@ func TestFile_ListsWhatWasOpenBeforeTheIndex(t *testing.T) {
 func loseEntries(t *testing.T, f *File) {
 	t.Helper()
 	for _, state := range openStates {
-		for _, path := range entriesOf(t, f.dir, state) {
+		for _, path := range entriesOf(t, f.dir.path, state) {
 			require.NoError(t, os.Remove(path))
 		}
 	}
@@ -129,7 +129,7 @@ func TestFile_CopiedMarkSaysNothing(t *testing.T) {
 	want := putOpen(t, f)
 	requireOpen(t, f, want)
 	dir := filepath.Join(t.TempDir(), "copy")
-	require.NoError(t, os.CopyFS(dir, os.DirFS(f.dir)))
+	require.NoError(t, os.CopyFS(dir, os.DirFS(f.dir.path)))
 	other := newFile(t, dir)
 	loseEntries(t, other)
 	requireOpen(t, other, want)
@@ -143,21 +143,21 @@ func TestFile_ListPutsTheIndexRight(t *testing.T) {
 	requireOpen(t, f, want)
 	for _, key := range []string{"in_doubt0", "succeeded0", "nothing"} {
 		for _, state := range openStates {
-			require.NoError(t, f.enlist(locate(f.dir, key).path, state))
+			require.NoError(t, f.index.enlist(locate(f.dir.path, key).path, state))
 		}
 	}
 	requireOpen(t, f, want)
 	for _, state := range openStates {
-		require.Len(t, entriesOf(t, f.dir, state), 3)
+		require.Len(t, entriesOf(t, f.dir.path, state), 3)
 	}
 	r, err := f.Load(t.Context(), "in_doubt0")
 	require.NoError(t, err)
 	_, err = f.Resolve(t.Context(), "in_doubt0", r, Resolution{ID: "r", To: Failed, By: ByOperator, TTL: testBid("", "").TTL})
 	require.NoError(t, err)
-	require.Len(t, entriesOf(t, f.dir, InDoubt), 2)
+	require.Len(t, entriesOf(t, f.dir.path, InDoubt), 2)
 	require.NoError(t, f.Clear(t.Context()))
 	for _, state := range openStates {
-		require.Empty(t, entriesOf(t, f.dir, state))
+		require.Empty(t, entriesOf(t, f.dir.path, state))
 	}
 }
 
@@ -167,7 +167,7 @@ func TestFile_FullDiskForTheIndex(t *testing.T) {
 	mend, _ := failAt(f, "enlist", syscall.ENOSPC)
 	_, err := f.Acquire(t.Context(), testBid("k", "a"))
 	require.ErrorIs(t, err, ErrFull)
-	require.Empty(t, f.claims)
+	require.Empty(t, f.claims.held)
 	mend()
 	r, err := f.Acquire(t.Context(), testBid("k", "b"))
 	require.NoError(t, err)
@@ -187,7 +187,7 @@ func TestFile_KilledWhileWritingLosesNoEntry(t *testing.T) {
 				t.Parallel()
 				f := newFile(t, t.TempDir())
 				requireOpen(t, f, map[State][]string{Running: {}, InDoubt: {}, Pending: {}})
-				require.Error(t, startChild(t, role, point, f.dir).cmd.Wait())
+				require.Error(t, startChild(t, role, point, f.dir.path).cmd.Wait())
 				r, err := f.Load(t.Context(), "k")
 				require.NoError(t, err)
 				for _, state := range openStates {
@@ -203,9 +203,9 @@ func TestFile_KilledWhileWritingLosesNoEntry(t *testing.T) {
 func TestFile_ReindexGoesOnBesideWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]func(f *File) string{
-		"a record": func(f *File) string { return locate(f.dir, "in_doubt0").path },
+		"a record": func(f *File) string { return locate(f.dir.path, "in_doubt0").path },
 		"a directory of the index": func(f *File) string {
-			return filepath.Dir(f.entry(locate(f.dir, "in_doubt0").path, InDoubt))
+			return filepath.Dir(entryOf(locate(f.dir.path, "in_doubt0").path, InDoubt))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -213,7 +213,7 @@ func TestFile_ReindexGoesOnBesideWhatItCannotRead(t *testing.T) {
 			f := newFile(t, t.TempDir())
 			want := putOpen(t, f)
 			loseEntries(t, f)
-			require.NoFileExists(t, f.markPath())
+			require.NoFileExists(t, f.index.markPath())
 			require.NoError(t, os.Chmod(path(f), 0o722))
 			keys := []string{}
 			for r, err := range f.List(t.Context(), Query{State: InDoubt}) {
@@ -241,8 +241,8 @@ func TestFile_PlantedMark(t *testing.T) {
 			f := newFile(t, t.TempDir())
 			want := putOpen(t, f)
 			outside := filepath.Join(t.TempDir(), "outside")
-			require.NoError(t, os.WriteFile(outside, []byte(f.mark()), 0o600))
-			plant(t, f.markPath(), outside)
+			require.NoError(t, os.WriteFile(outside, []byte(f.index.mark()), 0o600))
+			plant(t, f.index.markPath(), outside)
 			loseEntries(t, f)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -274,12 +274,12 @@ func TestFile_PlantedDirectoryOfTheIndex(t *testing.T) {
 			f := newFile(t, t.TempDir())
 			b := testBid("k", "a")
 			outside := t.TempDir()
-			path := filepath.Dir(f.entry(locate(f.dir, "k").path, Running))
+			path := filepath.Dir(entryOf(locate(f.dir.path, "k").path, Running))
 			plant(t, path, outside)
 			_, err := f.Acquire(t.Context(), b)
 			require.ErrorIs(t, err, ErrUnsafe)
 			require.ErrorContains(t, err, "move it away")
-			require.Empty(t, f.claims)
+			require.Empty(t, f.claims.held)
 			names, err := namesIn(outside)
 			require.NoError(t, err)
 			require.Empty(t, names)

@@ -26,7 +26,7 @@ func TestFile_Linearizable(t *testing.T) {
 			Die:         dieFile,
 			LeaseByLock: true,
 		}
-	}, *histories)
+	}, shortened(*histories))
 }
 
 // memoryDir returns a directory in memory where the host has one.

@@ -86,7 +86,7 @@ func TestFile_RootKeepsTheOwner(t *testing.T) {
 	f := newFile(t, dir)
 	requireWorkers(t, dir) // the shard that is new
 	var seen []string
-	f.step = func(point string) error {
+	f.dir.step = func(point string) error {
 		seen = append(seen, point)
 		requireWorkers(t, dir)
 		for _, temp := range append(files(t, dir, tempExt), files(t, dir, claimExt)...) {
@@ -280,7 +280,7 @@ func TestNewFile_RefusesWhatOthersMayWrite(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			f := newFile(t, dir)
-			for _, path := range []string{dir, f.shardDir(7)} {
+			for _, path := range []string{dir, f.dir.shardDir(7)} {
 				require.NoError(t, os.Chmod(path, mode))
 				_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
 				for _, err := range []error{err, f.Check(t.Context())} {

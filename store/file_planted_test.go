@@ -126,12 +126,12 @@ func TestFile_PlantedRecord(t *testing.T) {
 				require.ErrorContains(t, err, "Put the record back", verb)
 			})
 		}
-		require.Empty(t, f.claims)
+		require.Empty(t, f.claims.held)
 		atOnce(func() {
 			requireWorks(t, f, keys[1])
 			require.Len(t, errorsOf(ctx, f, Query{}), 1)
 			require.ErrorIs(t, errorsOf(ctx, f, Query{})[0], ErrCorrupt)
-			f.sweep(locate("", "k").shard, clock())
+			f.sweeper.sweep(locate("", "k").shard, clock())
 			require.NoError(t, f.Check(ctx))
 			again, err := NewFile(dir, FileOptions{AnyFileSystem: true})
 			require.NoError(t, err)
@@ -165,8 +165,8 @@ func TestFile_PlantedTemp(t *testing.T) {
 			}
 			require.ErrorIs(t, err, ErrUnsafe)
 			require.ErrorContains(t, err, temp+" is in the way")
-			require.Empty(t, f.claims)
-			f.sweep(locate("", "k").shard, clock())
+			require.Empty(t, f.claims.held)
+			f.sweeper.sweep(locate("", "k").shard, clock())
 		})
 		require.NoError(t, f.Check(ctx))
 		require.NoError(t, os.RemoveAll(temp))
@@ -182,7 +182,7 @@ func TestFile_PlantedLock(t *testing.T) {
 		t.Helper()
 		ctx, dir := t.Context(), t.TempDir()
 		f := newFile(t, dir)
-		lock := filepath.Join(f.shardDir(locate("", "k").shard), lockName)
+		lock := filepath.Join(f.dir.shardDir(locate("", "k").shard), lockName)
 		plant(lock)
 		for range 2 { // the gate is open again
 			for verb, call := range verbsOf(ctx, f, testBid("k", "a")) {
@@ -226,7 +226,7 @@ func TestFile_PlantedClaim(t *testing.T) {
 			require.ErrorIs(t, err, ErrUnsafe)
 			require.ErrorContains(t, err, claim+" is a")
 		})
-		require.Empty(t, f.claims)
+		require.Empty(t, f.claims.held)
 		require.NoFileExists(t, locate(dir, keys[0]).path, "it was not granted")
 		require.NoError(t, os.RemoveAll(claim))
 
@@ -240,7 +240,7 @@ func TestFile_PlantedClaim(t *testing.T) {
 			require.ErrorContains(t, err, "cannot tell whether the owner lives")
 			_, err = f.Renew(ctx, testBid(keys[0], "a"))
 			require.ErrorIs(t, err, ErrUnsafe)
-			other.sweep(locate("", "k").shard, clock())
+			other.sweeper.sweep(locate("", "k").shard, clock())
 			requireWorks(t, other, keys[1])
 		})
 		r, err := other.Load(ctx, keys[0])
@@ -262,7 +262,7 @@ func TestFile_PlantedShard(t *testing.T) {
 		t.Helper()
 		ctx, dir := t.Context(), t.TempDir()
 		f := newFile(t, dir)
-		shard := f.shardDir(locate("", "k").shard)
+		shard := f.dir.shardDir(locate("", "k").shard)
 		aside := filepath.Join(t.TempDir(), "aside")
 		require.NoError(t, os.Rename(shard, aside))
 		plant(shard)

@@ -1,94 +1,30 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
-	"time"
 )
 
-// This file is one record on disk: its name, its form, and how it is replaced.
+// records reads and replaces the records of a store on disk, and knows which of them this
+// handle has left unsure.
+type records struct {
+	dir   *directory
+	index index
 
-const (
-	recordExt = ".json"
-	tempExt   = ".tmp"
-	claimExt  = ".claim"
-	lockName  = "lock"
-
-	// Version 1 had no checksum, and lost what is not UTF-8 in any string but the key.
-	fileVersion = 2
-)
-
-// fileRecord is the form of a record on disk. The version comes first, so that
-// it is known even if a newer form cannot be read to its end.
-type fileRecord struct {
-	Version  int    `json:"version"`
-	KeyBytes []byte `json:"key_bytes,omitempty"` // of version 1: a key that is not UTF-8
-	Record
+	mu     sync.Mutex
+	unsure map[string]bool // records whose last write may not be durable, by path
 }
 
-// place is where a key's files are: <2 hex>/<64 hex>.
-type place struct {
-	shard int
-	path  string // of the record
-}
-
-func locate(dir, key string) place {
-	sum := sha256.Sum256([]byte(key))
-	name := hex.EncodeToString(sum[:])
-	return place{shard: int(sum[0]), path: filepath.Join(dir, name[:2], name+recordExt)}
-}
-
-// claim is the path of the file that the claim of that nonce locks.
-func (p place) claim(nonce string) string {
-	sum := sha256.Sum256([]byte(nonce))
-	return strings.TrimSuffix(p.path, recordExt) + "." + hex.EncodeToString(sum[:16]) + claimExt
-}
-
-func (f *File) shardDir(n int) string {
-	return filepath.Join(f.dir, fmt.Sprintf("%02x", n))
-}
-
-// read returns the record of key as it is remembered now. The caller has the lock
-// of the shard.
-func (f *File) read(at place, key string, now time.Time) (Record, error) {
-	r, err := f.readRecord(at.path)
-	if err != nil {
-		return Record{}, err
-	}
-	gone, err := f.forgotten(at, r, now)
-	if err != nil {
-		return Record{}, err
-	}
-	if gone {
-		r = Record{Key: key}
-	}
-	r.Now = now
-	return r, nil
-}
-
-// forgotten reports whether the record that is at a place is not remembered now.
-// A running one is, for as long as its owner lives: one that was suspended, or
-// whose clock was set, could not renew it. The caller has the lock of the shard.
-func (f *File) forgotten(at place, r Record, now time.Time) (bool, error) {
-	if r.State != Running || !r.expired(now) {
-		return r.State == Absent || r.expired(now), nil
-	}
-	alive, err := f.ownerLives(at.claim(r.Owner))
-	return !alive, err
-}
-
-// readRecord returns what is at path; its State is Absent if nothing is. A
-// record that belongs elsewhere is corrupt.
-func (f *File) readRecord(path string) (Record, error) {
-	data, found, err := f.readFile(path)
+// read returns what is at path; its State is Absent if nothing is. A record that
+// belongs elsewhere is corrupt.
+func (s *records) read(path string) (Record, error) {
+	data, found, err := s.dir.owner.readFile(path)
 	if err != nil || !found {
 		return Record{}, err
 	}
@@ -102,59 +38,9 @@ func (f *File) readRecord(path string) (Record, error) {
 	return r, nil
 }
 
-func encodeRecord(r Record) ([]byte, error) {
-	data, err := json.MarshalIndent(fileRecord{Version: fileVersion, Record: asText(r)}, "", "  ")
-	if err != nil {
-		return nil, err
-	}
-	return withSum(data), nil
-}
-
-func decodeRecord(data []byte) (Record, error) {
-	r, err := decodeForm(data)
-	if err != nil {
-		return Record{}, err
-	}
-	return r, r.Validate()
-}
-
-// decodeForm undoes encodeRecord. What the record says may still contradict itself.
-func decodeForm(data []byte) (Record, error) {
-	summed, right := checkSum(data)
-	switch {
-	case len(data) == 0:
-		return Record{}, fmt.Errorf("%w: the file is empty", ErrCorrupt)
-	case summed && !right:
-		return Record{}, errSum
-	}
-	var form fileRecord
-	if err := CheckShape(data); err != nil {
-		return Record{}, err
-	}
-	err := json.Unmarshal(data, &form)
-	switch {
-	case form.Version > fileVersion:
-		return Record{}, fmt.Errorf("%w: %d", ErrVersion, form.Version)
-	case err != nil:
-		return Record{}, badJSON(err)
-	case form.Version == fileVersion && !summed:
-		return Record{}, errSum
-	case form.Version < 1:
-		return Record{}, fmt.Errorf("%w: no version", ErrCorrupt)
-	}
-	r := form.Record
-	if form.KeyBytes != nil {
-		r.Key = string(form.KeyBytes)
-	}
-	if form.Version > 1 {
-		err = fromText(&r)
-	}
-	return r, err
-}
-
 // replace makes r the record on disk, or leaves the old one. If it fails after
 // it has renamed, either may be there when the host comes up again.
-func (f *File) replace(at place, r Record) error {
+func (s *records) replace(at place, r Record) error {
 	data, err := encodeRecord(r)
 	if err == nil && len(data) > maxFile {
 		err = fmt.Errorf("a record of %d bytes", len(data))
@@ -163,26 +49,26 @@ func (f *File) replace(at place, r Record) error {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	temp := strings.TrimSuffix(at.path, recordExt) + tempExt
-	if err = f.enlist(at.path, r.State); err == nil {
-		err = f.writeTemp(temp, data, at.path)
+	if err = s.index.enlist(at.path, r.State); err == nil {
+		err = s.writeTemp(temp, data, at.path)
 	}
 	if err == nil {
 		err = os.Rename(temp, at.path)
 	}
 	if err != nil {
 		_ = os.Remove(temp)
-		if isFull(err) && !f.isUnsure(at.path) {
+		if isFull(err) && !s.isUnsure(at.path) {
 			return fmt.Errorf("%w: %w", ErrFull, err)
 		}
 		return prefixed(err)
 	}
-	if err = f.step("rename"); err == nil {
+	if err = s.dir.step("rename"); err == nil {
 		err = syncDir(filepath.Dir(at.path))
 	}
 	if err == nil {
-		err = f.step("dirsync")
+		err = s.dir.step("dirsync")
 	}
-	f.setUnsure(at.path, err != nil)
+	s.setUnsure(at.path, err != nil)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -192,7 +78,7 @@ func (f *File) replace(at place, r Record) error {
 // writeTemp writes data to a new file at path, durably, which has the owner and mode
 // of the file at like. The caller has the lock of the shard: a file that is there
 // already is what a crash left.
-func (f *File) writeTemp(path string, data []byte, like string) error {
+func (s *records) writeTemp(path string, data []byte, like string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		if err := os.Remove(path); err != nil {
@@ -204,23 +90,23 @@ func (f *File) writeTemp(path string, data []byte, like string) error {
 		return err
 	}
 	defer file.Close()
-	if err := f.give(file, like); err != nil {
+	if err := s.dir.owner.give(file, like); err != nil {
 		return err
 	}
-	if err := f.step("create"); err != nil {
+	if err := s.dir.step("create"); err != nil {
 		return err
 	}
 	if _, err := file.Write(data); err != nil {
 		return err
 	}
-	if err := f.step("write"); err != nil {
+	if err := s.dir.step("write"); err != nil {
 		return err
 	}
 	// Never twice: after a failed fsync the kernel may call lost pages clean.
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	if err := f.step("fsync"); err != nil {
+	if err := s.dir.step("fsync"); err != nil {
 		return err
 	}
 	return file.Close()
@@ -229,68 +115,22 @@ func (f *File) writeTemp(path string, data []byte, like string) error {
 // isUnsure reports whether the record at path was renamed into place by this
 // handle, but not made durable: a repeated call must write it anew before it
 // answers.
-func (f *File) isUnsure(path string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.unsure[path]
+func (s *records) isUnsure(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unsure[path]
 }
 
-func (f *File) setUnsure(path string, unsure bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (s *records) setUnsure(path string, unsure bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if unsure {
-		f.unsure[path] = true
+		s.unsure[path] = true
 	} else {
-		delete(f.unsure, path)
+		delete(s.unsure, path)
 	}
-}
-
-// makeDir creates dir and what leads to it, durably.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := makeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	switch {
-	case err == nil:
-		return syncDir(filepath.Dir(dir))
-	case !errors.Is(err, fs.ErrExist):
-		return err
-	}
-	info, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s is a symbolic link to nothing", ErrInvalid, dir)
-	case err == nil && !info.IsDir():
-		return &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
-func checkFileSystem(dir string, o FileOptions) error {
-	name, safe, err := fileSystem(dir)
-	switch {
-	case err != nil:
-		return fmt.Errorf("store: %s: %w", dir, err)
-	case !safe && !o.AnyFileSystem:
-		return fmt.Errorf("%w: %s is on %s, where file locks or durable writes are not known to hold: "+
-			"choose a directory on a local disk, or set FileOptions.AnyFileSystem", ErrUnsafe, dir, name)
-	}
-	return nil
 }

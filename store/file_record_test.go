@@ -67,7 +67,7 @@ func TestFile_BadRecordIsNeverAbsent(t *testing.T) {
 				require.ErrorIs(t, err, c.want, verb)
 				require.ErrorContains(t, err, path, verb)
 			}
-			require.Empty(t, f.unsure)
+			require.Empty(t, f.records.unsure)
 			after, err := os.ReadFile(path)
 			require.NoError(t, err)
 			require.Equal(t, c.content, string(after))

@@ -179,6 +179,9 @@ type remoteFile struct {
 // given.
 func startRemote(tb testing.TB, dir string, by ...string) *remoteFile {
 	tb.Helper()
+	if len(by) > 0 && by[0] == "strace" && testing.Short() {
+		tb.Skip("needs strace")
+	}
 	line := slices.Concat(by, []string{os.Args[0], "-test.run=^TestFile_Remote$"})
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), remoteDir+"="+dir)

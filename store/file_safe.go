@@ -14,123 +14,20 @@ import (
 // than its owner can have written. A store has one owner, its directory's; a process
 // of root keeps everything the owner's.
 
-// inspectLimit bounds how many records one Check looks at.
-const inspectLimit = 4096
-
-// keeper is whose a file is, and what its mode is.
+// keeper is whose a file is, and what its mode is. That of the store's directory is the
+// owner of everything in it: it checks what is opened, and gets what is made.
 type keeper struct {
 	uid, gid int
 	mode     fs.FileMode
 }
 
-// absolute returns the whole path of dir, and refuses what cannot be a store's.
-func absolute(dir string) (string, error) {
-	if dir == "" {
-		return "", fmt.Errorf("%w: no directory was named", ErrInvalid)
-	}
-	dir, err := filepath.Abs(dir)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("store: %w", err)
-	case filepath.Dir(dir) == dir:
-		return "", fmt.Errorf("%w: %s cannot be a store: give it a directory of its own", ErrInvalid, dir)
-	}
-	return dir, nil
-}
-
-// adopt makes the owner of the store's directory, which info describes, the store's.
-// It refuses a directory that is used for something else.
-func (f *File) adopt(info fs.FileInfo) error {
-	f.opened, f.owner = info, keeperOf(info)
-	if me := os.Geteuid(); me != 0 && me != f.owner.uid {
-		return fmt.Errorf("%w: %s belongs to uid %d, and this process runs as uid %d. All processes of a store run as one user: "+
-			"name a directory below it, which the store then makes, or chown -R %d %s", ErrUnsafe, f.dir, f.owner.uid, me, me, quoted(f.dir))
-	}
-	if err := f.mine(f.dir, info); err != nil {
-		return err
-	}
-	names, err := namesIn(f.dir)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	for _, name := range names {
-		if !isOurs(name) && !f.isStore() {
-			return fmt.Errorf("%w: %s has other files, %q is one: give the store a directory of its own", ErrInvalid, f.dir, name)
-		}
-	}
-	return nil
-}
-
-// isOurs reports whether a file of that name is in the directory of a store, or in
-// an empty file system.
-func isOurs(name string) bool {
-	return len(name) == 2 && strings.Trim(name, "0123456789abcdef") == "" || strings.HasPrefix(name, markName) || name == "lost+found"
-}
-
-// isStore reports whether the directory has been a store: a shard has been locked.
-func (f *File) isStore() bool {
-	for n := range f.shards {
-		if _, err := os.Lstat(filepath.Join(f.shardDir(n), lockName)); err == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// makeDirAt makes a directory of the store, and reports whether there was none.
-func (f *File) makeDirAt(dir string) (made bool, err error) {
-	err = os.Mkdir(dir, 0o700)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return false, f.checkDir(dir)
-	case err == nil && os.Geteuid() != f.owner.uid:
-		err = os.Lchown(dir, f.owner.uid, f.owner.gid)
-	}
-	if err != nil {
-		return false, fmt.Errorf("store: cannot write to the directory: %w", err)
-	}
-	return true, nil
-}
-
-// inspect looks at the shards, at their locks, and at so many records that it costs
-// little; the next one goes on with others.
-func (f *File) inspect() error {
-	first, left := int(f.inspected.Load()), inspectLimit
-	for i := range shards {
-		n := (first + i) % shards
-		if err := f.checkDir(f.shardDir(n)); errors.Is(err, fs.ErrNotExist) {
-			continue // each call about its records says so
-		} else if err != nil {
-			return err
-		}
-		if err := f.checkFile(filepath.Join(f.shardDir(n), lockName), ErrUnsafe); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if left == 0 {
-			continue
-		}
-		paths, err := f.recordsOf(n)
-		if err != nil {
-			return err
-		}
-		for _, path := range paths[:min(left, len(paths))] {
-			if err := f.checkFile(path, ErrCorrupt); errors.Is(err, ErrUnsafe) {
-				return err
-			}
-			left--
-		}
-		f.inspected.Store(int32(n + 1))
-	}
-	return nil
-}
-
 // mine returns an error if others than the store's owner can have written what info
 // describes.
-func (f *File) mine(path string, info fs.FileInfo) error {
+func (k keeper) mine(path string, info fs.FileInfo) error {
 	switch is := keeperOf(info); {
-	case is.uid != f.owner.uid:
+	case is.uid != k.uid:
 		return fmt.Errorf("%w: %s belongs to uid %d, and the store to uid %d, as whom all its processes run: chown -R %d:%d %s",
-			ErrUnsafe, path, is.uid, f.owner.uid, f.owner.uid, f.owner.gid, quoted(path))
+			ErrUnsafe, path, is.uid, k.uid, k.uid, k.gid, quoted(path))
 	case is.mode&0o022 != 0:
 		return fmt.Errorf("%w: others than its owner may write %s (%s), if only those of its group. All processes of a store run as one user: chmod -R go-w %s",
 			ErrUnsafe, path, info.Mode(), quoted(path))
@@ -139,7 +36,7 @@ func (f *File) mine(path string, info fs.FileInfo) error {
 }
 
 // checkDir returns an error if path is not a directory of the store's owner.
-func (f *File) checkDir(path string) error {
+func (k keeper) checkDir(path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case err != nil:
@@ -147,23 +44,23 @@ func (f *File) checkDir(path string) error {
 	case !info.IsDir():
 		return fmt.Errorf("%w: %s is %s, and should be a directory of the store: move it away", ErrUnsafe, path, kind(info))
 	}
-	return f.mine(path, info)
+	return k.mine(path, info)
 }
 
 // checkFile returns an error if path is not a file of the store's owner; strange says
 // what it is if it is no file.
-func (f *File) checkFile(path string, strange error) error {
+func (k keeper) checkFile(path string, strange error) error {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return err
 	}
-	return f.checkInfo(path, info, strange)
+	return k.checkInfo(path, info, strange)
 }
 
-func (f *File) checkInfo(path string, info fs.FileInfo, strange error) error {
+func (k keeper) checkInfo(path string, info fs.FileInfo, strange error) error {
 	switch {
 	case info.Mode().IsRegular():
-		return f.mine(path, info)
+		return k.mine(path, info)
 	case errors.Is(strange, ErrCorrupt):
 		return fmt.Errorf("%w: %s is %s, and should be a file. Put the record back; or, if its effect may happen again, move away what is there", strange, path, kind(info))
 	default:
@@ -172,15 +69,182 @@ func (f *File) checkInfo(path string, info fs.FileInfo, strange error) error {
 }
 
 // explain returns why path could not be opened: what is there, or err.
-func (f *File) explain(path string, err, strange error) error {
-	why := f.checkDir(filepath.Dir(path))
+func (k keeper) explain(path string, err, strange error) error {
+	why := k.checkDir(filepath.Dir(path))
 	if why == nil {
-		why = f.checkFile(path, strange)
+		why = k.checkFile(path, strange)
 	}
 	if errors.Is(why, ErrUnsafe) || errors.Is(why, strange) {
 		return fmt.Errorf("%w: %w", why, err)
 	}
 	return fmt.Errorf("store: %w", err)
+}
+
+// readFile returns what is in the file of a record, if it is there.
+func (k keeper) readFile(path string) (data []byte, found bool, err error) {
+	if err := k.checkDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, prefixed(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|openPlain, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, k.explain(path, err, ErrCorrupt)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, false, fmt.Errorf("store: %w", err)
+	}
+	if err := k.checkInfo(path, info, ErrCorrupt); err != nil {
+		return nil, false, err
+	}
+	if info.Size() > maxFile {
+		return nil, false, fmt.Errorf("%w: %d bytes, more than any record has (in %s)", ErrCorrupt, info.Size(), path)
+	}
+	data = make([]byte, info.Size())
+	n, err := io.ReadFull(file, data)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, false, fmt.Errorf("store: %w", err)
+	}
+	return data[:n], true, nil
+}
+
+// namesAt returns the names in a directory of the store.
+func (k keeper) namesAt(dir string) ([]string, error) {
+	if err := k.checkDir(dir); err != nil {
+		return nil, prefixed(err)
+	}
+	names, err := namesIn(dir)
+	if err != nil {
+		err = fmt.Errorf("store: %w", err)
+	}
+	return names, err
+}
+
+// lockAt takes the lock of the store's file at path; flag is of open. If somebody
+// else has the lock it waits, or else returns nil.
+func (k keeper) lockAt(path string, flag int, wait bool) (*os.File, error) {
+	if flag&os.O_CREATE != 0 {
+		if err := k.provide(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := lockFile(path, flag|os.O_RDONLY|openPlain, wait)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err != nil:
+		return nil, k.explain(path, err, ErrUnsafe)
+	case l == nil:
+		if err := k.checkFile(path, ErrUnsafe); errors.Is(err, ErrUnsafe) {
+			return nil, err
+		}
+		return nil, nil
+	}
+	info, err := l.Stat()
+	if err == nil {
+		err = k.checkInfo(path, info, ErrUnsafe)
+	}
+	if err != nil {
+		unlockFile(l)
+		return nil, err
+	}
+	return l, nil
+}
+
+// makeDirAt makes a directory of the store, and reports whether there was none.
+func (k keeper) makeDirAt(dir string) (made bool, err error) {
+	err = os.Mkdir(dir, 0o700)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return false, k.checkDir(dir)
+	case err == nil && os.Geteuid() != k.uid:
+		err = os.Lchown(dir, k.uid, k.gid)
+	}
+	if err != nil {
+		return false, fmt.Errorf("store: cannot write to the directory: %w", err)
+	}
+	return true, nil
+}
+
+// touchNew makes an empty file, unless something is there.
+func (k keeper) touchNew(path string) error {
+	if err := k.provide(path); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// give makes file, which is new, the store's owner's, with the owner and mode of the
+// file at like if there is one.
+func (k keeper) give(file *os.File, like string) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	is := keeperOf(info)
+	want := keeper{uid: k.uid, gid: is.gid, mode: 0o600}
+	if is.uid != want.uid {
+		want.gid = k.gid
+	}
+	if old, err := os.Lstat(like); err == nil {
+		want = keeperOf(old)
+	}
+	if is.uid != want.uid || is.gid != want.gid {
+		err = file.Chown(want.uid, want.gid)
+	}
+	switch {
+	case err != nil && is.uid != want.uid:
+		return err
+	case err != nil:
+		want.mode &= 0o700 // its owner is not in that group any more
+	}
+	if is.mode != want.mode {
+		return file.Chmod(want.mode)
+	}
+	return nil
+}
+
+// provide makes the file of a lock, if there is none and this process is not the
+// owner's: it is the owner's from the first moment.
+func (k keeper) provide(path string) error {
+	if os.Geteuid() == k.uid {
+		return nil // it is made when it is opened
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), lockName+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	defer temp.Close()
+	if err := k.give(temp, ""); err != nil {
+		return err
+	}
+	if err := os.Link(temp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+func namesIn(dir string) ([]string, error) {
+	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
 }
 
 // prefixed gives an error of the system the prefix that ErrUnsafe has.
@@ -211,89 +275,4 @@ func kind(info fs.FileInfo) string {
 // quoted returns path as a shell takes it for one word.
 func quoted(path string) string {
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-}
-
-// readFile returns what is in the file of a record, if it is there.
-func (f *File) readFile(path string) (data []byte, found bool, err error) {
-	if err := f.checkDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, prefixed(err)
-	}
-	file, err := os.OpenFile(path, os.O_RDONLY|openPlain, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, false, nil
-	case err != nil:
-		return nil, false, f.explain(path, err, ErrCorrupt)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, false, fmt.Errorf("store: %w", err)
-	}
-	if err := f.checkInfo(path, info, ErrCorrupt); err != nil {
-		return nil, false, err
-	}
-	if info.Size() > maxFile {
-		return nil, false, fmt.Errorf("%w: %d bytes, more than any record has (in %s)", ErrCorrupt, info.Size(), path)
-	}
-	data = make([]byte, info.Size())
-	n, err := io.ReadFull(file, data)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, false, fmt.Errorf("store: %w", err)
-	}
-	return data[:n], true, nil
-}
-
-// give makes file, which is new, the store's owner's, with the owner and mode of the
-// file at like if there is one.
-func (f *File) give(file *os.File, like string) error {
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	is := keeperOf(info)
-	want := keeper{uid: f.owner.uid, gid: is.gid, mode: 0o600}
-	if is.uid != want.uid {
-		want.gid = f.owner.gid
-	}
-	if old, err := os.Lstat(like); err == nil {
-		want = keeperOf(old)
-	}
-	if is.uid != want.uid || is.gid != want.gid {
-		err = file.Chown(want.uid, want.gid)
-	}
-	switch {
-	case err != nil && is.uid != want.uid:
-		return err
-	case err != nil:
-		want.mode &= 0o700 // its owner is not in that group any more
-	}
-	if is.mode != want.mode {
-		return file.Chmod(want.mode)
-	}
-	return nil
-}
-
-// provide makes the file of a lock, if there is none and this process is not the
-// owner's: it is the owner's from the first moment.
-func (f *File) provide(path string) error {
-	if os.Geteuid() == f.owner.uid {
-		return nil // it is made when it is opened
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), lockName+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	defer temp.Close()
-	if err := f.give(temp, ""); err != nil {
-		return err
-	}
-	if err := os.Link(temp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
 }

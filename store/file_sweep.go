@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -21,26 +20,39 @@ const (
 	sweepLimit = 2 * sweepEvery
 )
 
-// sweepSometimes sweeps a shard, whose lock the caller has, now and then.
-func (f *File) sweepSometimes(n int, now time.Time) {
-	s := &f.shards[n]
-	if s.writes++; s.writes >= sweepEvery {
-		s.writes = 0
-		f.sweep(n, now)
+// sweeper removes records that are not remembered, and what crashes left.
+type sweeper struct {
+	dir     *directory
+	records *records
+	claims  *claims
+	lanes   *lanes
+	// Guarded by the lock of the shard.
+	shards [shards]struct {
+		writes int    // since the last sweep
+		swept  string // the last record that a sweep looked at
 	}
 }
 
-// sweepAll sweeps the shards in turn until they are done or limit is over.
-func (f *File) sweepAll(limit time.Duration) {
+// sometimes sweeps a shard, whose lock the caller has, now and then.
+func (s *sweeper) sometimes(n int, now time.Time) {
+	at := &s.shards[n]
+	if at.writes++; at.writes >= sweepEvery {
+		at.writes = 0
+		s.sweep(n, now)
+	}
+}
+
+// all sweeps the shards in turn until they are done or limit is over.
+func (s *sweeper) all(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for i, first := 0, rand.N(shards); i < shards; i++ {
 		n := (first + i) % shards
-		if names, err := f.namesOf(n); err == nil && !slices.ContainsFunc(names, func(name string) bool { return filepath.Ext(name) != "" }) {
+		if names, err := s.dir.namesOf(n); err == nil && !slices.ContainsFunc(names, func(name string) bool { return filepath.Ext(name) != "" }) {
 			continue // the lock and the index
 		}
-		_, err := f.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
-			f.sweep(n, clock())
+		_, err := s.lanes.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
+			s.sweep(n, clock())
 			return Record{}, nil
 		})
 		if err != nil {
@@ -51,14 +63,14 @@ func (f *File) sweepAll(limit time.Duration) {
 
 // sweep looks at a bounded number of records, after those that the last sweep
 // looked at. What it cannot read it leaves alone.
-func (f *File) sweep(n int, now time.Time) {
-	names, err := f.namesOf(n)
+func (s *sweeper) sweep(n int, now time.Time) {
+	names, err := s.dir.namesOf(n)
 	if err != nil {
 		return
 	}
 	var records []string
 	for _, name := range names {
-		path := filepath.Join(f.shardDir(n), name)
+		path := filepath.Join(s.dir.shardDir(n), name)
 		switch filepath.Ext(name) {
 		case recordExt:
 			records = append(records, name)
@@ -66,74 +78,40 @@ func (f *File) sweep(n int, now time.Time) {
 			// Written under the lock only: its writer has died.
 			_ = os.Remove(path)
 		case claimExt:
-			_, _ = f.ownerLives(path)
+			_, _ = s.claims.ownerLives(path)
 		}
 	}
 	slices.Sort(records)
-	s := &f.shards[n]
-	from, found := slices.BinarySearch(records, s.swept)
+	at := &s.shards[n]
+	from, found := slices.BinarySearch(records, at.swept)
 	if found {
 		from++
 	}
 	for i := range min(len(records), sweepLimit) {
-		s.swept = records[(from+i)%len(records)]
-		path := filepath.Join(f.shardDir(n), s.swept)
-		r, err := f.readRecord(path)
+		at.swept = records[(from+i)%len(records)]
+		path := filepath.Join(s.dir.shardDir(n), at.swept)
+		r, err := s.records.read(path)
 		if err != nil || r.State == Absent {
 			continue
 		}
-		if gone, err := f.forgotten(place{shard: n, path: path}, r, now); err == nil && gone {
+		if gone, err := s.claims.forgotten(place{shard: n, path: path}, r, now); err == nil && gone {
 			_ = os.Remove(path)
-			f.delist(path, r.State)
+			s.records.index.delist(path, r.State)
 		}
 	}
 }
 
-func (f *File) clearShard(ctx context.Context, n int) error {
-	_, err := f.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
-		paths, err := f.recordsOf(n)
+// clear removes the records of a shard.
+func (s *sweeper) clear(ctx context.Context, n int) error {
+	_, err := s.lanes.locked(ctx, n, func(*os.File, func() bool) (Record, error) {
+		paths, err := s.dir.recordsOf(n)
 		for _, path := range paths {
 			if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
 				err = errors.Join(err, fmt.Errorf("store: %w", e))
 			}
-			f.delist(path, openStates...)
+			s.records.index.delist(path, openStates...)
 		}
 		return Record{}, err
 	})
 	return err
-}
-
-// recordsOf returns the paths of a shard's records.
-func (f *File) recordsOf(n int) ([]string, error) {
-	names, err := f.namesOf(n)
-	var paths []string
-	for _, name := range names {
-		if strings.HasSuffix(name, recordExt) {
-			paths = append(paths, filepath.Join(f.shardDir(n), name))
-		}
-	}
-	return paths, err
-}
-
-func (f *File) namesOf(n int) ([]string, error) { return f.namesAt(f.shardDir(n)) }
-
-// namesAt returns the names in a directory of the store.
-func (f *File) namesAt(dir string) ([]string, error) {
-	if err := f.checkDir(dir); err != nil {
-		return nil, prefixed(err)
-	}
-	names, err := namesIn(dir)
-	if err != nil {
-		err = fmt.Errorf("store: %w", err)
-	}
-	return names, err
-}
-
-func namesIn(dir string) ([]string, error) {
-	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.Readdirnames(-1)
 }

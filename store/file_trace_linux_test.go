@@ -141,6 +141,9 @@ type tracer struct {
 
 func attach(t *testing.T, pid int, args ...string) *tracer {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs strace")
+	}
 	tr := &tracer{out: filepath.Join(t.TempDir(), "trace")}
 	tr.cmd = exec.CommandContext(t.Context(), "strace", slices.Concat([]string{"-f", "-y", "-s", "16", "-o", tr.out, "-p", fmt.Sprint(pid)}, args)...)
 	stderr, err := tr.cmd.StderrPipe()

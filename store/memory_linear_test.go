@@ -17,5 +17,13 @@ func TestMemory_Linearizable(t *testing.T) {
 	storetest.Histories(t, func(*testing.T) storetest.Harness {
 		m := store.NewMemory(store.MemoryOptions{})
 		return storetest.Harness{Open: func(testing.TB) store.Store { return m }}
-	}, *histories)
+	}, shortened(*histories))
+}
+
+// shortened returns a tenth of n with -short, for make check.
+func shortened(n int) int {
+	if testing.Short() {
+		return n / 10
+	}
+	return n
 }

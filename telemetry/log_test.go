@@ -58,7 +58,7 @@ func TestEvents_SayWhatSomebodyShouldLookInto(t *testing.T) {
 				require.Equal(t, c.severity, e.Severity())
 				require.Greater(t, len(e.Body().AsString()), 20, "what to do about it")
 				require.False(t, e.Timestamp().Before(before))
-				require.Equal(t, telemetry.ScopeName, e.InstrumentationScope().Name)
+				requireScope(t, e.InstrumentationScope())
 				want := own(w)
 				if name == observedEvent {
 					want["error.type"] = "in_flight"

@@ -15,7 +15,7 @@ import (
 )
 
 // ScopeName is the instrumentation scope of all spans, instruments and log
-// events.
+// events. Its version is observe.Version.
 const ScopeName = "github.com/atmostonce/atmostonce/telemetry"
 
 // Options are the options of NewOTel. The zero value is ready to use.
@@ -68,12 +68,12 @@ func NewOTel(o Options) *OTel {
 		o.Propagator = propagation.TraceContext{}
 	}
 	t := &OTel{headerKey: o.HeaderKey, propagator: o.Propagator}
-	t.tracer = o.TracerProvider.Tracer(ScopeName, trace.WithSchemaURL(semconv.SchemaURL))
+	t.tracer = o.TracerProvider.Tracer(ScopeName, trace.WithInstrumentationVersion(observe.Version), trace.WithSchemaURL(semconv.SchemaURL))
 	if o.MeterProvider != nil {
-		t.meter = newMeter(o.MeterProvider.Meter(ScopeName, metric.WithSchemaURL(semconv.SchemaURL)))
+		t.meter = newMeter(o.MeterProvider.Meter(ScopeName, metric.WithInstrumentationVersion(observe.Version), metric.WithSchemaURL(semconv.SchemaURL)))
 	}
 	if o.LoggerProvider != nil {
-		t.logger = o.LoggerProvider.Logger(ScopeName, log.WithSchemaURL(semconv.SchemaURL))
+		t.logger = o.LoggerProvider.Logger(ScopeName, log.WithInstrumentationVersion(observe.Version), log.WithSchemaURL(semconv.SchemaURL))
 	}
 	return t
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/observe"
-	"github.com/atmostonce/atmostonce/telemetry"
 )
 
 // path is one way through the guard, and all that its telemetry tells of it.
@@ -131,7 +130,7 @@ func (w *world) requireSpan(p path, want span, s, call sdktrace.ReadOnlySpan, v 
 		status.Code = codes.Error // an error's text may hold input
 	}
 	require.Equal(t, status, s.Status(), s.Name())
-	require.Equal(t, telemetry.ScopeName, s.InstrumentationScope().Name)
+	requireScope(t, s.InstrumentationScope())
 	require.Empty(t, s.Events())
 	switch {
 	case want.kind == "wait":

@@ -12,10 +12,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
 	sdklog "go.opentelemetry.io/otel/sdk/log"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.temporal.io/sdk/client"
 
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/telemetry"
 )
 
@@ -82,7 +84,7 @@ func (b *bench) collected(t *testing.T, name string) metricdata.Metrics {
 	var all metricdata.ResourceMetrics
 	require.NoError(t, b.reader.Collect(context.Background(), &all))
 	for _, scope := range all.ScopeMetrics {
-		require.Equal(t, telemetry.ScopeName, scope.Scope.Name)
+		requireScope(t, scope.Scope)
 		for _, m := range scope.Metrics {
 			if m.Name == name {
 				return m
@@ -90,6 +92,13 @@ func (b *bench) collected(t *testing.T, name string) metricdata.Metrics {
 		}
 	}
 	return metricdata.Metrics{}
+}
+
+// requireScope requires that a span, a metric or a log event says what made it.
+func requireScope(t *testing.T, s instrumentation.Scope) {
+	t.Helper()
+	require.Equal(t, telemetry.ScopeName, s.Name)
+	require.Equal(t, observe.Version, s.Version)
 }
 
 func labelsOf(set attribute.Set) map[string]string {

@@ -52,6 +52,9 @@ func startServer(tb testing.TB, config ...string) *redisServer {
 // free address and a directory of its own.
 func startServerAs(tb testing.TB, args func(addr, dir string) []string) *redisServer {
 	tb.Helper()
+	if testing.Short() {
+		tb.Skip("needs redis-server")
+	}
 	// Another process can take the free port before the server does.
 	for range 5 {
 		s := &redisServer{tb: tb, addr: freeAddr(tb), dir: tb.TempDir()}

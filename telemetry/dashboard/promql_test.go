@@ -18,6 +18,9 @@ import (
 
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs promtool")
+	}
 	path, err := exec.LookPath("promtool")
 	require.NoError(t, err, "install prometheus (Debian: apt-get install prometheus)")
 	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
