@@ -50,7 +50,7 @@ func TestRedis_KilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	t.Logf("%d claims and %d settles were acknowledged, %d calls interrupted", claims, settles, interrupted)
 }
 
-// writer claims and settles a key after the other, and remembers what it was told.
+// writer claims and settles a key after the other, and remembers the answers.
 type writer struct {
 	s       *redisstore.Store
 	name    string
