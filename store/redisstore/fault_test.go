@@ -106,7 +106,7 @@ func (w *writer) requireKept(t *testing.T) {
 func TestRedis_LoadingServer(t *testing.T) {
 	t.Parallel()
 	const records = 300
-	// 20 ms for each record, until it is told otherwise.
+	// 20 ms for each record, until that is changed.
 	ctx, server := t.Context(), startServer(t, "--loading-process-events-interval-bytes", "1024", "--key-load-delay", "20000")
 	client := dialRedis(t, server.addr, func(o *redis.Options) { o.MaxRetries = -1 })
 	s := newRedis(t, client)
