@@ -1,5 +1,5 @@
-// Package activity says which activities act on the world, and tells a running
-// one its key. Import it as once, beside the SDK's package activity:
+// Package activity says which activities act on the world, and gives a running one
+// its key. Import it as once, beside the SDK's package activity:
 //
 //	import once "github.com/atmostonce/atmostonce/activity"
 //

@@ -37,11 +37,11 @@ func Is(err error, reason Reason) bool {
 
 // MayHaveHappened reports whether the effect of a failed activity may have
 // taken place: the question that a saga asks before it decides what to
-// compensate. It is true for every error that does not exclude it: a key in
-// doubt or in flight, cancellations, panics, what kept the guard from asking the
-// store, since an earlier attempt may have run, and timeouts, ScheduleToStart
-// included: that the last attempt did not begin says nothing about those before
-// it. It is false for nil, for an error that a guarded activity returned and the
+// compensate. It is true unless the error excludes it: for a key in doubt or in
+// flight, cancellations, panics, whatever kept the guard from asking the store,
+// since an earlier attempt may have run, and timeouts. That includes
+// ScheduleToStart: the last attempt did not begin, but one before it may have. It
+// is false for nil, for an error that a guarded activity returned and the
 // guard accepted as "nothing happened", and for a call that was not begun while the
 // store knew of no run.
 //

@@ -30,13 +30,14 @@ type Marked struct {
 //
 //   - A function, a method value or a method expression: p.ChargeCard or
 //     (*Payments).ChargeCard. It marks this very function, under every name and
-//     prefix that it is registered with. For a method the type counts that
+//     prefix that it is registered with. For a method, what counts is the type that
 //     declares it, whichever value it is called on. What wraps a function is
 //     another function.
 //   - A registered name: "ChargeCard". It marks whatever is registered under that
 //     name, such as a wrapper, or is served under it by a dynamic activity.
 //   - A struct, or a pointer to one: &Payments{}. It marks each method that the SDK
-//     would register as an activity; a mark of one of them by itself goes before.
+//     would register as an activity; a mark of one of them by itself takes
+//     precedence.
 //   - [All], to observe.
 //
 // A worker on which a marked activity is not found does not start, unless another
@@ -48,8 +49,8 @@ type Marked struct {
 // name. A method value with a value receiver looks like one of an interface. It is
 // known where the struct is registered; the method expression is known everywhere.
 //
-// Of a local activity that is passed as a function, the SDK shows the short name
-// only. It is guarded if its type is marked by name, or if a marked function is
+// The SDK shows only the short name of a local activity that is passed as a
+// function. It is guarded if its type is marked by name, or if a marked function is
 // registered as that type. Where it may be another marked function of that name as
 // well, the call is refused with a BadSetup error. A function of the same name and
 // the same input as the registered one cannot be distinguished from it.
@@ -152,8 +153,8 @@ func FuncName(f any) string {
 	return strings.TrimSuffix(full[strings.LastIndex(full, ".")+1:], "-fm")
 }
 
-// Validate returns what is wrong with m and can be known without its functions:
-// all of it, joined.
+// Validate returns all that is wrong with m and can be known without its functions,
+// joined.
 func (m Marked) Validate() error {
 	if m.err != nil || m.Exempt {
 		return m.err

@@ -15,7 +15,7 @@ type (
 	DuplicatePolicy = once.DuplicatePolicy
 	// FailurePolicy says what an error that the activity returns means.
 	FailurePolicy = once.FailurePolicy
-	// DoubtPolicy says what a call does that finds its key in doubt.
+	// DoubtPolicy says what a call does when it finds its key in doubt.
 	DoubtPolicy = once.DoubtPolicy
 	// Mode says how much the guard does about an activity.
 	Mode = once.Mode

@@ -14,12 +14,13 @@ import (
 
 const (
 	// maxCauses is how many causes, one of the other, a recorded failure has at most.
-	// The SDK copies all that are left for each one that it makes an error of.
+	// The SDK copies all the rest for each one that it turns into an error.
 	maxCauses = 100
 	// maxContext bounds the JSON of a target, and why an outcome is missing.
 	maxContext = 64 << 10
 	maxMissing = 1 << 10
-	// maxErrorText is what is kept of the text of an error that is not kept as it is.
+	// maxErrorText bounds what is kept of the text of an error that is not kept
+	// whole.
 	maxErrorText = 16 << 10
 )
 
@@ -52,8 +53,8 @@ func fitsCauses(f *failurepb.Failure) error {
 	return fmt.Errorf("more than %d causes, one of the other", maxCauses)
 }
 
-// shortened returns err, or if it has too many causes, one of its kind and text that
-// has none.
+// shortened returns err. If that has too many causes, it returns an error of its
+// kind and text that has none.
 func shortened(err error) error {
 	cause := err
 	for range maxCauses { // one less than are read: encodeFailure may add one

@@ -142,8 +142,8 @@ func TestCodec_KeepsNothingThatItWouldNotRead(t *testing.T) {
 	require.Less(t, len(o.Missing), maxMissing+100)
 }
 
-// Whoever gets no failure might take the effect for granted: one that cannot be kept
-// as it is is replayed without what does not fit.
+// A call without a failure might take the effect for granted: a failure that cannot
+// be kept as it is, is replayed without what does not fit.
 func TestCodec_KeepsTheKindOfEachFailure(t *testing.T) {
 	t.Parallel()
 	small := newConverters(nil, nil)
@@ -206,8 +206,8 @@ type endless struct{}
 func (endless) Error() string   { return "endless" }
 func (e endless) Unwrap() error { return e }
 
-// An error that a body returns can have any number of causes. What is recorded of it
-// can be replayed.
+// An error that a body returns can have any number of causes. Its record can be
+// replayed.
 func TestCodec_LeavesOutCausesWithoutEnd(t *testing.T) { //nolint:paralleltest // it measures what is allocated
 	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
 	wrap := map[string]func(error) error{

@@ -11,12 +11,12 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// A client's converters, and an activity's input as it came from Temporal, are
-// not to be had from inside a worker interceptor. A context propagator and a
-// wrapped data converter, both of the client, bring them there: the propagator
-// puts a capture into each activity's context, and the converter leaves in it
-// the input that it decodes. The input's bytes do not change when a newer build
-// of the worker decodes them into a struct with one more field.
+// A worker interceptor sees neither the client's converters nor an activity's input
+// as it came from Temporal. A context propagator and a wrapped data converter, both
+// of the client, bring them in: the propagator puts a capture into each
+// activity's context, and the converter leaves in it the input that it decodes. The
+// input's bytes do not change when a newer build of the worker decodes them into a
+// struct with one more field.
 
 type captureKey struct{}
 
@@ -78,9 +78,9 @@ func (c *capture) replays(value any, recorded *commonpb.Payloads) {
 	c.replayed, c.recorded = value, recorded
 }
 
-// asRecorded returns the payloads of a replayed outcome, if it is still what it was
-// decoded to: what was recorded by another build of the activity may be more than
-// this build decodes.
+// asRecorded returns the payloads of a replayed outcome, if value is still what
+// they were decoded to: another build of the activity may have recorded more than
+// this one decodes.
 func (c *capture) asRecorded(value any) *commonpb.Payloads {
 	c.mu.Lock()
 	defer c.mu.Unlock()

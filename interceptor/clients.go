@@ -52,8 +52,8 @@ func (s *clients) learn(c *clientInfo, logger log.Logger) {
 }
 
 var (
-	// errNoConverter: outcomes must not be stored as another converter than the
-	// client's would encode them, for it may be the one that encrypts.
+	// errNoConverter: outcomes must be stored as the client's converter encodes
+	// them, for it may be the one that encrypts.
 	errNoConverter    = errors.New("the guard does not know the client's data converter: list it in client.Options.Plugins, or set interceptor.Options.DataConverter")
 	errManyConverters = errors.New("the guard serves several clients: set interceptor.Options.DataConverter to say whose converter encodes what no worker has run")
 )

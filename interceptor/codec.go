@@ -23,8 +23,8 @@ import (
 type converters struct {
 	data    converter.DataConverter
 	failure converter.FailureConverter
-	// rest, if not nil, seals outcomes once more before they are stored: data is
-	// then not what encrypts.
+	// rest, if not nil, seals outcomes once more before they are stored: then data
+	// does not encrypt.
 	rest converter.DataConverter
 	own  bool       // data is Options.DataConverter, since the guard has no client
 	raw  rawSupport // of data
@@ -230,8 +230,9 @@ var errContext = errors.New("its serialization context cannot be read")
 var errSealed = errors.New("it is sealed: this guard needs the interceptor.Options.DataConverter of the one that recorded it")
 
 // encodeFailure returns the outcome of a body that failed for good, and the
-// error in the form in which it is replayed. A failure that cannot be kept as it is
-// is replayed as a plain one: who gets none might take the effect for granted.
+// error in the form in which it is replayed. A failure that cannot be kept as it
+// is, is replayed as a plain one: a call without a failure might take the effect
+// for granted.
 func (c codec) encodeFailure(ctx context.Context, err error) (store.Outcome, error) {
 	err = shortened(err)
 	failure, data, broken := c.marshalFailure(err)
@@ -249,7 +250,7 @@ func (c codec) encodeFailure(ctx context.Context, err error) (store.Outcome, err
 }
 
 // marshalFailure encodes an error as a failure that is not retried. It returns no
-// failure if that has too many causes to make an error of it.
+// failure if that has too many causes to become an error again.
 func (c codec) marshalFailure(err error) (*failurepb.Failure, []byte, error) {
 	// An error that came from a failure gives that very failure back.
 	failure := proto.Clone(c.failuresIn(c.where).ErrorToFailure(err)).(*failurepb.Failure)
@@ -272,7 +273,7 @@ func (c codec) marshalFailure(err error) (*failurepb.Failure, []byte, error) {
 }
 
 // replay returns the recorded outcome as the SDK would have it from the body.
-// An error that is not the recorded failure itself comes as broken.
+// broken is an error other than the recorded failure itself.
 func (c codec) replay(ctx context.Context, o store.Outcome) (result any, failure error, broken error) {
 	defer func() {
 		if problem := recover(); problem != nil { // of a converter's, over bytes that it did not make

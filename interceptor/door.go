@@ -74,8 +74,8 @@ func (d *door) DecodeDoubt(ctx context.Context, o store.Outcome) error { return 
 // After implements engine.Door.
 func (d *door) After(err, first error) error { return after(err, first) }
 
-// Refuse implements engine.Door. What is benign, the SDK neither logs nor counts as a
-// failure.
+// Refuse implements engine.Door. The SDK neither logs a benign error nor counts it
+// as a failure.
 func (d *door) Refuse(r engine.Refusal) error {
 	o := temporal.ApplicationErrorOptions{NonRetryable: !r.Retryable, Cause: r.Cause, Details: []any{r.Details()}}
 	if r.Retryable {
@@ -112,7 +112,7 @@ func (d *door) IsPending(err error) bool {
 // IsStop implements engine.Door.
 func (d *door) IsStop(err error) bool { return errors.Is(err, worker.ErrWorkerShutdown) }
 
-// errPanicked stands for what a body that did not return ended in.
+// errPanicked stands for the end of a body that did not return.
 var errPanicked = temporal.NewApplicationError("the activity panicked", "panic")
 
 // Panicked implements engine.Door.

@@ -83,7 +83,7 @@ func kindOf(err error) (kind, text string) {
 	return kind, err.Error()
 }
 
-// clip returns the beginning of a text, and what is UTF-8 of it.
+// clip returns the UTF-8 in the beginning of a text.
 func clip(text string, limit int) string {
 	if len(text) > limit {
 		text = text[:limit]

@@ -38,7 +38,7 @@ func (t *Transfers) SendMoney(ctx context.Context, in Transfer) error {
 	return err // it may have happened, whatever the error says
 }
 
-// ledgerBank sends, and then says what it is told to.
+// ledgerBank sends, and then answers as it is set to.
 type ledgerBank struct {
 	unknown, says error
 	sent          int

@@ -60,7 +60,7 @@ func GuardedPayouts(p *Payouts) []once.Marked {
 	}, p.PayOut)
 }
 
-// PayOutOrder pays out, and takes it back if that cannot be told to have failed.
+// PayOutOrder pays out, and takes it back if it may have been paid.
 func PayOutOrder(ctx workflow.Context, in Payout) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
 	err := workflow.ExecuteActivity(ctx, "PayOut", in).Get(ctx, nil)
@@ -108,8 +108,8 @@ func (b *fakeBank) Find(_ context.Context, order string) (string, bool, error) {
 	return "", false, nil
 }
 
-// payoutGuard has a store of its own. A test has no client that could tell the
-// guard its data converter.
+// payoutGuard has a store of its own. A test has no client from which the guard
+// could learn its data converter.
 func payoutGuard(p *Payouts) (*interceptor.Guard, error) {
 	return interceptor.New(store.NewMemory(store.MemoryOptions{}), interceptor.Options{
 		Activities:    GuardedPayouts(p),

@@ -225,8 +225,7 @@ func TestGuard_PanicOfAModeFunctionRunsNothing(t *testing.T) {
 	require.Empty(t, records(t, s))
 }
 
-// Every later call is told what left the key in doubt, also one of another
-// workflow.
+// Every later call gets what left the key in doubt, also one of another workflow.
 func TestGuard_LaterRefusalsHaveTheFirstCause(t *testing.T) {
 	t.Parallel()
 	reset := temporal.NewApplicationErrorWithCause("reset by peer", "ConnReset", io.EOF, "details")

@@ -283,7 +283,7 @@ func (r *goldenRun) resolve(f resolve.Finding, force bool) {
 	require.NoError(r.t, err)
 }
 
-// goldenClient is told how activities end.
+// goldenClient gets the ends of activities.
 type goldenClient struct{ client.Client }
 
 // CompleteActivityWithOptions implements client.Client.

@@ -38,9 +38,9 @@ import (
 //
 // With -update they are written anew, by this build: to add a scene. Do that only
 // while these tests pass, for then the old records come out as they were, but for
-// nonces and times. It must never be used to have a test pass that fails: who changes
-// what is in a record keeps the old ones readable, and says in the changelog what an
-// older build makes of the new ones.
+// nonces and times. Never use it to make a failing test pass: a change of what is
+// in a record keeps the old ones readable, and the changelog says what an older
+// build makes of the new ones.
 var golden = flag.String("golden", filepath.Join("testdata", "golden"), "the `directory` of the golden records")
 
 // goldenStore is a kind of store, and how its records are copied.

@@ -36,8 +36,8 @@ type Options struct {
 	Mode func(activity string) once.Mode
 	// DistrustBefore is when the guard was put on a system that had run without
 	// it. A call that was scheduled before, and that left no record, may have had
-	// its effect: it is in doubt, whatever the number of its attempt, which a reset
-	// of the activity sets back to 1. Zero trusts.
+	// its effect: it is in doubt in every attempt, since a reset of the activity
+	// sets their number back to 1. Zero trusts.
 	DistrustBefore time.Time
 
 	// KeySecret, if set, hides the inputs and what the key functions return behind
@@ -75,21 +75,21 @@ type Options struct {
 	FailureConverter converter.FailureConverter
 
 	// CountRecords is how often the guard counts the store's open records, for the
-	// metrics atmostonce.records and atmostonce.record.age: in the background, while
-	// one of its workers that have activities runs, which it must be a plugin of. It
-	// counts those of other guards that share the store, too. 0, the default, is
-	// never; else at least 1 s.
+	// metrics atmostonce.records and atmostonce.record.age: in the background,
+	// while one of its workers that have activities runs. The guard must be a
+	// plugin of that worker. It counts those of other guards that share the store,
+	// too. 0, the default, is never; else at least 1 s.
 	CountRecords time.Duration
 
-	// Summaries has the guard say in the summary of each call of a marked activity
-	// how it is guarded, where the call has no summary of its own: Temporal's web UI
-	// shows it in the workflow's history. The worker that runs the workflow must
-	// have the guard. It can be changed while workflows run.
+	// Summaries has the guard write into the summary of each call of a marked
+	// activity how it is guarded, unless the call has a summary of its own.
+	// Temporal's web UI shows it in the workflow's history. The worker that runs
+	// the workflow must have the guard. It can be changed while workflows run.
 	Summaries bool
 
 	// Observers get what the guard does: package telemetry has one that makes spans.
 	// The guard counts in the metrics of Temporal's client, unless one of them is an
-	// observe.Recorder; what somebody should look into it logs in any case.
+	// observe.Recorder; it logs in any case what somebody should look into.
 	Observers []observe.Observer
 }
 
@@ -121,9 +121,9 @@ type Guard struct {
 // errOptions is the sentinel of everything that New refuses.
 var errOptions = errors.New("atmostonce")
 
-// New returns a guard over s. It reports everything that is wrong with the
-// marks and options at once; what only a worker's registrations reveal is reported
-// when that worker starts.
+// New returns a guard over s. It reports everything that is wrong with the marks
+// and options at once, except what only a worker's registrations reveal: that comes
+// when the worker starts.
 func New(s store.Store, o Options) (*Guard, error) {
 	var errs []error
 	errs = append(errs, engine.CheckStore(s))

@@ -203,7 +203,7 @@ func TestGuard_DuplicateOfARunningCall(t *testing.T) {
 	t.Cleanup(func() { require.Empty(t, p.charges) })
 }
 
-// watch is an observer that tells when an event of its kind begins.
+// watch is an observer that reports when an event of its kind begins.
 type watch struct {
 	kind  observe.Kind
 	begun chan observe.Event

@@ -19,7 +19,7 @@ func headed(data string) *commonpb.Payload {
 	return &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(data)}
 }
 
-// headerScene is a guard, and what its activity did and its observer was told.
+// headerScene is a guard, and what its activity did and its observer got.
 type headerScene struct {
 	payments
 	store   *store.Memory
@@ -36,7 +36,7 @@ func newHeaderScene(t *testing.T, p once.Policy) *headerScene {
 	return s
 }
 
-// told returns the notices since it was last asked.
+// told returns the notices since its last call.
 func (s *headerScene) told() (what []observe.Notice) {
 	for len(s.notices.ended) > 0 {
 		what = append(what, (<-s.notices.ended).Notice)

@@ -133,8 +133,8 @@ func (i *inbound) identified(ctx context.Context, r *engine.Request, m mark, mod
 }
 
 // identify derives all that identifies the call. It runs before the body, which
-// may modify its input. A mode that changes nothing is not to be stopped by a
-// panic of a converter either.
+// may modify its input. A panic of a converter must not stop a mode that changes
+// nothing either.
 func (i *inbound) identify(ctx context.Context, r *engine.Request, m mark, mode once.Mode) (err error) {
 	if mode != once.Enforce {
 		defer func() {

@@ -172,10 +172,10 @@ const (
 
 // passesRaw reports whether dc, the client's converter, passes converter.RawValue
 // on. It tries that, once for a client. values are some that dc has decoded just
-// now. A converter that can encode them, again and again, and no raw value, does
-// not know raw values; one that can encode neither is out of order, which is
-// the error. It tries often: were a codec that fails now and then taken for one
-// that does not know them, calls would get other keys from then on.
+// now. A converter that encodes them, again and again, but no raw value, does not
+// know raw values. One that encodes neither is out of order; that is the error. It
+// tries often: if a codec that fails now and then passed for one that does not know
+// raw values, calls would get other keys from then on.
 func (c *converters) passesRaw(dc converter.DataConverter, values ...any) (bool, error) {
 	if known := c.raw.known.Load(); known != 0 {
 		return known == passesRawValues, nil

@@ -36,7 +36,7 @@ const (
 	ofAll
 )
 
-// key is what no two marks have in common.
+// key is different for each mark.
 func (m mark) key() string {
 	if m.Func == nil {
 		return "name " + m.Name
@@ -85,7 +85,8 @@ func (s *marks) modeOf(m mark, activity string) once.Mode {
 	return mode
 }
 
-// overruled reports whether another mark goes before that of a struct's method.
+// overruled reports whether another mark takes precedence over that of a struct's
+// method.
 func (s *marks) overruled(m mark) bool {
 	return m.rank == ofStruct && slices.ContainsFunc(s.all, func(other mark) bool {
 		return other.rank == ofOne && (other.function.id == m.function.id || other.Func == nil && other.Name == m.Name)

@@ -54,8 +54,8 @@ func exported(t *testing.T, path string) map[string]bool {
 	return names
 }
 
-// Who imports the SDK's package beside ours of the same name must not mistake one name
-// for the other.
+// A program that imports the SDK's package beside ours of the same name must not
+// mistake one name for the other.
 func TestNames_EqualNoneOfTheSDK(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"interceptor", "activity"} {

@@ -79,8 +79,8 @@ var places = map[string]func(f func()) *rogue{
 }
 
 // observedCalls makes a call and its duplicate under the observer, and requires
-// that both are answered as if it were not there, and told to others. It returns
-// how long that took.
+// that both are answered as if it were not there, and reported to others. It
+// returns how long that took.
 func observedCalls(t *testing.T, o observe.Observer) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -315,8 +315,8 @@ func TestObserver_HasATenthOfWhatIsLeft(t *testing.T) {
 	}
 }
 
-// A call that overran its deadline is told of too, by an observer that exports
-// at once.
+// A call that overran its deadline is reported too, to an observer that exports at
+// once.
 func TestObserver_HearsOfWhatIsLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -334,7 +334,7 @@ func TestObserver_OfWhatIsLateIsNotWaitedForLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		forever := make(chan struct{})
-		o := &rogue{end: func() { <-forever }, behaves: observe.KindNotice} // which is told apart from the call
+		o := &rogue{end: func() { <-forever }, behaves: observe.KindNotice} // a kind other than the call's
 		took, _ := hurry(t, observedBy(t, o), time.Second, func(context.Context, charge) (receipt, error) {
 			later(2 * time.Second)
 			return receipt{}, nil

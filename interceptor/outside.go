@@ -67,9 +67,9 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 }
 
 // Resolve writes an operator's finding into the record r, which Guard.Find,
-// Store.Load or Store.List gave. What is in doubt or pending is decided by it. What
-// is settled is corrected by AsDone and AsFailed, and reopened by AsNotDone, so that the
-// effect may happen again. It returns the record as it then is; the next attempt
+// Store.Load or Store.List gave. It decides what is in doubt or pending. AsDone and
+// AsFailed correct what is settled; AsNotDone reopens it, so that the effect may
+// happen again. It returns the record as it then is; the next attempt
 // acts on it.
 //
 // A record goes in doubt while its last owner may still be alive: suspended, cut
@@ -150,7 +150,7 @@ func (g *Guard) record(ctx context.Context, t ticket, result any, failure error,
 // observed.
 const reportTime = 5 * time.Second
 
-// requestOf is the call of a ticket, of whose attempt nothing is known any more.
+// requestOf is the call of a ticket. Nothing is known of its attempt any more.
 func requestOf(t ticket, conv *converters, p once.Policy, limit int) engine.Request {
 	h := t.Bid.Info.Holder
 	info := sdkactivity.Info{
@@ -210,7 +210,7 @@ func passing(err error) bool {
 	return errors.As(err, &unavailable) || errors.As(err, &exhausted) || errors.As(err, &late)
 }
 
-// encodeFinding encodes a finding as what the call of the record would have ended in.
+// encodeFinding encodes a finding as if the call of the record had ended in it.
 func encodeFinding(ctx context.Context, conv *converters, r store.Record, f resolve.Finding, limit int) (store.Outcome, error) {
 	h := r.Info.Holder
 	c := codec{conv, target{ActivitySerializationContext: converter.ActivitySerializationContext{

@@ -26,8 +26,9 @@ type customError struct{ Code int }
 
 func (e *customError) Error() string { return fmt.Sprint("code ", e.Code) }
 
-// declinedErrors say that nothing happened, in all the ways that the SDK tells
-// apart. The retry policy of the calls lists the types Declined and customError.
+// declinedErrors say that nothing happened, in all the ways that the SDK
+// distinguishes. The retry policy of the calls lists the types Declined and
+// customError.
 func declinedErrors() map[string]error {
 	final := temporal.NewNonRetryableApplicationError("no", "Final", errors.New("cause"), 42, receipt{ID: "detail"})
 	return map[string]error{

@@ -16,7 +16,7 @@ import (
 // the wire. A message whose type this program does not know, and everything else,
 // stays as it is.
 //
-// The library's own deterministic encoding does not do: it writes the fields that
+// The library's own deterministic encoding is not enough: it writes the fields that
 // a build does not know behind those that it knows, so two builds would give
 // two keys.
 func canonicalData(p *commonpb.Payload) []byte {
@@ -98,7 +98,7 @@ func canonicalMessage(t protoreflect.MessageDescriptor, data []byte, depth int) 
 		if a.number != b.number {
 			return int(a.number) - int(b.number)
 		}
-		return bytes.Compare(a.key, b.key) // of two entries with one key the last counts
+		return bytes.Compare(a.key, b.key) // the last of two entries with one key counts
 	})
 	for _, f := range fields {
 		canonical = append(canonical, f.bytes...)

@@ -12,7 +12,7 @@ import (
 )
 
 // checkResult refuses a result that the activity's function could not have returned.
-// Payloads are somebody's who has encoded it himself.
+// Payloads come from somebody who has encoded the result already.
 func checkResult(known []function, activity string, f resolve.Finding) error {
 	switch f.Result.(type) {
 	case *commonpb.Payloads, converter.RawValue:

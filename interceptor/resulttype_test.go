@@ -105,7 +105,8 @@ func TestResolve_RefusesAResultOfAnotherType(t *testing.T) {
 	}
 }
 
-// The types of a mark by name are those of what a worker of this guard registers.
+// A mark by name has the types of the function that a worker of this guard
+// registers.
 func TestResolve_KnowsTheTypesOfWhatIsRegistered(t *testing.T) {
 	t.Parallel()
 	s := memory()

@@ -148,8 +148,7 @@ func (s *losing) Release(ctx context.Context, b store.Bid) (store.Record, error)
 	return s.faulty.Release(ctx, b)
 }
 
-// What gives a claim back whose reply was lost must not free a claim whose body
-// runs.
+// Giving back a claim whose reply was lost must not free a claim whose body runs.
 func TestStoreDown_GivingALostClaimBackFreesNoOther(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"acquire", "takeover"} {

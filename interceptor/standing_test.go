@@ -184,7 +184,7 @@ func TestDecisions_SayWhatToDo(t *testing.T) {
 	require.Equal(t, string(want), b.String(), "to write it anew: go test ./interceptor -run TestDecisions -update")
 }
 
-// tries returns what the operator is told. Who is refused has changed nothing.
+// tries returns the answer to the operator. A refusal has changed nothing.
 func (d *desk) tries(try func(d *desk, by resolve.Decision) (store.Record, error), force bool) string {
 	d.t.Helper()
 	before, err := d.store.Load(d.t.Context(), d.bid.Key)

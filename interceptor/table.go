@@ -190,7 +190,7 @@ func (t *typeTable) serves(m mark) bool {
 // isOff reports whether every marked activity of the worker is in Mode Off.
 func (t *typeTable) isOff() bool {
 	if t.hasDynamic() {
-		return false // of which it is not known what it serves
+		return false // nobody knows what it serves
 	}
 	for name := range t.all() {
 		if v := t.judge(name, false); v.marked && t.marks.modeOf(v.mark, name) != once.Off {

@@ -43,7 +43,7 @@ func (t *typeTable) judge(name string, local bool) verdict {
 }
 
 // suspects returns the marked functions that the SDK may run under that name
-// although r, if there is one, is registered for it. Of a method with a pointer
+// although r, if there is one, is registered for it. For a method with a pointer
 // receiver it runs what is registered.
 func (t *typeTable) suspects(name string, r registration) []mark {
 	var all []mark

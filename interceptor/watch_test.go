@@ -49,7 +49,7 @@ func TestStoreWatch_TellsWhatHasHappenedToTheStore(t *testing.T) {
 		observe.StoreForgot:   store.ErrForgot,
 		observe.StoreReplaced: store.ErrReplaced,
 		observe.StoreUnsafe:   store.ErrUnsafe,
-		"":                    store.ErrUnverified, // told at start
+		"":                    store.ErrUnverified, // reported at start
 		"none":                errNetwork,          // for the claim to find out
 	} {
 		t.Run(err.Error(), func(t *testing.T) {

@@ -16,9 +16,9 @@ import (
 // Replay does not look at headers: it can be added and removed while workflows
 // run. Calls that were scheduled without it stay without the header.
 //
-// The header holds two run IDs, a count of calls of equal input, which is compared
-// as the SDK's default converter encodes it, and what the workflow says about
-// retries.
+// The header holds two run IDs, a count of calls of equal input, and what the
+// workflow says about retries. Inputs are compared as the SDK's default converter
+// encodes them.
 func Workflows() sdkinterceptor.WorkerInterceptor { return &workflows{} }
 
 type workflows struct {

@@ -169,7 +169,7 @@ func TestPerCall_EqualCallsAreTwoEffects(t *testing.T) {
 	}
 }
 
-// Without the wire, inputs that the workflow tells apart may look alike.
+// Without the wire, inputs that differ in the workflow may look alike.
 func TestPerCall_InputsThatLookAlikeAreTwoEffects(t *testing.T) {
 	t.Parallel()
 	type noted struct {

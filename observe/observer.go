@@ -6,10 +6,10 @@ import "context"
 // swallowed. If it does not return within a second, or a tenth of the time that is
 // left to the call, the guard goes on without it until it has returned.
 type Observer interface {
-	// Begin is called when something starts, with the context of the call; of what
-	// it returns the body's context has the values, and nothing else. The returned
-	// function is called once at the end, with what is known then, unless Begin was
-	// not waited for.
+	// Begin is called when something starts, with the context of the call. The
+	// body's context takes the values of the context that it returns, and nothing
+	// else. The returned function is called once at the end, with what is known
+	// then, unless the guard went on without Begin.
 	//
 	// Every guarded call begins with Kind Claim and ends with another. Wait and
 	// Notice begin and end within it, or in the background after it.

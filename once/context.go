@@ -62,10 +62,10 @@ func Key(ctx context.Context) string {
 // Begin says that from here on the effect may happen: whatever error the activity
 // returns after it, in this attempt, puts the effect in doubt, unless NotDone or
 // Classify says otherwise. Before it nothing changes: an error there says that
-// nothing happened, if it is not one that is recognised as ambiguous. Called right
-// before the effect, it makes an activity safe whatever its client returns. In
-// activities that are not guarded it does nothing, and so it does outside of them.
-// Guard.Complete knows of a Begin that came before the call of Claim.Token.
+// nothing happened, unless it is recognised as ambiguous. Called right
+// before the effect, it makes an activity safe whatever its client returns. Outside
+// of guarded activities it does nothing. Guard.Complete knows of a Begin that came
+// before the call of Claim.Token.
 func Begin(ctx context.Context) {
 	if c, ok := FromContext(ctx); ok && c.Begin != nil {
 		c.Begin()

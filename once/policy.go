@@ -45,8 +45,8 @@ type Policy struct {
 	InDoubt DoubtPolicy
 }
 
-// Or returns p with what it does not say taken from defaults. Key, Match and
-// Scope are one choice: where p says Key or Scope, none of the three is taken.
+// Or returns p, completed by defaults. Key, Match and Scope are one choice: where p
+// says Key or Scope, none of the three is taken.
 func (p Policy) Or(defaults Policy) Policy {
 	if p.TTL == 0 {
 		p.TTL = defaults.TTL
@@ -153,7 +153,7 @@ var (
 	// ended, and those that are recognised: timeouts, connections that broke or
 	// were refused, answers that do not exclude execution. A connection of
 	// net/http is believed to have been refused if the request was made with the
-	// activity's context and no other was. Of a tree of errors, every branch must
+	// activity's context and no other was. In a tree of errors, every branch must
 	// say so. docs/failures.md lists what is recognised; an error that is not is
 	// believed.
 	Unlock = FailurePolicy{kind: unlock}
@@ -171,7 +171,7 @@ func Classify(f func(error) FailurePolicy) FailurePolicy {
 }
 
 // Decide returns Unlock, Lock or Doubt for err, and whether that is the last
-// word: it is where NotDone, MaybeDone or Classify spoke. Of a tree of errors,
+// word: it is where NotDone, MaybeDone or Classify spoke. In a tree of errors,
 // NotDone must have spoken of every branch, MaybeDone of one.
 func (p FailurePolicy) Decide(err error) (verdict FailurePolicy, final bool) {
 	if v := said(err); v != (FailurePolicy{}) {
@@ -189,7 +189,7 @@ func (p FailurePolicy) Decide(err error) (verdict FailurePolicy, final bool) {
 	return Doubt, true
 }
 
-// DoubtPolicy says what a call does that finds its key in doubt: the owner died,
+// DoubtPolicy says what a call does when it finds its key in doubt: the owner died,
 // or does not know whether the effect took place. Each applies after the guard's
 // Options.SettleDelay. Values are comparable.
 type DoubtPolicy struct {
@@ -224,11 +224,11 @@ var (
 	// For long activities that checkpoint.
 	//
 	// What was done after the last checkpoint is done again. The SDK holds
-	// heartbeats back for up to four fifths of the heartbeat timeout, a killed
-	// worker loses those: set worker.Options.MaxHeartbeatThrottleInterval, or ask
+	// heartbeats back for up to four fifths of the heartbeat timeout, and a killed
+	// worker loses them: set worker.Options.MaxHeartbeatThrottleInterval, or ask
 	// the callee what it has whenever Claim.Takeover is set. With OnFailure Unlock
-	// an error in the middle means that nothing happened; Doubt is what a job of
-	// many effects means. A final error ends the call, as under Rerun.
+	// an error in the middle means that nothing happened; a job of many effects
+	// needs Doubt. A final error ends the call, as under Rerun.
 	Resume = DoubtPolicy{kind: resume}
 	// Rerun runs the activity again. The effect may then happen twice: at least
 	// once, as without a guard. While it is in doubt, an error that Temporal would

@@ -27,7 +27,7 @@ func AsDone(result any) Finding { return Finding{To: store.Succeeded, Result: re
 func AsFailed(err error) Finding { return Finding{To: store.Failed, Err: err} }
 
 // AsNotDone says that the effect did not take place, or has been undone: the next call
-// of the key runs. It says so of what the last owner may yet do, too: find out after
+// of the key runs. It covers what the last owner may yet do, too: find out after
 // that, or make sure that the owner is gone.
 func AsNotDone() Finding { return Finding{To: store.Tombstone} }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// childRole tells a re-executed test binary what to do.
+// childRole says what a re-executed test binary does.
 const childRole = "ATMOSTONCE_TEST_FILE_CHILD"
 
 // TestFileChild is the other process of the tests below. On its own it does

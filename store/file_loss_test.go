@@ -126,8 +126,7 @@ func TestFile_OpeningAtOnceReportsNoLoss(t *testing.T) {
 	all.Wait()
 }
 
-// Whatever an operator removes meanwhile, no two callers are told that they own
-// the key.
+// Whatever an operator removes meanwhile, no two callers get the key.
 func TestFile_RemovalWhileCallersContend(t *testing.T) {
 	t.Parallel()
 	const callers = 4

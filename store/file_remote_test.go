@@ -49,7 +49,7 @@ func dieFile(tb testing.TB, s store.Store, _ time.Duration) {
 	require.NoError(tb, s.(*store.File).Close())
 }
 
-// remoteDir tells a re-executed test binary to serve that directory.
+// remoteDir has a re-executed test binary serve that directory.
 const remoteDir = "ATMOSTONCE_TEST_FILE_REMOTE"
 
 // TestFile_Remote is the other process of tests. On its own it
@@ -79,7 +79,7 @@ type RemoteCall struct {
 	From       store.Record
 	Resolution store.Resolution
 	Query      store.Query
-	Empty      bool          // the outcome's data is not nil, which gob does not tell
+	Empty      bool          // the outcome's data is not nil, which gob does not show
 	Limit      time.Duration // of the call; 0 if there is none
 }
 

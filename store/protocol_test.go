@@ -347,8 +347,8 @@ func (w *world) runs(i int, move func(string, func(*world))) {
 	}
 }
 
-// key tells states apart. Of fences and revisions only what the protocol
-// compares counts: whether they are still the record's.
+// key is different for each state. Fences and revisions count only as the protocol
+// compares them: whether they are still the record's.
 func (w *world) key() string {
 	r := w.record
 	k := make([]byte, 0, 256)

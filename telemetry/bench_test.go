@@ -82,7 +82,7 @@ func benchmarkTask(b *testing.B, observers []observe.Observer, duplicate bool) t
 	return b.Elapsed() / time.Duration(b.N)
 }
 
-// BenchmarkObserver is what the guard tells of a call, and no more: a begin and
+// BenchmarkObserver is what the guard reports of a call, and no more: a begin and
 // an end.
 func BenchmarkObserver(b *testing.B) {
 	e := observe.Event{

@@ -35,7 +35,7 @@ var logEvents = map[observe.Notice]logEvent{
 }
 
 // log emits an event for a call that ended in doubt, and for each notice of
-// weight. It tells no error: its text may hold input.
+// weight. It leaves out the error, whose text may hold input.
 func (o *OTel) log(ctx context.Context, e observe.Event) {
 	what := cmp.Or(e.Warning(), e.Notice)
 	event, weighty := logEvents[what]

@@ -25,7 +25,8 @@ type instrument struct {
 	gauge     *gauge                  // nil: it is no gauge
 }
 
-// gauge has the values that are exported of one; what is not known any more is not.
+// gauge has the exported values of a gauge, without those that are not known any
+// more.
 type gauge struct {
 	mu     sync.Mutex
 	values map[*series]float64

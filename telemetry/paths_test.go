@@ -21,7 +21,7 @@ import (
 	"github.com/atmostonce/atmostonce/observe"
 )
 
-// path is one way through the guard, and all that its telemetry tells of it.
+// path is one way through the guard, and all that its telemetry shows of it.
 type path struct {
 	name   string
 	policy once.Policy // by order, per workflow, unless it says a Key or Scope
@@ -73,7 +73,7 @@ var variants = []variant{
 }
 
 // walk goes every path, and requires that it shows as it says: in spans, metrics
-// and log events, and that nothing of it tells the secret.
+// and log events, and that nothing of it reveals the secret.
 func walk(t *testing.T, paths []path) {
 	t.Helper()
 	for _, p := range paths {
@@ -163,7 +163,7 @@ func (w *world) requireSpan(p path, want span, s, call sdktrace.ReadOnlySpan, v 
 	require.Equal(t, all, got, s.Name())
 }
 
-// original is what is told of the attempt whose run a span is about.
+// original is what is shown of the attempt whose run a span is about.
 func (a attempt) original() map[string]any {
 	m := map[string]any{}
 	if a.standalone {

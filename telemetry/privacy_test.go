@@ -59,7 +59,7 @@ func (b *bench) warnings() string {
 	return logged
 }
 
-// requireNoSecret requires that nothing which leaves the process tells a key, an
+// requireNoSecret requires that nothing which leaves the process reveals a key, an
 // input, a result or an error's text. Every path is held to it.
 func (w *world) requireNoSecret() {
 	w.t.Helper()

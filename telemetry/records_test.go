@@ -226,7 +226,7 @@ func TestRecords_OfAWorkersPlugin(t *testing.T) {
 	}
 }
 
-// listed is a store whose listing does as it is told.
+// listed is a store whose listing does what a test sets.
 type listed struct {
 	store.Store
 	list  atomic.Pointer[func(ctx context.Context) error]

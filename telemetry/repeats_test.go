@@ -182,7 +182,7 @@ func TestRepeats_OfNotices(t *testing.T) {
 	}
 }
 
-// What tells of an event is another one each time.
+// A notice about an event is another one each time.
 func TestRepeats_EventsAreReportedEachTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -44,7 +44,7 @@ func tracerData(t *testing.T, data any) *commonpb.Header {
 	return &commonpb.Header{Fields: map[string]*commonpb.Payload{"_tracer-data": payload}}
 }
 
-// encodedHeader is what the tracing interceptors send if they are told to encode
+// encodedHeader is what the tracing interceptors send if they are set to encode
 // headers, by the client's codec.
 func encodedHeader(t *testing.T) converter.RawValue {
 	t.Helper()

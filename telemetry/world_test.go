@@ -24,7 +24,7 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// attempt is one of an activity, as Temporal tells of it. Its zero fields are
+// attempt is one of an activity, as Temporal shows it. Its zero fields are
 // those of another call of the same workflow ID, in another run.
 type attempt struct {
 	run, activity string
@@ -141,7 +141,7 @@ const (
 	originalSpan  = "00f067aa0ba902b7"
 )
 
-// past is an observer that only tells where the original's span is.
+// past is an observer that only says where the original's span is.
 type past struct{ traceparent string }
 
 func (past) Begin(ctx context.Context, _ observe.Event) (context.Context, func(observe.Event)) {

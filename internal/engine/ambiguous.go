@@ -17,9 +17,9 @@ import (
 	"github.com/atmostonce/atmostonce/once"
 )
 
-// leavesOpen reports whether err leaves open that the effect took place: a
-// request may have been sent, and no answer says that it was refused. Of a tree
-// of errors every branch must exclude it.
+// leavesOpen reports whether err leaves open if the effect took place: a request
+// may have been sent, and no answer says that it was refused. In a tree of errors
+// every branch must exclude it.
 func (e *evidence) leavesOpen(err error) (open bool) {
 	defer func() {
 		if recover() != nil { // a method of somebody's nil pointer, say
@@ -34,7 +34,7 @@ func (e *evidence) leavesOpen(err error) (open bool) {
 type branch struct {
 	*evidence
 	http     bool // net/http was on the way
-	unproven bool // so was an error of a connection: the last try's, of who knows how many
+	unproven bool // so was an error of a connection, of the last try: there may have been others
 	answered bool // so was the status of an HTTP answer
 }
 
@@ -106,8 +106,8 @@ func (e *evidence) isOpen(err error) bool {
 	return sqlOpen(err) || isCanceled(err) || isOpenType(err) || isOpenText(err)
 }
 
-// isOfConnection reports whether err says that a connection, or an answer in
-// time, was not to be had.
+// isOfConnection reports whether err says that there was no connection, or no
+// answer in time.
 func isOfConnection(err error) bool {
 	switch err.(type) { //nolint:errorlint // one step at a time
 	case *net.OpError, *net.DNSError, *tls.CertificateVerificationError, *tls.ECHRejectionError, tls.RecordHeaderError, tls.AlertError,
@@ -120,7 +120,7 @@ func isOfConnection(err error) bool {
 }
 
 // grpcCode returns the code of the gRPC status that err has; ok is false if it has
-// none. Who uses no gRPC does not link it for this.
+// none. A program without gRPC does not link it for this.
 func grpcCode(err error) (code uint64, ok bool) {
 	v := reflect.ValueOf(err)
 	for _, m := range []reflect.Value{v.MethodByName("GRPCStatus"), v.MethodByName("Status")} { // Status: of Temporal's own client

@@ -7,8 +7,8 @@ import (
 )
 
 // Attempt is what is known of one attempt besides its identity: how long it has,
-// whether others follow, and when it has to stop. Of the zero value nothing is known
-// but that it is over.
+// whether others follow, and when it has to stop. The zero value is over; nothing
+// else is known of it.
 type Attempt struct {
 	Deadline time.Time     // when its caller gives it up
 	Answer   time.Time     // when the guard answers at the latest, before that
@@ -16,7 +16,7 @@ type Attempt struct {
 
 	ScheduleToClose time.Duration // of the call, from Holder.Scheduled on; 0: no limit
 	StartToClose    time.Duration // of each attempt; 0: no limit
-	Heartbeat       time.Duration // at least so often its caller wants to hear of it; 0: never
+	Heartbeat       time.Duration // how often its caller wants to hear of it at least; 0: never
 
 	Retries *Retries // nil: nothing is known
 	Last    bool     // no attempt follows this one
@@ -52,7 +52,7 @@ func margin(span time.Duration) time.Duration {
 }
 
 // Until returns a with the deadline of its context, less the margin that an answer
-// needs, and what says that it has to stop before.
+// needs, and with what says that it has to stop earlier.
 func (a Attempt) Until(deadline time.Time, stop <-chan struct{}) Attempt {
 	a.Span = time.Until(deadline)
 	a.Answer = deadline.Add(-margin(a.Span))

@@ -58,7 +58,7 @@ func (e *Engine) Do(ctx context.Context, r Request, mode once.Mode, unnamed erro
 	return c.serve(ctx, body)
 }
 
-// Panicked reports a call whose identity a panic kept from being known.
+// Panicked reports a call that a panic has left without an identity.
 func (e *Engine) Panicked(ctx context.Context, r Request) {
 	a := e.reporter.open(r.Identity, r.Policy)
 	_, _, end := a.begin(ctx, a.event(observe.KindClaim))
@@ -67,7 +67,7 @@ func (e *Engine) Panicked(ctx context.Context, r Request) {
 	end(failed)
 }
 
-// situation is what the call decides on that meets r.
+// situation is what the call decides on when it meets r.
 func (c *call) situation(r store.Record) situation {
 	s := situation{
 		policy: c.Policy, record: r, match: c.Match, local: c.Holder.Local,
@@ -96,7 +96,7 @@ func (c *call) stopping() bool {
 	}
 }
 
-// decide asks decide, unless the store gave no record to decide on.
+// decide asks decide, if the store gave a record to decide on.
 func (c *call) decide(r store.Record, err error) (decision, error) {
 	s := c.situation(r)
 	switch {

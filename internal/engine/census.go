@@ -81,7 +81,7 @@ func (n *Census) run(ctx context.Context) {
 }
 
 // count counts once. A store may ignore its context: a count that hangs is left
-// behind, and no other is begun beside it, though another life has begun since.
+// behind, and no other is begun beside it, even by another life.
 func (n *Census) count(ctx context.Context) {
 	type answer struct {
 		stats []store.Stat

@@ -16,8 +16,8 @@ const (
 	maxForeground = 10 * time.Second
 	// slowWrite is after how long a write that no answer waits for is reported.
 	slowWrite = time.Second
-	// maxLost bounds the claims that are waiting to be given back at one time. One
-	// that is over it goes in doubt, should the store have granted it.
+	// maxLost bounds the claims that are waiting to be given back at one time. A
+	// claim beyond them goes in doubt, if the store has granted it.
 	maxLost = 1000
 )
 
@@ -74,7 +74,8 @@ func (c *claim) takeOver(ctx context.Context, from store.Record, clean bool) (st
 	return r, c.giveUp(ctx, err)
 }
 
-// giveUp has a bid given back whose fate err leaves open: it may have been granted.
+// giveUp has a bid given back if err leaves its fate open: it may have been
+// granted.
 func (c *claim) giveUp(ctx context.Context, err error) error {
 	if err == nil || definite(err) {
 		return err
@@ -145,8 +146,8 @@ func (c *claim) release(ctx context.Context, l *lease) store.Record {
 	return c.land(ctx, l, func(ctx context.Context) (store.Record, error) { return c.store.Release(ctx, bid) })
 }
 
-// land carries out the write that ends a claim. It does not depend on the attempt's
-// context, whose end does not undo the effect. The answer waits for it, but no longer
+// land carries out the write that ends a claim. It outlives the attempt's context,
+// since the effect does, too. The answer waits for it, but no longer
 // than the attempt can; then the write goes on in the background, with the lease
 // renewed, until it lands or the life has ended.
 func (c *claim) land(ctx context.Context, l *lease, write func(context.Context) (store.Record, error)) store.Record {

@@ -18,9 +18,9 @@ type Ending struct {
 	Failure error // nil: it succeeded
 }
 
-// End records what became of the pending call that q names, and returns the error that
-// its caller gets. A nil error of its own says that the outcome is recorded. It tries
-// until ctx ends.
+// End records what became of the pending call that q names; it tries until ctx
+// ends. answer is the error that the caller gets. A nil err says that the outcome
+// is recorded.
 func (e *Engine) End(ctx context.Context, q Request, end Ending) (answer, err error) {
 	answer = once.Plain(end.Failure)
 	evidence := evidence{says: q.Door.LeavesOpen}

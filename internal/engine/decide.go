@@ -54,7 +54,7 @@ const (
 	granule = time.Second
 )
 
-// decide is the guard's policy, whole: what a call does that met this record.
+// decide is the guard's whole policy: what a call does with the record that it met.
 // Everything around it only carries out.
 func decide(s situation) decision {
 	r := s.record
@@ -156,13 +156,14 @@ func (s situation) comeBack(reason once.Reason, delay time.Duration) decision {
 }
 
 // givesWay reports whether the call is left to another worker, because this one
-// stops. Without a further attempt there is no other. Nor is there one for a
-// local activity: to its workflow, each refusal is an attempt that failed; only
-// what this worker does not get to is begun anew elsewhere.
+// stops. That takes a further attempt, and a remote activity: to the workflow of a
+// local one, each refusal is an attempt that failed; only what this worker does not
+// get to is begun anew elsewhere.
 func (s situation) givesWay() bool { return s.stopping && !s.local && !s.mayBeLast(minRetry) }
 
-// mayBeLast reports whether no attempt may follow after delay: what can be waited
-// for in the slot is, and what is refused stays retryable.
+// mayBeLast reports whether this may be the last attempt, if the next one would
+// come after delay. Then the call waits in its slot for what it can, and what is
+// refused stays retryable.
 func (s situation) mayBeLast(delay time.Duration) bool { return s.unsure || s.isLast(delay) }
 
 // isLast reports whether Temporal would make no further attempt after delay.

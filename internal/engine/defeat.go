@@ -16,8 +16,8 @@ const manyAttempts = 1e8
 const holdEnough = 24 * time.Hour
 
 // defeats returns what keeps the call's policy from being carried out, in the way
-// in which the workflow makes the call; nil if there is nothing. That there is one
-// attempt only is not among it: OneAttempt says so.
+// in which the workflow makes the call; nil if there is nothing. A single attempt
+// is not among it: OneAttempt reports that.
 func (r Request) defeats(o Options, seesDeath bool) error {
 	if r.Test && !r.hasHeader() {
 		return nil // the test environment's own timeouts
@@ -39,7 +39,7 @@ func (r Request) defeatsHold(o Options) error {
 		return fmt.Errorf("MaximumAttempts %d: InDoubt %v holds for %v only, (MaximumAttempts-1) × HoldRetry; leave MaximumAttempts unlimited, or take Fail or Reconcile",
 			n, p, (n-1)*o.HoldRetry)
 	}
-	if p == once.Hold { // until when is said aloud; it must not be over at once
+	if p == once.Hold { // it names no end; it must not be over at once
 		want = o.SettleDelay + o.HoldRetry
 	}
 	if t := r.ScheduleToClose; t > 0 && t < want && !r.Holder.Local {

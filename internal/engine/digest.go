@@ -8,8 +8,8 @@ import (
 	"github.com/atmostonce/atmostonce/resolve"
 )
 
-// A digest has digestDigits hexadecimal digits. Fewer than minDigits would be
-// somebody else's too easily.
+// A digest has digestDigits hexadecimal digits. Fewer than minDigits would too
+// easily be somebody else's.
 const (
 	digestDigits = 64
 	minDigits    = 8

@@ -2,9 +2,9 @@
 // through which calls come in, package interceptor for Temporal's activities, say
 // what they are about and what their callers get.
 //
-// From the ground up: decide says what a call does that meets a record; identity,
-// attempt and options are what it knows by itself; account reports; claim is what it
-// asks of the store, and lease keeps that alive; call carries out.
+// From the ground up: decide says what a call does with the record that it meets;
+// identity, attempt and options are what it knows by itself; account reports; claim
+// is what it asks of the store, and lease keeps that alive; call carries out.
 package engine
 
 import (
@@ -53,7 +53,7 @@ type Logger interface {
 	Warn(msg string, fields ...any)
 }
 
-// CheckStore reports a store that is none.
+// CheckStore reports a store that is nil.
 func CheckStore(s store.Store) error {
 	if v := reflect.ValueOf(s); s == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		return errors.New("the store is nil")
@@ -83,9 +83,9 @@ func (e *Engine) Name(i Identity, p once.Policy, c keys.Call) (Identity, error) 
 	return i.derive(p, e.options.KeySecret, c)
 }
 
-// Start asks the store before calls are taken, and returns why none may be. Where they
-// may in spite of what it says, or idle is set, since nothing is guarded, that is
-// logged, and the next call has it noticed.
+// Start asks the store before calls are taken, and returns why none may be. Where
+// they may in spite of what the store says, or nothing is guarded, as idle reports,
+// that is logged, and the next call has it noticed.
 func (e *Engine) Start(ctx context.Context, idle func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()

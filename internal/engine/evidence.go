@@ -20,7 +20,7 @@ import (
 // returns.
 //
 // An error speaks of the last try, and net/http is one of the clients that try
-// again by themselves. What it did under the body's context, its trace says.
+// again by themselves. The trace in the body's context says what it did.
 type evidence struct {
 	says func(error) (open, known bool) // see Door.LeavesOpen
 
@@ -120,7 +120,7 @@ func distinct(err error) bool {
 }
 
 // neverConnected reports whether err is one of those with which net/http was
-// refused a connection, and it has written nothing on another one.
+// refused a connection, and net/http has written nothing on another one.
 func (e *evidence) neverConnected(err error) bool {
 	if e.wrote.Load() {
 		return false

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// What drivers and clients say, whose packages are not imported here: by the
-// methods, fields and types that their errors have. A method of the same name
-// and another signature is not theirs.
+// This file reads the errors of drivers and clients whose packages are not imported
+// here, by their methods, fields and types. A method of the same name and another
+// signature is not theirs.
 
 // sqlOpen reports whether a database says by its SQLSTATE that the connection
 // failed, that a statement's completion is unknown, or that it shut down.
@@ -113,7 +113,7 @@ func isCanceled(err error) bool {
 
 // isOpenType recognises HTTP/2 streams and connections that ended, of net/http
 // and of the package that it is made from, and answers of AWS that were not
-// understood. What GOAWAY ends is recognised by its text.
+// understood. An end by GOAWAY is recognised by its text.
 func isOpenType(err error) bool {
 	t := reflect.TypeOf(err)
 	if t.Kind() == reflect.Pointer {
@@ -132,8 +132,8 @@ func isOpenType(err error) bool {
 
 // isOpenText recognises errors of connections that have neither a type nor a
 // name: of HTTP/2, of a Transport that is used without a Client, of net/http in the
-// middle of an answer, of net/rpc and of the MySQL driver. The last ones count whole:
-// others begin alike, of a connection string say.
+// middle of an answer, of net/rpc and of the MySQL driver. The texts of the last
+// ones must match whole: others begin alike, about a connection string say.
 func isOpenText(err error) bool {
 	switch text := err.Error(); text {
 	case "http: unexpected EOF reading trailer", "malformed chunked encoding", "invalid byte in chunk length",

@@ -142,8 +142,8 @@ func (r *renewal) renew(ctx context.Context, sent time.Time) (lost bool) {
 	return false
 }
 
-// report reports that the body was cut off. Who asks does not: an observer can take
-// its time.
+// report reports that the body was cut off. Whoever asks the context does not: an
+// observer can take its time.
 func (r *renewal) report(ctx context.Context) {
 	if r.body.lost.Load() {
 		r.account.noticeLeaseLost(context.WithoutCancel(ctx), store.Record{}, errLeaseOver)

@@ -14,7 +14,7 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// fingerprint tells states apart that differ in what can still happen.
+// fingerprint is different for states that differ in what can still happen.
 func (m *model) fingerprint() string {
 	var b strings.Builder
 	r := m.load()

@@ -217,8 +217,8 @@ func (m *model) moves() (all []move) {
 		can(body && fault && !a.silent, doTimeOut)
 		can(live && owns && r.State == store.InDoubt && r.Marked, doRenew)
 		can(owns && r.State == store.Running && r.Now.Before(r.LeaseEnd) && (fault || !live), leaseEnds)
-		// What was sent lands within the settle delay. That it never does is the
-		// same as not sending it.
+		// What was sent lands within the settle delay. A message that never lands
+		// is as one that was not sent.
 		can(owns && r.State == store.InDoubt && age < modelDelay && settled, delayEnds)
 		_, holds := m.policy.InDoubt.HoldTime()
 		over := r.State == store.Succeeded || r.State == store.Failed

@@ -116,7 +116,7 @@ func (o *Operator) find(ctx context.Context, digest string) (store.Record, error
 		if err != nil {
 			return store.Record{}, err
 		}
-		if known, again := found[r.Key]; !again || known.Revision < r.Revision { // a listing may say it twice
+		if known, again := found[r.Key]; !again || known.Revision < r.Revision { // a listing may yield it twice
 			found[r.Key] = r
 		}
 	}
@@ -149,7 +149,7 @@ func (o *Operator) write(ctx context.Context, r store.Record, res store.Resoluti
 }
 
 // tooEarly refuses what lets another call run while r's last owner may still act.
-// The time in r is of when it was read, so it asks the store for it.
+// The time in r is that of its reading, so it asks the store for the time.
 func (o *Operator) tooEarly(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	open := r.State == store.InDoubt || r.State == store.Pending ||
 		r.State != store.Tombstone && r.By == store.ByOperator && !ownerSettled(r)

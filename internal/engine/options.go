@@ -58,8 +58,7 @@ func (o Options) Complete() (Options, error) {
 	return o, errors.Join(errs...)
 }
 
-// Complete returns p with what it does not say taken from what a policy says by
-// default.
+// Complete returns p, completed by the defaults of a policy.
 func Complete(p once.Policy) once.Policy {
 	if p.Key.IsZero() && p.Scope == 0 {
 		p.Scope = keys.PerWorkflow

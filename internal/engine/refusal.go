@@ -40,12 +40,12 @@ func (s situation) doubtful(q *Request, cause error) Refusal {
 	if !p.TakesOver() && p != once.Fail {
 		delay = max(delay, s.holdRetry)
 	}
-	// Under Rerun and Resume the next attempt would run the body again, which has
-	// said its last word.
+	// Under Rerun and Resume the next attempt would run the body again, although it
+	// has said its last word.
 	final := (p == once.Rerun || p == once.Resume) && q.Door.IsFinal(cause, q.Retries)
 	return Refusal{
 		Reason: once.InDoubt, Record: s.record, Delay: s.refuseRetryably(once.InDoubt, delay).delay, Cause: cause,
-		// Also under Fail: what is decided, is decided after the settle delay.
+		// Also under Fail: every decision comes after the settle delay.
 		Retryable: !final && !s.isLast(minRetry), Settling: !final && s.isPassing(), Final: final,
 	}
 }

@@ -32,10 +32,11 @@ type Door interface {
 	// EncodeFailure returns the outcome of a body that failed for good, and the error
 	// in the form in which it is replayed.
 	EncodeFailure(ctx context.Context, err error) (o store.Outcome, failure error)
-	// EncodeDoubt returns the outcome of a body after whose error nobody knows.
+	// EncodeDoubt returns the outcome of a body after whose error nobody knows what
+	// happened.
 	EncodeDoubt(ctx context.Context, err error) store.Outcome
-	// Decode returns what a call is answered with whose outcome is recorded; broken,
-	// which can be ErrNotKept, if that cannot be said.
+	// Decode returns the answer to a call whose outcome is recorded; if there is
+	// none, broken, which can be ErrNotKept.
 	Decode(ctx context.Context, o store.Outcome) (result any, failure, broken error)
 	// DecodeDoubt returns the error that EncodeDoubt has kept; nil if there is none.
 	DecodeDoubt(ctx context.Context, o store.Outcome) error
@@ -44,8 +45,8 @@ type Door interface {
 	After(err, first error) error
 	// Refuse makes the error that the caller gets.
 	Refuse(r Refusal) error
-	// LeavesOpen reports whether err, whatever it wraps, leaves open that the effect took
-	// place; known is false where the door does not know the error.
+	// LeavesOpen reports whether err, whatever it wraps, leaves open if the effect
+	// took place; known is false where the door does not know the error.
 	LeavesOpen(err error) (open, known bool)
 	// IsFinal reports whether no attempt would follow after err, under that retry policy.
 	IsFinal(err error, p *Retries) bool

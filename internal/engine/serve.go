@@ -70,7 +70,7 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 	}
 }
 
-// warn reports what may come of the way in which the call is made, and of the store.
+// warn reports risks: of the way in which the call is made, and of the store.
 func (c *call) warn(ctx context.Context) {
 	if c.Holder.Attempt == 1 {
 		if c.most() == 1 {

@@ -49,8 +49,8 @@ func tolerable(err error) bool {
 // startTimeout bounds how long a start waits for the store.
 const startTimeout = 3 * storeTimeout
 
-// look has one call in a while ask the store before it makes its claim, and note what
-// has happened to it. That the store cannot be asked is for the claim to find out.
+// look has one call in a while ask the store before it makes its claim, and note
+// what has happened to it. The claim finds out whether the store can be asked.
 func (c *checks) look(ctx context.Context, a *account) {
 	if err := c.owed.Swap(nil); err != nil {
 		noticeStore(ctx, a, *err)

@@ -80,7 +80,7 @@ func (p *pause) end() {
 	}
 }
 
-// waited says how the wait ended that e is about.
+// waited says how the wait that e is about has ended.
 func (p *pause) waited(e observe.Event) observe.WaitResult {
 	c := p.c
 	switch e.Reason {

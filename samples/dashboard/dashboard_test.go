@@ -70,7 +70,7 @@ func TestDashboard(t *testing.T) {
 	t.Run("a key in doubt in Temporal's web UI", func(t *testing.T) { b.requireDoubt(t, traffic) })
 }
 
-// requireStories requires that each story was told in each round, with its fault.
+// requireStories requires that each story was played in each round, with its fault.
 func requireStories(t *testing.T, traffic *traffic, rounds int) {
 	t.Helper()
 	told := map[story]int{outage: rounds}

@@ -53,8 +53,8 @@ func (m *Mail) SendReceipt(ctx context.Context, order string) error {
 	return nil
 }
 
-// outbox is the mail server. It sends what it is told to, each time, and then
-// tells the sample before it answers.
+// outbox is the mail server. It sends what it is asked to, each time, and reports
+// that to the sample before it answers.
 type outbox struct {
 	told func(message)
 

@@ -54,7 +54,7 @@ const (
 	outage   story = "store outage"     // the store does not answer for a while
 )
 
-// onceARound are told in each round, but for the outage all at the same time.
+// onceARound happen in each round, all but the outage at the same time.
 var onceARound = []story{killed, mailLost, plain, plain, plain, zombie, dropped, reset, again, again, together, declined, mailed, mailed, mailSlow}
 
 func newTraffic(ctx context.Context, s *stack) (*traffic, error) {
@@ -83,7 +83,7 @@ func newTraffic(ctx context.Context, s *stack) (*traffic, error) {
 	return t, t.fleet.start(ctx)
 }
 
-// charged is told of each charge before it is answered.
+// charged gets each charge before it is answered.
 func (t *traffic) charged(ctx context.Context, c provider.Charge) {
 	if c.Fault != provider.Hold {
 		return
@@ -93,7 +93,7 @@ func (t *traffic) charged(ctx context.Context, c provider.Charge) {
 	}
 }
 
-// sent is told of each e-mail before it is answered.
+// sent gets each e-mail before it is answered.
 func (t *traffic) sent(m message) {
 	t.mu.Lock()
 	lost, slow := t.lost[m.Order], t.slow[m.Order]
@@ -110,7 +110,7 @@ func (t *traffic) sent(m message) {
 	}
 }
 
-// round tells all stories once, and returns when they have ended.
+// round plays all stories once, and returns when they have ended.
 func (t *traffic) round(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("a round takes longer than two minutes"))
 	defer cancel()
@@ -191,7 +191,7 @@ func (t *traffic) decline(ctx context.Context, id string) error {
 	t.mu.Lock()
 	t.orders[id] = false
 	t.mu.Unlock()
-	// Each time: the worker that is told first may be killed.
+	// Each time: the worker that gets the first answer may be killed.
 	err := t.spoil(provider.Fault{Kind: provider.Decline, Times: 100})(ctx, id)
 	if app := (*temporal.ApplicationError)(nil); errors.As(err, &app) && app.Type() == "Declined" {
 		return nil
@@ -259,7 +259,7 @@ func (t *traffic) receipt(ctx context.Context, id string) error {
 	return run.Get(ctx, nil)
 }
 
-// spoilReceipt sends a receipt to which befalls what the set says.
+// spoilReceipt sends a receipt that suffers what the set stands for.
 func (t *traffic) spoilReceipt(set map[string]bool) func(context.Context, string) error {
 	return func(ctx context.Context, id string) error {
 		t.mu.Lock()

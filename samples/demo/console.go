@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// console tells the story, one line at a time.
+// console prints the story, one line at a time.
 type console struct {
 	mu    sync.Mutex
 	out   io.Writer

@@ -41,7 +41,7 @@ func faultOf(n int) fault {
 	return none
 }
 
-// arm tells the provider how to spoil its first answer about an order.
+// arm has the provider spoil its first answer about an order.
 func (h *half) arm(ctx context.Context, n int) error {
 	f := provider.Fault{Order: orderID(n), Times: 1}
 	switch faultOf(n) {
@@ -57,8 +57,7 @@ func (h *half) arm(ctx context.Context, n int) error {
 	return h.bank.Arm(ctx, f)
 }
 
-// booked is told of each charge that the provider has committed and not yet
-// answered.
+// booked gets each charge that the provider has committed and not yet answered.
 func (h *half) booked(ctx context.Context, c provider.Charge) {
 	s := h.note(c.Order, func(s *sighting) {
 		s.charges++
@@ -102,7 +101,7 @@ func (h *half) kill(ctx context.Context, c provider.Charge) error {
 	return h.bank.LetGo(ctx, c.Order)
 }
 
-// guarded is told what the guard did in a worker.
+// guarded gets what the guard did in a worker.
 func (h *half) guarded(r report) {
 	id, _, _ := strings.Cut(r.Workflow, ".")
 	switch r.Kind {

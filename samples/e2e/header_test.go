@@ -88,7 +88,7 @@ func (s *scene) named(run client.WorkflowRun) (occurrences []int) {
 	return occurrences
 }
 
-// requireNotices says what observers were told.
+// requireNotices asserts which notices observers got.
 func (s *scene) requireNotices(want ...observe.Notice) {
 	s.t.Helper()
 	got := []observe.Notice{}

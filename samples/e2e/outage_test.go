@@ -125,8 +125,8 @@ func TestConnectionReset_AfterTheEffectIsInDoubtOnTheLastAttempt(t *testing.T) {
 	}
 }
 
-// What net/http was refused, the guard has seen. Of another client it cannot know
-// how often that one had tried.
+// The guard has seen what net/http was refused. It cannot know how often another
+// client has tried.
 func TestConnectionRefused_IsKnownNotToHaveHappenedOfNetHTTP(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")

@@ -35,7 +35,7 @@ func encodedIn(t *testing.T, n int) []byte {
 	}
 }
 
-// tellsItsLimit are the options of a client whose server tells the limit, so
+// tellsItsLimit are the options of a client whose server announces its limit, so
 // that the SDK applies it.
 func tellsItsLimit() client.Options {
 	tell := func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
@@ -49,7 +49,8 @@ func tellsItsLimit() client.Options {
 }
 
 // A result over the limit becomes a failure after the guard has recorded a
-// success: at the server, or already in the worker if the server tells its limit.
+// success: at the server, or already in the worker if the server announces its
+// limit.
 func TestReplay_AtTheLimitOfTheServer(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

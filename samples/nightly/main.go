@@ -41,7 +41,7 @@ type Reports struct {
 	total atomic.Int64
 }
 
-// BuildReport adds up a day. Each time it finds a late booking more.
+// BuildReport adds up a day. Each time it finds one more late booking.
 func (r *Reports) BuildReport(_ context.Context, date string) (Report, error) {
 	return Report{date, 1200 + r.total.Add(1)}, nil
 }

@@ -3,7 +3,7 @@
 //
 //   - Under InDoubt: Fail, the workflow learns after the settle delay that nobody
 //     knows whether the card was charged, and compensates instead of waiting for
-//     an operator. once.MayHaveHappened tells that from "declined".
+//     an operator. once.MayHaveHappened distinguishes that from "declined".
 //   - The refund's key is the charge's ID, so that compensating twice, or after
 //     a restart, pays each charge back once. Its own lost answer is no reason to
 //     compensate: the provider is asked (Reconcile).

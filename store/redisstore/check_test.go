@@ -70,7 +70,7 @@ func TestRedis_CheckRefusesAnOldServer(t *testing.T) {
 	require.ErrorContains(t, err, "Redis 6.2.14 cannot run the store's scripts: use Redis 7.0 or newer")
 }
 
-// infoHook has the server say something else of itself.
+// infoHook makes the server say something else of itself.
 type infoHook struct{ old, new string }
 
 func (infoHook) DialHook(next redis.DialHook) redis.DialHook { return next }

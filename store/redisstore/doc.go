@@ -23,8 +23,8 @@
 //   - maxmemory-policy must be noeviction; Check refuses any other. Give the server
 //     memory instead: a record takes about a kilobyte, plus its outcome.
 //   - A fail-over may choose a replica that has confirmed less than another one.
-//     Only where Options.Replicas is the number of a master's replicas has each of
-//     them every claim; then one that is down holds up new claims.
+//     Each replica has every claim only if Options.Replicas is the number of a
+//     master's replicas; then one that is down holds up new claims.
 //   - min-replicas-to-write bounds how long a master that was cut off goes on
 //     accepting writes; it does not replace Options.Replicas.
 //   - WAITAOF needs Redis 7.2 and is not used.
@@ -53,22 +53,22 @@
 //     config|get shows the first; without both, Check answers [store.ErrUnverified].
 //   - scan is for List, not for calls; unlink is for Clear, in tests.
 //
-// Tested is Redis 7.0.15: as a single server, with replicas, with Sentinel and as a
-// Cluster, with package storetest and with servers that are killed. Refused by name
-// and version is what is older than 7.0 or cannot run the scripts: tested with
-// miniredis 2.40, and with the answers of Redis 5 and 6, KeyDB, Kvrocks and a server
-// without scripts. Not tested, and let in, are later versions of Redis, Valkey and
-// Redict; others that say they speak Redis 7 (Dragonfly, Garnet) are let in with
-// ErrUnverified if the scripts run.
+// Redis 7.0.15 is tested: as a single server, with replicas, with Sentinel and as a
+// Cluster, with package storetest and with servers that are killed. Servers that
+// are older than 7.0 or cannot run the scripts are refused by name and version:
+// that is tested with miniredis 2.40, and with the answers of Redis 5 and 6, KeyDB,
+// Kvrocks and a server without scripts. Later versions of Redis, Valkey and Redict
+// are let in untested; others that say they speak Redis 7 (Dragonfly, Garnet) are
+// let in with ErrUnverified if the scripts run.
 //
 // A server that lost records is noticed, not prevented. [Store.Check] keeps a
 // counter on each master, and the guard asks it every sixth of a lease while
 // calls come in: a counter behind what a process remembers is [store.ErrForgot],
-// another server process than the counter remembers is [store.ErrReplaced]. What
-// nobody can notice: writes after the last Check, and an emptied server of which no process
-// remembers anything. Options.Quarantine keeps new claims away until what was
-// underway has ended. An owner whose claim was forgotten writes it down again when
-// it settles, and says so ([store.Record.Forgotten]).
+// another server process than the counter remembers is [store.ErrReplaced]. Nobody
+// can notice the loss of writes after the last Check, nor an emptied server of
+// which no process remembers anything. Options.Quarantine keeps new claims away
+// until what was underway has ended. An owner whose claim was forgotten writes it
+// down again when it settles, and says so ([store.Record.Forgotten]).
 //
 // # Size
 //
@@ -81,9 +81,10 @@
 //
 // The index of what is running, in doubt or pending is a sorted set, prefix + "open";
 // on a Cluster each slot has its own. A listing that no index answers goes by [SCAN] in
-// steps, without blocking the server. [Store.Reindex] puts right what programs leave
-// that know of no index, and restored backups. While a Cluster moves a slot, calls about
-// its keys may end in TRYAGAIN, and are repeated as after any error of the store.
+// steps, without blocking the server. [Store.Reindex] puts right what restored
+// backups leave, and programs that know of no index. While a Cluster moves a slot,
+// calls about its keys may end in TRYAGAIN, and are repeated as after any error of
+// the store.
 //
 // [SCAN]: https://redis.io/docs/latest/commands/scan/
 package redisstore

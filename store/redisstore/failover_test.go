@@ -138,7 +138,7 @@ func (w *survivorWatch) end() {
 	w.done.Wait()
 }
 
-// requireNoticed checks that a fail-over that lost nothing is told once.
+// requireNoticed checks that a fail-over that lost nothing is reported once.
 func requireNoticed(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	err := s.Check(t.Context())

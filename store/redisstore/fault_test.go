@@ -50,7 +50,7 @@ func TestRedis_KilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	t.Logf("%d claims and %d settles were acknowledged, %d calls interrupted", claims, settles, interrupted)
 }
 
-// writer claims and settles a key after the other, and remembers what it was told.
+// writer claims and settles a key after the other, and remembers the answers.
 type writer struct {
 	s       *redisstore.Store
 	name    string
@@ -106,7 +106,7 @@ func (w *writer) requireKept(t *testing.T) {
 func TestRedis_LoadingServer(t *testing.T) {
 	t.Parallel()
 	const records = 300
-	// 20 ms for each record, until it is told otherwise.
+	// 20 ms for each record, until that is changed.
 	ctx, server := t.Context(), startServer(t, "--loading-process-events-interval-bytes", "1024", "--key-load-delay", "20000")
 	client := dialRedis(t, server.addr, func(o *redis.Options) { o.MaxRetries = -1 })
 	s := newRedis(t, client)

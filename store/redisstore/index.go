@@ -46,8 +46,8 @@ type redisIndex struct {
 	keys  keyspace
 	whole string // the one index, where there is one
 	other string // a name in another slot than that one
-	// perSlot is set on a Cluster. A client that is none of a Cluster finds out by
-	// a server's refusal.
+	// perSlot is set on a Cluster. Any other client finds out by a server's
+	// refusal.
 	perSlot atomic.Bool
 	slots   func() *[redisSlots]string
 }

@@ -80,8 +80,8 @@ func (k keyspace) master(ctx context.Context, name string) (redis.UniversalClien
 }
 
 // reload has a Cluster's client look for the masters after an error that no server
-// sent: it does so by itself only once a minute, or when a server sends it
-// elsewhere, which a dead one does not.
+// sent: by itself it does so only once a minute, or when a server sends it
+// elsewhere. A dead server does not.
 func (k keyspace) reload(ctx context.Context, err error) {
 	var answered redis.Error
 	if cluster, ok := k.client.(clustered); ok && !errors.As(err, &answered) {

@@ -92,9 +92,9 @@ func (l lister) open(ctx context.Context, q store.Query, state store.State, yiel
 	}
 }
 
-// digestName returns how the name of a record goes on after the prefix and the
-// brace if its key has a digest that begins so, and whether that is the whole
-// digest. It reports false if no digest begins so.
+// digestName returns how the name of a record whose digest begins so goes on after
+// the prefix and the brace, and whether that is the whole digest. It reports false
+// if no digest begins so.
 func digestName(digest string) (part string, whole, ok bool) {
 	whole = len(digest) == 2*sha256.Size
 	known := len(digest) * 4 / 6 // characters of base64

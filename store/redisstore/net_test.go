@@ -129,8 +129,8 @@ type answer struct {
 	err error
 }
 
-// live leads a record of its own to its end, and compares it with what the
-// callers were told. It returns the end.
+// live leads a record of its own to its end, and compares it with what the callers
+// were answered. It returns the end.
 func (l *lossyLives) live(i int) store.State {
 	ctx, key := l.t.Context(), fmt.Sprint(i)
 	rivals := []store.Bid{redisBid(key, "a"), redisBid(key, "b"), redisBid(key, "c")}
@@ -202,7 +202,7 @@ func (l *lossyLives) live(i int) store.State {
 }
 
 // contend lets the bids ask at once. One is granted, and returned with its
-// fence; the others are told so, with the error refusal.
+// fence; the others get the error refusal.
 func (l *lossyLives) contend(bids []store.Bid, refusal error, ask func(store.Bid) (store.Record, error)) (store.Bid, []store.Bid) {
 	var holder store.Bid
 	var others []store.Bid

@@ -213,7 +213,7 @@ func parseHead(r *store.Record, head string) (err error) {
 
 const (
 	// maxWords bounds, in bytes, all of Info and all of a history as the server keeps
-	// them. It is no less than what the calls let in; see lua/read.lua.
+	// them. It is at least what the calls let in; see lua/read.lua.
 	maxWords = 4 << 20
 	// maxInfoWords leaves room for words of a later version.
 	maxInfoWords = 64

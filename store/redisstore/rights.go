@@ -43,8 +43,8 @@ func (r rights) needs() []string {
 	return needed
 }
 
-// check refuses a user that may not run a command that the store needs,
-// before one is found out in the middle of a call.
+// check refuses a user that lacks a command that the store needs, before a call
+// finds out halfway.
 func (r rights) check(ctx context.Context, node redis.UniversalClient) error {
 	missing, err := r.lacks(ctx, node)
 	switch {
@@ -63,7 +63,7 @@ func (r rights) check(ctx context.Context, node redis.UniversalClient) error {
 // lacks returns the commands that the user may not run; redis.Nil as an error says
 // that the server has no answer.
 func (r rights) lacks(ctx context.Context, node redis.UniversalClient) ([]string, error) {
-	// The prefix alone is what a pattern for only some of the store's keys leaves out.
+	// A pattern for only some of the store's keys leaves out the prefix alone.
 	args := []any{2, r.keys.name("check"), r.keys.prefix}
 	for _, command := range r.needs() {
 		args = append(args, command)
@@ -87,7 +87,7 @@ func (r rights) denied(node redis.UniversalClient, commands []string, err error)
 }
 
 // explain finds out what is behind an error that a server answered: what its user
-// lacks, or which server it is that does not know a script's language.
+// lacks, or which server does not know a script's language.
 func (r rights) explain(ctx context.Context, name string, err error) error {
 	if !forbidden(err) && !unable(err) {
 		return err

@@ -19,8 +19,8 @@ type server struct {
 	info          string // INFO, if the user may run it
 }
 
-// others are the fields of INFO by which servers that call themselves Redis, too,
-// are known.
+// others are the fields of INFO that reveal other servers which call themselves
+// Redis.
 var others = map[string]string{
 	"valkey_version": "Valkey", "redict_version": "Redict", "dragonfly_version": "Dragonfly", "keydb_version": "KeyDB",
 	"kvrocks_version": "Kvrocks", "garnet_version": "Garnet",

@@ -27,8 +27,8 @@ type Options struct {
 	// enough. Costs the round trip to the replicas.
 	Replicas int
 
-	// Quarantine is for how long after a loss no key without a record is granted;
-	// ErrQuarantine. It begins in each process with its Check that notices that a
+	// Quarantine is how long after a loss a key without a record is refused, with
+	// ErrQuarantine. It begins in each process with the Check that notices that a
 	// server lost records or was replaced, and ends in all together. It should be
 	// longer than the lease and the longest activity: what was underway
 	// can then end, and write down again what the server has forgotten. Defaults
@@ -161,7 +161,7 @@ func (s *Store) List(ctx context.Context, q store.Query) iter.Seq2[store.Record,
 
 // Reindex looks at every record, and has those that are running, in doubt or
 // pending found by [Store.List]. The first listing of such records does so by
-// itself. Call it after programs have written that know of no index, or after a
+// itself. Call it after programs that know of no index have written, or after a
 // backup of some of a Cluster's masters was restored. It changes no record, may run
 // beside any other call, and starts anew if it was interrupted.
 func (s *Store) Reindex(ctx context.Context) error { return s.index.rebuild(ctx) }
@@ -187,10 +187,10 @@ func (s *Store) Clear(ctx context.Context) error {
 
 // Check implements [store.Checker]: it refuses, with ErrUnsafe, a server that cannot run
 // the store's scripts, by its name and version, or whose maxmemory-policy evicts
-// records, even while maxmemory is unlimited, since that can change at run time;
-// and with ErrDenied a user that may not run one of the commands which the package's
-// documentation lists. It answers ErrUnverified where the server does not let it
-// look. On a Cluster it asks every master.
+// records, even while maxmemory is unlimited, since that can change at run time. It
+// refuses, with ErrDenied, a user that may not run one of the commands in the
+// package's documentation. It answers ErrUnverified where the server does not let
+// it look. On a Cluster it asks every master.
 func (s *Store) Check(ctx context.Context) error {
 	unverified := s.inspector.check(ctx)
 	if unverified != nil && !errors.Is(unverified, store.ErrUnverified) {

@@ -73,8 +73,8 @@ func (w *watcher) check(ctx context.Context) error {
 }
 
 // witnesses returns the Redis key of one witness for each of n masters: a counter
-// that every Check raises. A server that has lost writes is found behind, or
-// without.
+// that every Check raises. On a server that has lost writes it is behind, or
+// missing.
 func (w *watcher) witnesses(ctx context.Context, n int) (names []string, err error) {
 	cluster, ok := w.keys.client.(clustered)
 	if !ok {
@@ -116,7 +116,7 @@ func (w *watcher) ask(ctx context.Context, name string, runs []any) error {
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return errReply
 	}
-	// A beat that no replica has is no proof of a loss of what replicas confirmed.
+	// Only a beat that replicas have can prove the loss of what they confirmed.
 	if w.replicas.count == 0 || w.replicas.haveWitness(ctx, name) {
 		w.mu.Lock()
 		w.beats[name] = max(w.beats[name], beat)
@@ -144,7 +144,7 @@ func (w *watcher) lost(where, name, loss string, mine bool, at, now time.Time) e
 	return fmt.Errorf("%w: %s, seen at %s", store.ErrReplaced, where, at.Format(time.RFC3339))
 }
 
-// where tells which server has a witness.
+// where says which server has a witness.
 func (w *watcher) where(ctx context.Context, name string) string {
 	node, err := w.keys.master(ctx, name)
 	if c, ok := node.(*redis.Client); ok && err == nil {

@@ -177,8 +177,8 @@ func TestRedis_CheckTellsOfALossThoughTheFirstReplyIsLost(t *testing.T) {
 	require.NoError(t, s.Check(ctx), "told once")
 }
 
-// A beat that no replica has confirmed is no proof that anything is lost which was
-// relied on.
+// A beat that no replica has confirmed proves no loss of anything that was relied
+// on.
 func TestRedis_CheckWithReplicasTellsOfNoLossThatIsNone(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

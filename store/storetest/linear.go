@@ -233,8 +233,8 @@ func until(end int64, calls []porcupine.Operation) []porcupine.Operation {
 	return begun
 }
 
-// relevant leaves out calls that were told what another was told before, as far
-// as the rest is still not explained: they wrote nothing.
+// relevant leaves out calls that got the same answer as an earlier one, since they
+// wrote nothing, as long as no order explains the rest.
 func relevant(model porcupine.Model, calls []porcupine.Operation) []porcupine.Operation {
 	for i := len(calls) - 1; i >= 0; i-- {
 		op, a := calls[i], calls[i].Output.(answer)
@@ -261,7 +261,7 @@ func listing(calls []porcupine.Operation) string {
 	return b.String()
 }
 
-// answer is what a call was told, unless it was not answered.
+// answer is what a call was answered, if it was.
 type answer struct {
 	silent bool
 	view
@@ -269,8 +269,8 @@ type answer struct {
 	verdict         error
 }
 
-// answerOf takes an error that says nothing about the record for no answer. One
-// that says that the call was refused has no place in a history: it is never
+// answerOf treats an error that says nothing about the record as no answer. An
+// error that says that the call was refused has no place in a history: it is never
 // explained.
 func answerOf(r store.Record, err error) answer {
 	for _, verdict := range []error{nil, store.ErrSuperseded, store.ErrConflict, store.ErrMoved, store.ErrGone} {

@@ -61,7 +61,7 @@ func (c call) String() string {
 	return fmt.Sprintf("%s %s fence %d", c.verb, c.bid.Owner, c.bid.Fence)
 }
 
-// A claim is a client's, with the fence once it was told.
+// A claim is a client's, with its fence once that is known.
 type claim struct {
 	bid  store.Bid
 	s    store.Store

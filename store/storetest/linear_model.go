@@ -10,16 +10,16 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// This file says once more what each verb does to one key, as far as callers
-// can tell, and without a clock. It is written from the contract of
+// This file says once more what each verb does to one key, as far as callers can
+// see, and without a clock. It is written from the contract of
 // [store.Store], not from any store.
 
 // A model is the sequential key. A call without an answer forks it: the call may
 // have been applied, or not.
 var (
 	model = newModel(false)
-	// lockedModel is of a store with Harness.LeaseByLock: it may take the lease of an
-	// owner that got no answer for over.
+	// lockedModel is of a store with Harness.LeaseByLock: it may consider the lease
+	// of an owner that got no answer to be over.
 	lockedModel = newModel(true)
 )
 
@@ -68,7 +68,7 @@ func viewOf(r store.Record) view {
 	return v
 }
 
-// number is a fence or a revision. It is open until an answer tells it: n or
+// number is a fence or a revision. It is open until an answer reveals it: n or
 // more.
 type number struct {
 	n    uint64
@@ -400,7 +400,7 @@ func (s state) owned(b store.Bid) bool {
 	return s.State != store.Absent && s.Owner == b.Owner && (b.Fence == 0 || s.fence == number{n: b.Fence})
 }
 
-// readAs reports whether nothing was written since a caller was told from.
+// readAs reports whether the key is as a caller read it, in from.
 func (s state) readAs(from store.Record) bool {
 	return s.State == from.State && s.fence == number{n: from.Fence} && s.revision == number{n: from.Revision}
 }

@@ -56,8 +56,8 @@ func races(n int) (all []testCase) {
 // A contest is one decision against one rival.
 type contest struct {
 	decision, rival string
-	// prepare makes the record that is decided about, and returns it. It does not
-	// matter to which state, if the rival's calls allow for each.
+	// prepare makes the record that is decided about, and returns it. It may be in
+	// any state that the rival's calls allow for.
 	prepare func(r *race, n int) store.Record
 	decide  func(r *race, operator int, from store.Record) // by r.decide
 	against func(r *race, from store.Record)

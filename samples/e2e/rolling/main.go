@@ -94,7 +94,7 @@ func find(_ context.Context, in input) (receipt, error) {
 	return receipt{}, once.ErrNotDone
 }
 
-// observer is told that a call was recorded before Temporal is.
+// observer learns that a call was recorded before Temporal does.
 type observer struct{}
 
 // Begin implements observe.Observer.

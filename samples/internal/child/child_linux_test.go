@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// beParent starts a child, tells its PID and waits to be killed.
+// beParent starts a child, prints its PID and waits to be killed.
 func beParent() {
 	p, err := child.Start(exec.Command("sleep", "60"))
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 type Options struct {
 	UI       bool      // with Temporal's web UI, on a port of its own
 	LogFile  string    // of the server's own output
-	Progress io.Writer // told when the CLI has to be built first
+	Progress io.Writer // gets the progress when the CLI has to be built first
 
 	Port     int    // of the front end; a free one by default
 	Database string // file in which everything outlives the server; by default nothing does

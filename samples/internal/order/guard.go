@@ -7,8 +7,8 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// Guard is all that the guarded worker has and the other one has not, together
-// with one line where the client is made:
+// Guard is all that the guarded worker has beyond the other one, together with one
+// line where the client is made:
 //
 //	client.Options{Plugins: []client.Plugin{guard}}
 //

@@ -52,8 +52,7 @@ func (l *ledger) add(c Charge) (Charge, error) {
 	return l.commit(c)
 }
 
-// refund commits, for every charge of the order that is not paid back yet, one
-// that does.
+// refund commits a refund for every charge of the order that is not paid back yet.
 func (l *ledger) refund(order string, caller int) ([]Charge, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

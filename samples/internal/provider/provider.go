@@ -1,6 +1,6 @@
 // Package provider is a payment provider to test against. It has no idempotency
 // keys: it charges every time it is asked. It can be asked what was charged for
-// an order, and it can be told to spoil its answers.
+// an order, and it can be made to spoil its answers.
 //
 //	POST /charge  {"order", "cents", "caller"}      charges
 //	POST /refund  {"order"}                         pays back what is not paid back yet
@@ -26,7 +26,7 @@ const (
 	Drop Kind = "drop"
 	// Slow answers after Fault.Delay.
 	Slow Kind = "slow"
-	// Hold answers when told to let go.
+	// Hold answers after /let-go.
 	Hold Kind = "hold"
 	// Decline charges nothing and answers 402.
 	Decline Kind = "decline"
@@ -103,7 +103,7 @@ func (p *Provider) charge(w http.ResponseWriter, r *http.Request) {
 	p.told(c)
 	switch fault.Kind {
 	case Drop:
-		panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is told to close the connection
+		panic(http.ErrAbortHandler) //nolint:forbidigo // makes net/http close the connection
 	case Slow:
 		// Not ended by r.Context: the answer is to be late, not lost.
 		<-time.After(fault.Delay)

@@ -33,7 +33,7 @@ type Stage struct {
 	Provider provider.Client // charges each time it is asked
 	Records  store.Store     // a new file store, in Dir/records
 	Dir      string          // for files of the sample
-	Out      io.Writer       // for what the sample tells
+	Out      io.Writer       // for what the sample prints
 
 	closers []func()
 }

@@ -4,13 +4,13 @@
 --
 -- Reply  {now, expires} if the key had no record
 --
--- What a script adds to the index it adds first, and what it removes it removes
--- last: a record that is open is never without its entry.
+-- A script adds to the index first, and removes from it last: a record that is open
+-- always has its entry.
 
 local ttl = tonumber(ARGV[5])
 
 if not state then
-  -- Nothing is granted that could not be given an end, or be settled: a server that
+  -- A key is granted only if it can be given an end, and be settled: a server that
   -- does not run the other scripts has no PEXPIRETIME.
   if not redis.acl_check_cmd then
     redis.call('PEXPIRETIME', KEYS[1])

@@ -1,13 +1,13 @@
--- witness: tells whether a server still has what it once acknowledged, and is
+-- witness: reports whether a server still has what it once acknowledged, and is
 -- still the same process.
 --
 -- KEYS[1]  the witness, a hash: beat (a counter), run (the server's run ID), loss
 --          (what was noticed last: forgot or replaced), at (when, in µs) and by
 --          (which caller noticed)
 -- ARGV[1]  the caller
--- ARGV[2]  the highest beat that the caller was told; 0: none
--- ARGV[3..] the run IDs of all masters: of a witness that one of them has handed
---          over with its slot, nothing is lost
+-- ARGV[2]  the highest beat that the caller knows; 0: none
+-- ARGV[3..] the run IDs of all masters: a witness that one of them has handed over
+--          with its slot has lost nothing
 --
 -- Reply    {beat, loss, at, now, by}
 
