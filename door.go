@@ -58,7 +58,7 @@ func (d door) After(err, first error) error {
 
 // Refuse implements engine.Door.
 func (d door) Refuse(r engine.Refusal) error {
-	e := &Error{Refusal: r.Details(), text: r.Message(), cause: r.Cause}
+	e := &Error{Refusal: r.Details(), text: r.Message("try again"), cause: r.Cause}
 	if r.Retryable {
 		e.RetryAfter = r.Delay
 	}

@@ -84,7 +84,7 @@ func (d *door) Refuse(r engine.Refusal) error {
 	if r.Benign {
 		o.Category = temporal.ApplicationErrorCategoryBenign
 	}
-	return temporal.NewApplicationErrorWithOptions(r.Message(), string(r.Reason), o)
+	return temporal.NewApplicationErrorWithOptions(r.Message("Temporal tries again"), string(r.Reason), o)
 }
 
 // LeavesOpen implements engine.Door: another workflow or activity that the body has

@@ -60,10 +60,10 @@ func (r Refusal) Details() once.Refusal {
 }
 
 // Message starts with the verdict, says what that means for the effect and what comes
-// next, and never shows input.
-func (r Refusal) Message() string {
+// next, and never shows input. again is what happens if the caller is to come back.
+func (r Refusal) Message(again string) string {
 	name := fmt.Sprintf("%s [key %s]", r.Activity, r.Digest)
-	next := fmt.Sprintf("Temporal tries again in %v", r.Delay.Round(time.Millisecond))
+	next := fmt.Sprintf("%s in %v", again, r.Delay.Round(time.Millisecond))
 	switch {
 	case !r.Retryable:
 		next = "not retried"
@@ -190,6 +190,8 @@ func holder(r store.Record) string {
 		return fmt.Sprintf("workflow %s, run %s, attempt %d", h.WorkflowID, h.RunID, h.Attempt)
 	case h.ActivityID != "":
 		return fmt.Sprintf("activity %s, run %s, attempt %d", h.ActivityID, h.ActivityRunID, h.Attempt)
+	case h.ActivityRunID != "":
+		return fmt.Sprintf("call %s of %s", h.ActivityRunID, h.Worker)
 	}
 	return "another call"
 }
