@@ -107,6 +107,9 @@ func do[Out any](ctx context.Context, g *Guard, name string, p once.Policy, unfi
 	case unnamed == nil && mode == once.Enforce && isHeld(ctx, r.Key):
 		unnamed = engine.BadSetup(errors.New("the function calls itself under its own key, and would wait for itself"))
 	}
+	if unnamed == nil && mode == once.Enforce && p.OnDuplicate == once.Wait {
+		defer g.flights.enter(ctx, r.Key)()
+	}
 	result, err := g.engine.Do(hold(ctx, r.Key), r, mode, unnamed, func(ctx context.Context) (any, error) { return f(ctx) })
 	out, _ := result.(Out)
 	return out, err

@@ -74,10 +74,11 @@ type Guard struct {
 	life    *engine.Life
 	process string // in records
 
-	mu     sync.Mutex
-	funcs  map[string]reflect.Type // by name
-	wrong  []error                 // with what was given to Func
-	closed sync.Once
+	mu      sync.Mutex
+	funcs   map[string]reflect.Type // by name
+	wrong   []error                 // with what was given to Func
+	closed  sync.Once
+	flights flights
 }
 
 // errOptions is the sentinel of everything that New refuses.
@@ -115,7 +116,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 	}
 	g := &Guard{
 		options: o, errors: known, life: engine.NewLife(), process: strconv.Itoa(os.Getpid()) + "@" + host,
-		funcs: map[string]reflect.Type{},
+		funcs: map[string]reflect.Type{}, flights: flights{all: map[string]chan struct{}{}},
 	}
 	g.engine = engine.New(s, ours, sink{o.Logger})
 	g.engine.Census.Begin()
