@@ -20,6 +20,7 @@ import (
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/observe"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -395,4 +396,43 @@ func TestObserver_ItsValuesReachTheNoticesOfALateReplay(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []any{"of the call"}, seen)
 	})
+}
+
+// stamper stamps the context of each call, and notes which notices come without one.
+type stamper struct {
+	mu      sync.Mutex
+	stamped map[observe.Notice]bool
+}
+
+type stampKey struct{}
+
+func (s *stamper) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
+	if e.Kind == observe.KindClaim {
+		return context.WithValue(ctx, stampKey{}, true), func(observe.Event) {}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.Kind == observe.KindNotice {
+		s.stamped[e.Notice] = ctx.Value(stampKey{}) != nil
+	}
+	return ctx, func(observe.Event) {}
+}
+
+// Also where a call is answered with what a successor of its has recorded meanwhile.
+func TestObserver_GetsEachNoticeInTheContextOfItsCall(t *testing.T) {
+	t.Parallel()
+	o, s := &stamper{stamped: map[observe.Notice]bool{}}, memory()
+	all := options(once.Mark(once.Policy{}, "ChargeCard"))
+	all.Observers = []observe.Observer{o}
+	g := newGuard(t, s, all)
+	got, err := execute(t, g, func(ctx context.Context, in charge) (receipt, error) {
+		_, err := g.Resolve(ctx, only(t, s), resolve.AsNotDone(), resolve.Decision{By: "ann", Why: "the worker is gone", Force: true})
+		require.NoError(t, err)
+		_, err = execute(t, g, (&payments{}).ChargeCard, in)
+		require.NoError(t, err)
+		return receipt{}, context.DeadlineExceeded // nobody knows
+	}, order(7))
+	require.NoError(t, err)
+	require.Equal(t, "r-7", got.ID, "the successor's")
+	require.Equal(t, map[observe.Notice]bool{observe.Resolved: true, observe.LeaseLost: true, observe.SameRun: true}, o.stamped)
 }
