@@ -33,7 +33,7 @@ func checkResult(known []function, activity string, f resolve.Finding) error {
 	if want := known[0].result(); want != nil {
 		return fmt.Errorf("%w: %s returns %s, not %s", resolve.ErrResultType, activity, want, given)
 	}
-	return fmt.Errorf("%w: %s returns an error only: give Done nil, not %s", resolve.ErrResultType, activity, given)
+	return fmt.Errorf("%w: %s returns an error only: give AsDone nil, not %s", resolve.ErrResultType, activity, given)
 }
 
 // couldReturn reports whether the value could be what f returns beside its error.

@@ -65,7 +65,7 @@ func TestResolve_RefusesAResultOfAnotherType(t *testing.T) {
 		{givePointer, nil, ""},
 		{givePointer, receipt{ID: "r"}, "returns *interceptor_test.receipt, not interceptor_test.receipt"},
 		{giveError, nil, ""},
-		{giveError, receipt{}, "giveError returns an error only: give Done nil, not interceptor_test.receipt"},
+		{giveError, receipt{}, "giveError returns an error only: give AsDone nil, not interceptor_test.receipt"},
 		{giveError, "done", "not string"},
 		{giveError, nilPointer, "not *interceptor_test.receipt"},
 		{giveAny, "r", ""},

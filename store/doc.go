@@ -4,8 +4,9 @@
 // A [Store] is dumb and atomic: it never decides what a duplicate gets. That is
 // the guard's business (package interceptor). What every store must do is written
 // on the interface and checked by package storetest, which is public. [Memory] and [File] are in this
-// package; the store on Redis is in package redisstore, which says which settings
-// and rights it needs, so that a program links a Redis client only if it uses one.
+// package; the store on Redis is in package redisstore, so that a program links a
+// Redis client only if it uses one. Its documentation says which settings and
+// rights it needs.
 //
 // # Which store promises what
 //
@@ -21,9 +22,9 @@
 //	clock         the process's    the host's, for expiry   the server's
 //	at its limit  ErrFull          the disk's error         ErrFull, for claims only
 //
-// No store can make an effect happen exactly once, tell whether the effect of a
+// No store can make an effect happen exactly once, know whether the effect of a
 // dead owner took place, or stop an owner that has lost its claim and goes on:
-// hand the callee the key (once.Key) where it can tell duplicates apart.
+// hand the callee the key (once.Key) where it can recognize duplicates.
 //
 // # File
 //
@@ -37,12 +38,12 @@
 //
 // Nobody else may remove files in that directory. If somebody does, what is gone
 // can happen again: [File.Check] reports it as [ErrForgot], and a subdirectory is
-// made anew. What nobody can notice: what was removed while no process had the
-// store open, and single records.
+// made anew. Nobody can notice what was removed while no process had the store
+// open, nor the loss of single records.
 //
 // Its processes run as one user, and nobody else may write in it: see [NewFile]. A
-// record ends in a checksum over all of it. It may be read with any tool, and not be
-// changed with one: a record in which a byte is another is [ErrCorrupt], and nothing
+// record ends in a checksum over all of it. Any tool may read it, and none may
+// change it: a record with a changed byte is [ErrCorrupt], and nothing
 // runs under its key until the file is as it was or, if the effect may happen again,
 // removed. Programs from before the checksum answer [ErrVersion] about records that
 // have one; theirs are read, and get one when they are next written.

@@ -69,8 +69,9 @@ var (
 // It refuses with ErrInvalid an empty name, the root of all files, what is no
 // directory, and a directory that has files of somebody else's and is no store yet.
 // It refuses with ErrUnsafe a directory that another user owns, or that others may
-// write, and if any of its shards, locks or first records is such a file, or is none;
-// the error has the command that mends it.
+// write, and a directory in which that is so of a shard, a lock or one of the first
+// records, or in which one of these is something else; the error has the command
+// that mends it.
 //
 // In a container, dir must be on a volume: what is in the container's own layer ends
 // with it. A volume of Kubernetes with an fsGroup is its group's to write: name a

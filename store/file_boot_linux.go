@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// bootID names the run of the host; empty if it cannot be told.
+// bootID names the run of the host; empty if it is not known.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

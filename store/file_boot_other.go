@@ -4,7 +4,7 @@ package store
 
 import "io/fs"
 
-// bootID names the run of the host; empty if it cannot be told.
+// bootID names the run of the host; empty if it is not known.
 func bootID() string { return "" }
 
 func inode(fs.FileInfo) uint64 { return 0 }

@@ -11,7 +11,7 @@ import (
 )
 
 // claims are the running claims of this handle. Each has a file that it locks from its
-// grant to its end: who asks whether its owner lives asks the kernel for that lock.
+// grant to its end: whoever asks if its owner lives asks the kernel for that lock.
 type claims struct {
 	dir *directory
 

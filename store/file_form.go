@@ -87,7 +87,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sumOf returns how a record ends that begins with body.
+// sumOf returns the end of a record that begins with body.
 func sumOf(body []byte) string {
 	return fmt.Sprintf("%s%08x%s", sumHead, crc32.Checksum(body, castagnoli), sumTail)
 }

@@ -13,8 +13,8 @@ import (
 // This file is the index of what is open: an empty file for each record that is
 // running, in doubt or pending, <shard>/<state>/<digest of its key>. It is made
 // before the record comes into that state, and removed after the record has left
-// it. So whenever a process ends, no open record is without its entry; an entry
-// without its record is removed by a listing that meets it. It is near its record,
+// it. So whenever a process ends, every open record has its entry. A listing
+// removes an entry without its record when it meets it. It is near its record,
 // so that the file system writes down both at once.
 //
 // Entries are not made durable. A mark says in which run of the host they are
@@ -54,8 +54,8 @@ func (x index) enlist(record string, s State) error {
 	return err
 }
 
-// delist removes the entries of a record that has left these states. What it cannot
-// remove is left to a listing.
+// delist removes the entries of a record that has left these states. It leaves to a
+// listing what it cannot remove.
 func (x index) delist(record string, left ...State) {
 	for _, s := range left {
 		if s.IsOpen() {

@@ -120,11 +120,10 @@ func (f *File) tidy(ctx context.Context, at place, state State) {
 
 // Reindex reads every record, and has those that are running, in doubt or pending
 // found by [File.List]. The first listing of such records after a start of the host
-// does so by itself. Call it after programs have written that know of no index
-// or after a backup was restored while the host went on
-// to run. It changes no record, may run beside any other call, and starts anew if
-// it was interrupted, or could not look at some of them: it goes on with the others,
-// and its error says which.
+// does so by itself. Call it after programs that know of no index have written, or
+// after a backup was restored while the host went on to run. It changes no record,
+// may run beside any other call, and starts anew if it was interrupted, or could
+// not look at some of them: it goes on with the others, and its error says which.
 func (f *File) Reindex(ctx context.Context) error {
 	mark, err := reading(ctx, f.lanes, 0, func() (string, error) { return f.index.mark(), nil })
 	errs := []error{err}

@@ -303,8 +303,8 @@ func (res Resolution) applies(to State) bool {
 	}
 }
 
-// erase leaves a tombstone, and of the history what the protocol asks for. What was
-// said of earlier erasures stays.
+// erase leaves a tombstone, and what the protocol needs of the history. Earlier
+// erasures keep what was said of them.
 func (r *Record) erase(now time.Time) {
 	r.bury(now)
 	r.Deadline, r.Forgotten, r.Info = time.Time{}, false, Info{}

@@ -101,7 +101,7 @@ type Outcome struct {
 	// Data is the encoded result or failure; nil is a result too. Of InDoubt it is
 	// the encoded error after which the owner did not know, or nil.
 	Data []byte `json:"data,omitempty"`
-	// Context tells the guard how Data was encoded.
+	// Context says how Data was encoded; the guard reads it.
 	Context string `json:"context,omitempty"`
 	// Missing, if not empty, says why Data could not be kept.
 	Missing string `json:"missing,omitempty"`

@@ -34,9 +34,9 @@ const TombstoneTTL = time.Hour
 //
 // Every write raises Record.Revision. Every method that returns a nil error, or
 // one of ErrSuperseded, ErrConflict and ErrMoved, returns the record as it
-// stands after the call. Any other error means that the caller does not know
-// whether the call was applied, ErrCorrupt, ErrVersion, ErrFull and ErrInvalid
-// excepted: those say that it was not.
+// stands after the call. ErrCorrupt, ErrVersion, ErrFull and ErrInvalid say that
+// the call was not applied. After any other error the caller does not know whether
+// it was.
 //
 // Methods may be called from any number of goroutines.
 type Store interface {
@@ -45,8 +45,8 @@ type Store interface {
 	//
 	// A key without a record, or with a tombstone, is granted. A running record
 	// whose lease is over is marked InDoubt and returned; it is never taken
-	// over here. A store may take the lease of an owner that got no answer for
-	// over at once. Any other record is returned as it is. A nonce that was
+	// over here. If an owner got no answer, a store may consider its lease over at
+	// once. Any other record is returned as it is. A nonce that was
 	// released, superseded, reopened or, before it settled, forgotten is refused
 	// with ErrSuperseded.
 	Acquire(ctx context.Context, b Bid) (Record, error)
@@ -104,12 +104,11 @@ type Store interface {
 	List(ctx context.Context, q Query) iter.Seq2[Record, error]
 }
 
-// Checker is implemented by stores that can tell that they cannot keep their
-// promise, or have not kept it. The guard asks at each worker start, and from
-// time to time while calls come in.
+// Checker is implemented by stores that can detect unsafe settings or lost records.
+// The guard asks at each worker start, and from time to time while calls come in.
 type Checker interface {
-	// Check tells what is wrong with the store, and what has happened to it since
-	// the last Check: ErrForgot and ErrReplaced are told once. At start the guard
+	// Check reports what is wrong with the store, and what has happened to it since
+	// the last Check: ErrForgot and ErrReplaced come once. At start the guard
 	// warns of these two and of ErrUnverified, and refuses to start on any other
 	// error; later it notifies its observers of these two and of ErrUnsafe.
 	Check(ctx context.Context) error

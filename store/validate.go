@@ -12,8 +12,8 @@ import (
 // that has one is corrupt. The guard does not give a store more.
 const MaxData = 16 << 20
 
-// Bounds of the rest of a record, in bytes. What Record.Validate lets in is no less
-// than what the calls let in.
+// Bounds of the rest of a record, in bytes. Record.Validate lets in at least what
+// the calls let in.
 const (
 	maxText    = 64 << 10 // a key, a text of Info, a context, why data is missing
 	maxName    = 512      // a nonce, who decided
@@ -102,7 +102,7 @@ func (i Info) texts() []string {
 
 // Validate refuses, with ErrCorrupt, a record that no verb writes: one that lacks a
 // field, contradicts itself or is over a bound. A store asks it about every record that
-// it reads from where others may write. Of an absent record there is nothing to ask.
+// it reads from where others may write. An absent record needs no check.
 func (r Record) Validate() error {
 	switch {
 	case r.Key == "" || r.Owner == "" || r.Fence == 0 || r.Revision == 0:

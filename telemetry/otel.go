@@ -110,7 +110,7 @@ func (o *OTel) call(ctx context.Context, e observe.Event) (context.Context, func
 	began := time.Now()
 	var span trace.Span
 	// A call without a key may turn out to be a skipped one, whose body's spans
-	// must not be left without their parent.
+	// need their parent.
 	if e.Digest != "" {
 		ctx, span = o.start(ctx, "atmostonce.claim", e)
 	}

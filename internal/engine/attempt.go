@@ -43,7 +43,7 @@ const (
 	// queueing, which nothing bounds.
 	retentionSlack = time.Hour
 	// unsureRetention is how long a record is kept at least where nobody says how
-	// long Temporal may wait before it tries again.
+	// long it may be until the next attempt.
 	unsureRetention = 30 * 24 * time.Hour
 )
 
@@ -98,7 +98,7 @@ func (a Attempt) ticks() (c <-chan time.Time, stop func()) {
 }
 
 // retention is how long the record of the request must be remembered: as the policy
-// says, and never shorter than Temporal can still retry the call.
+// says, and for as long as a retry of the call can still come.
 func (r Request) retention(o Options) time.Duration {
 	if r.Policy.TTL == once.Forever {
 		return once.Forever

@@ -48,7 +48,7 @@ func (b *bodyContext) left() time.Duration {
 
 func (b *bodyContext) judge() { b.judgeAt(time.Now()) }
 
-// judgeAt cancels what is over by then. It allocates nothing while nothing is.
+// judgeAt cancels what is over by then. It allocates only when something is.
 func (b *bodyContext) judgeAt(now time.Time) {
 	switch {
 	case b.returned.Load():
@@ -60,7 +60,7 @@ func (b *bodyContext) judgeAt(now time.Time) {
 }
 
 func (b *bodyContext) lose(now time.Time, cause error) {
-	b.cut(now, cause) // first: who asks meanwhile must not find it lost and not canceled
+	b.cut(now, cause) // first: whoever asks meanwhile must find it canceled if it is lost
 	b.lost.Store(true)
 }
 

@@ -109,10 +109,10 @@ func (c *claim) giveBack(ctx context.Context) {
 // it asked.
 func (c *claim) isStale() bool { return newInstant(c.sent).age(time.Now()) >= held(c.bid.Lease) }
 
-// grant notes that r grants the claim, and begin that its body may have an effect from
-// now on.
+// grant notes that r grants the claim.
 func (c *claim) grant(r store.Record) { c.bid.Fence = r.Fence }
 
+// begin notes that the body may have an effect from now on.
 func (c *claim) begin() { c.bid.Began = true }
 
 // doubt puts what r grants in doubt, and returns the record as it then is.
@@ -137,7 +137,8 @@ func (c *claim) decide(ctx context.Context, from store.Record, o store.Outcome) 
 
 // settle records o, and returns the record if that was done while the answer waited.
 func (c *claim) settle(ctx context.Context, l *lease, o store.Outcome) store.Record {
-	return c.land(ctx, l, func(ctx context.Context) (store.Record, error) { return c.store.Settle(ctx, c.bid, o) })
+	bid := c.bid
+	return c.land(ctx, l, func(ctx context.Context) (store.Record, error) { return c.store.Settle(ctx, bid, o) })
 }
 
 // release gives the key back: this claim did nothing.

@@ -19,12 +19,12 @@ type situation struct {
 	settleDelay time.Duration
 	holdRetry   time.Duration
 
-	timeLeft     time.Duration // until the attempt's deadline less its margin, or until the worker has stopped
+	timeLeft     time.Duration // until the attempt's deadline less its margin, or until the life of the call has ended
 	scheduleLeft time.Duration // until no attempt is possible; unlimited if negative
 	last         bool          // no attempt follows this one
 	unsure       bool          // nobody says whether one does
 	late         bool          // too little of this attempt is left for a body
-	stopping     bool          // the worker stops
+	stopping     bool          // the life of the call ends
 }
 
 // action is what the guard does next.
@@ -44,7 +44,7 @@ type decision struct {
 	reason    once.Reason   // of refuse
 	retryable bool          // of refuse
 	settling  bool          // of refuse as in doubt: the policy has not decided yet
-	delay     time.Duration // of refuse: when Temporal should come back; of await
+	delay     time.Duration // of refuse: when the caller should come back; of await
 }
 
 const (
@@ -166,7 +166,7 @@ func (s situation) givesWay() bool { return s.stopping && !s.local && !s.mayBeLa
 // refused stays retryable.
 func (s situation) mayBeLast(delay time.Duration) bool { return s.unsure || s.isLast(delay) }
 
-// isLast reports whether Temporal would make no further attempt after delay.
+// isLast reports whether no further attempt would be made after delay.
 // The server fails an activity at once whose delay does not fit into what is
 // left of ScheduleToClose.
 func (s situation) isLast(delay time.Duration) bool {

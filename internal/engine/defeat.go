@@ -83,7 +83,7 @@ func (r Request) defeatsTakeover(o Options, seesDeath bool) error {
 		n, span, p, never, lease, o.SettleDelay)
 }
 
-// defeatsRetry: what the guard answers so that Temporal comes back is final.
+// defeatsRetry: what the guard answers so that the caller comes back is final.
 func (r Request) defeatsRetry() error {
 	p := r.Retries
 	if p == nil {

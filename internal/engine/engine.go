@@ -78,7 +78,7 @@ func (e *Engine) Kind() string { return e.reporter.kind }
 
 // Name returns i with its key, as the policy says. c.Input is the digest of the input.
 func (e *Engine) Name(i Identity, p once.Policy, c keys.Call) (Identity, error) {
-	i.Input = e.options.KeySecret.Hide(c.Input)
+	i.Input = e.options.KeySecret.hide(c.Input)
 	c.Input = i.Input
 	return i.derive(p, e.options.KeySecret, c)
 }

@@ -72,7 +72,7 @@ func httpStatus(err error) int {
 	return 0
 }
 
-// openCodes are those of gRPC that do not exclude execution.
+// openCodes are those of gRPC that leave execution open.
 var openCodes = []string{
 	"canceled", "unknown", "deadlineexceeded", "resourceexhausted", "aborted", "internal", "unavailable", "dataloss",
 }
@@ -144,8 +144,8 @@ func isOpenText(err error) bool {
 	}
 }
 
-// killed reports whether a child did not end by itself. Of its own child, a
-// shell reports that as 128 and the signal.
+// killed reports whether a child did not end by itself. A shell reports that of its
+// own child as 128 and the signal.
 func killed(e *exec.ExitError) bool {
 	const shell, signals = 128, 31
 	code := e.ExitCode()

@@ -44,7 +44,7 @@ func (i Identity) derive(p once.Policy, secret Secret, c keys.Call) (named Ident
 	if err != nil {
 		return i, fmt.Errorf("Match: %v", err) //nolint:errorlint // ErrSkip is for Key alone
 	}
-	i.Match = secret.Hide(match)
+	i.Match = secret.hide(match)
 	f := p.Key
 	if !f.IsZero() && !f.IsHash() { // the input is hidden already
 		f = secret.hidden(f)

@@ -21,18 +21,19 @@ func persist(ctx, stop context.Context, write func(context.Context) (store.Recor
 	defer context.AfterFunc(stop, cancel)()
 	interval := backoff.NewExponentialBackOff()
 	interval.InitialInterval, interval.MaxInterval = 50*time.Millisecond, 5*time.Second
-	var last error
+	var last error // that said nothing
 	r, err := backoff.Retry(ctx, func() (store.Record, error) {
 		try, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		r, err := write(try)
-		last = err
 		if err != nil && definite(err) && !errors.Is(err, store.ErrFull) {
+			last = nil
 			return r, backoff.Permanent(err)
 		}
+		last = err
 		return r, err
 	}, backoff.WithBackOff(interval), backoff.WithMaxElapsedTime(0))
-	if err != nil && ctx.Err() != nil && last != nil && !errors.Is(err, last) {
+	if err != nil && ctx.Err() != nil && last != nil {
 		err = fmt.Errorf("%w: %w", err, last)
 	}
 	return r, err

@@ -14,8 +14,8 @@ const minSecret = 16
 // Secret hides inputs and keys behind an HMAC; an empty one hides nothing.
 type Secret []byte
 
-// Hide returns what stands for text in keys and records.
-func (s Secret) Hide(text string) string {
+// hide returns what stands for text in keys and records.
+func (s Secret) hide(text string) string {
 	if len(s) == 0 || text == "" {
 		return text
 	}
@@ -31,6 +31,6 @@ func (s Secret) hidden(f keys.Func) keys.Func {
 	}
 	return keys.FromCall(func(c keys.Call) (string, error) {
 		part, err := f.Part(c)
-		return s.Hide(part), err
+		return s.hide(part), err
 	})
 }

@@ -12,8 +12,7 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// storeRetry is how long Temporal waits before it tries again while the store
-// is down.
+// storeRetry is after how long a caller is to come back while the store is down.
 const storeRetry = 5 * time.Second
 
 // serve carries the call from its claim to its answer.
@@ -30,7 +29,7 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 	c.warn(ctx)
 	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, true, traceparent)
 	pause := newPause(c)
-	defer pause.end()
+	defer pause.end(ctx)
 	for {
 		if ctx.Err() != nil {
 			return c.ended(ctx)
@@ -56,7 +55,7 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 				c.claim.giveBack(ctx)
 				continue
 			}
-			pause.end()
+			pause.end(ctx)
 			return c.execute(ctx, r, body)
 		case replay:
 			return c.replay(ctx, r)

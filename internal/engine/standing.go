@@ -60,9 +60,9 @@ func unchanged(r store.Record, to store.State, o store.Outcome) error {
 	if r.State != to || !bytes.Equal(r.Outcome.Data, o.Data) || r.Outcome.Missing != o.Missing {
 		return nil
 	}
-	with := "Done with another result"
+	with := "AsDone with another result"
 	if to == store.Failed {
-		with = "Failed with another error"
+		with = "AsFailed with another error"
 	}
 	return fmt.Errorf("it is settled as %s already, %s: %s corrects it", to, author(r), with)
 }
@@ -85,9 +85,9 @@ func standing(r store.Record) string {
 	case store.Running:
 		return errRunning.Error()
 	case store.InDoubt, store.Pending:
-		return fmt.Sprintf("it is %s: Done, Failed or NotDone decides", name(r.State))
+		return fmt.Sprintf("it is %s: AsDone, AsFailed or AsNotDone decides", name(r.State))
 	default:
-		return fmt.Sprintf("it is settled as %s, %s: Done or Failed corrects it, NotDone lets the next call run", r.State, author(r))
+		return fmt.Sprintf("it is settled as %s, %s: AsDone or AsFailed corrects it, AsNotDone lets the next call run", r.State, author(r))
 	}
 }
 

@@ -20,7 +20,7 @@ type checks struct {
 	owed  atomic.Pointer[error] // what was found where nobody could be notified
 }
 
-// Check asks the store.
+// check asks the store, and notes when it is to be asked again.
 func (c *checks) check(ctx context.Context) error {
 	s, ok := c.store.Store.(store.Checker)
 	if !ok {

@@ -19,7 +19,6 @@ type pause struct {
 	tick <-chan time.Time
 	stop func()
 
-	ctx   context.Context // of the wait
 	began time.Time
 	blind bool // it is the store that is waited for
 	done  func(observe.Event)
@@ -38,13 +37,13 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 	if p.done == nil {
 		e := p.c.account.event(observe.KindWait)
 		e.Record = shown(r)
-		p.ctx, p.began, p.blind = ctx, time.Now(), r.State == store.Absent
+		p.began, p.blind = time.Now(), r.State == store.Absent
 		_, _, p.done = p.c.engine.reporter.begin(ctx, e)
 	}
 	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
 	defer look.Stop()
 	if p.c.Holder.Local && p.c.enforced {
-		// Nothing is lost with it: the worker's stop need not wait for it.
+		// Nothing is lost with it: the end of the life need not wait for it.
 		p.c.Life.tasks.end(false)
 		defer p.c.Life.tasks.begin()
 	}
@@ -68,20 +67,21 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 	}
 }
 
-func (p *pause) end() {
+// end reports the end of the wait, if there was one. ctx is that of next.
+func (p *pause) end(ctx context.Context) {
 	p.stop()
 	if p.done != nil {
 		e, report := p.c.account.event(observe.KindWait), p.c.account.report
 		e.Record, e.Reason, e.Settling, e.Err = report.Record, report.Reason, report.Settling, report.Err
-		e.Waited = p.waited(e)
-		p.c.account.waited(p.ctx, e.Waited, time.Since(p.began))
+		e.Waited = p.waited(ctx, e)
+		p.c.account.waited(ctx, e.Waited, time.Since(p.began))
 		p.done(e)
 		p.done = nil
 	}
 }
 
 // waited says how the wait that e is about has ended.
-func (p *pause) waited(e observe.Event) observe.WaitResult {
+func (p *pause) waited(ctx context.Context, e observe.Event) observe.WaitResult {
 	c := p.c
 	switch e.Reason {
 	case "":
@@ -93,7 +93,7 @@ func (p *pause) waited(e observe.Event) observe.WaitResult {
 		switch {
 		case c.stopping():
 			return observe.WaitStopped
-		case errors.Is(p.ctx.Err(), context.Canceled):
+		case errors.Is(ctx.Err(), context.Canceled):
 			return observe.WaitCancelled
 		}
 		return observe.WaitTimeout

@@ -14,7 +14,7 @@ import (
 )
 
 // This file is the index of what is open; lua/open.lua says what it is. A
-// single server has one. Of a Cluster each slot has one, since a script may only
+// single server has one. On a Cluster each slot has one, since a script may only
 // write keys of one slot.
 
 var (
