@@ -1,0 +1,41 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/atmostonce/atmostonce"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+func TestWebhook_ChargesAnEventOnce(t *testing.T) {
+	t.Parallel()
+	records, err := store.NewFile(t.TempDir(), store.FileOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, records.Close()) })
+	guard, err := atmostonce.New(records, atmostonce.Options{})
+	require.NoError(t, err)
+	var c charges
+	server := httptest.NewServer(webhook(guard, &c))
+	t.Cleanup(server.Close)
+	require.NoError(t, guard.Err())
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() {
+			resp, err := http.Post(server.URL, "application/json", strings.NewReader(`{"ID": "evt-1", "Cents": 1200}`))
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, "ch_1 for evt-1\n", string(body))
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 1, c.n.Load())
+}
