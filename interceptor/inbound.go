@@ -63,10 +63,9 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 // time.
 func (w *workerGuard) prepareCall(ctx context.Context, p engine.Place) {
 	to := w.guard.clients.Destination(ctx)
-	if to == nil {
+	if w.guard.engine.Prepare(ctx, to, p) && to == nil {
 		w.guard.clients.learnFrom(ctx)
 	}
-	w.guard.engine.Prepare(ctx, to, p)
 }
 
 // request returns what the engine is to do, without what identified finds out.

@@ -142,7 +142,7 @@ func (g *Guard) record(ctx context.Context, t ticket, result any, failure error,
 		ctx, cancel = context.WithTimeout(ctx, reportTime)
 		defer cancel()
 	}
-	failed, err := g.engine.End(ctx, requestOf(t, conv, g.registry.policyOf(t.Bid.Info.Activity), g.options.MaxOutcome), engine.Ending{Bid: t.Bid, Origin: t.Origin, Begun: t.Begun, Result: result, Failure: failure})
+	failed, err := g.engine.End(ctx, endingOf(t, conv, g.registry.policyOf(t.Bid.Info.Activity), g.options.MaxOutcome, result, failure))
 	return ending{result, failed}, err
 }
 
@@ -150,18 +150,18 @@ func (g *Guard) record(ctx context.Context, t ticket, result any, failure error,
 // observed.
 const reportTime = 5 * time.Second
 
-// requestOf is the call of a ticket. Nothing is known of its attempt any more.
-func requestOf(t ticket, conv *converters, p once.Policy, limit int) engine.Request {
+// endingOf is what is reported about the call of a ticket.
+func endingOf(t ticket, conv *converters, p once.Policy, limit int, result any, failure error) engine.Ending {
 	h := t.Bid.Info.Holder
 	info := sdkactivity.Info{
 		Namespace: h.Namespace, WorkflowExecution: workflow.Execution{ID: h.WorkflowID, RunID: h.RunID},
 		ActivityType: sdkactivity.Type{Name: t.Bid.Info.Activity}, ActivityID: h.ActivityID, ActivityRunID: h.ActivityRunID,
 	}
-	return engine.Request{
+	return engine.Ending{
 		Identity: engine.Identity{Activity: t.Bid.Info.Activity, Queue: t.Where.TaskQueue, Holder: h}.Named(t.Bid.Key),
-		Attempt:  engine.Attempt{Unsure: true},
 		Policy:   p,
 		Door:     &door{codec: codec{conv, t.Where}, info: info, limit: limit},
+		Bid:      t.Bid, Origin: t.Origin, Begun: t.Begun, Result: result, Failure: failure,
 	}
 }
 

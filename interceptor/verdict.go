@@ -1,6 +1,7 @@
 package interceptor
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,6 +59,8 @@ func (t *typeTable) suspects(name string, r registration) []mark {
 	return all
 }
 
+var errUnclear = errors.New("this may be a marked function")
+
 // with is the verdict on a call with these arguments. An error says that what is
 // called cannot be known.
 func (v verdict) with(args []any) (m mark, marked bool, err error) {
@@ -68,9 +71,9 @@ func (v verdict) with(args []any) (m mark, marked bool, err error) {
 		switch {
 		case !m.function.takes(args):
 		case v.plugin:
-			return m, true, fmt.Errorf("this may be a marked function: of a local activity the SDK shows the short name only, which %s has, and so may others: register it on this worker under a name of its own and call it by that; or mark or exempt the name", m.function.id)
+			return m, true, fmt.Errorf("%w: of a local activity the SDK shows the short name only, which %s has, and so may others: register it on this worker under a name of its own and call it by that; or mark or exempt the name", errUnclear, m.function.id)
 		default:
-			return m, true, fmt.Errorf("this may be a marked function: %s has the name, and without a plugin the guard sees no registrations: list the guard in Plugins, or mark the registered name", m.function.id)
+			return m, true, fmt.Errorf("%w: %s has the name, and without a plugin the guard sees no registrations: list the guard in Plugins, or mark the registered name", errUnclear, m.function.id)
 		}
 	}
 	return v.mark, v.marked, nil

@@ -159,16 +159,17 @@ func (c *call) refuse(ctx context.Context, r Refusal) (repeated bool, err error)
 		repeated = c.engine.reporter.repeats.isRepeatedRefusal(r.Reason, r.Settling, c.Activity, c.Digest, r.Record)
 	}
 	r.Benign = r.Retryable && (r.Reason == once.InFlight && !s.isLast(r.Delay) || repeated && !s.mayBeLast(r.Delay))
-	return repeated, c.engine.refuse(ctx, c.Request, r)
+	return repeated, c.engine.refuse(ctx, c.Door, &c.Identity, c.Policy.InDoubt, c.Last, r)
 }
 
-// refuse makes the error of a refusal of the request.
-func (e *Engine) refuse(ctx context.Context, q Request, r Refusal) error {
+// refuse makes the error of a refusal that is about i; last says that no attempt
+// follows.
+func (e *Engine) refuse(ctx context.Context, d Door, i *Identity, p once.DoubtPolicy, last bool, r Refusal) error {
 	if r.Reason == once.InDoubt && r.Cause == nil {
-		r.Cause = q.Door.DecodeDoubt(ctx, r.Record.Outcome)
+		r.Cause = d.DecodeDoubt(ctx, r.Record.Outcome)
 	}
-	r.Activity, r.Digest, r.InDoubt, r.Last, r.SettleDelay = q.Activity, q.Digest, q.Policy.InDoubt, q.Last, e.options.SettleDelay
-	return q.Door.Refuse(r)
+	r.Activity, r.Digest, r.InDoubt, r.Last, r.SettleDelay = i.Activity, i.Digest, p, last, e.options.SettleDelay
+	return d.Refuse(r)
 }
 
 // ended answers for a call whose context is over before it came to anything.

@@ -99,13 +99,14 @@ func (e *Engine) Start(ctx context.Context, idle func() bool) error {
 }
 
 // Prepare makes the series of the counters known for an activity, once for each
-// destination: before anything happened, if it can be.
-func (e *Engine) Prepare(ctx context.Context, to any, p Place) {
+// destination: before anything happened, if it can be. first says that they were not.
+func (e *Engine) Prepare(ctx context.Context, to any, p Place) (first bool) {
 	r := e.reporter
 	if _, prepared := r.prepared.LoadOrStore(preparation{to, p}, true); prepared {
-		return
+		return false
 	}
 	for _, m := range observe.Series(p.Namespace, p.Queue, p.Activity) {
 		r.measureAt(ctx, to, m)
 	}
+	return true
 }

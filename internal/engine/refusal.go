@@ -31,7 +31,7 @@ type Refusal struct {
 
 // doubtful is the refusal of a call whose body has ended in cause and left its record
 // so: in doubt, or decided by a successor or an operator.
-func (s situation) doubtful(q *Request, cause error) Refusal {
+func (s situation) doubtful(d Door, retries *Retries, cause error) Refusal {
 	if s.record.State != store.InDoubt {
 		return Refusal{Reason: once.InFlight, Record: s.record, Retryable: true, Delay: minRetry, Cause: cause}
 	}
@@ -42,7 +42,7 @@ func (s situation) doubtful(q *Request, cause error) Refusal {
 	}
 	// Under Rerun and Resume the next attempt would run the body again, although it
 	// has said its last word.
-	final := (p == once.Rerun || p == once.Resume) && q.Door.IsFinal(cause, q.Retries)
+	final := (p == once.Rerun || p == once.Resume) && d.IsFinal(cause, retries)
 	return Refusal{
 		Reason: once.InDoubt, Record: s.record, Delay: s.refuseRetryably(once.InDoubt, delay).delay, Cause: cause,
 		// Also under Fail: every decision comes after the settle delay.

@@ -264,7 +264,7 @@ func (c *call) doubtful(ctx context.Context, now store.Record, cause error) (any
 	if now.State == store.Absent { // not written yet
 		now = store.Record{State: store.InDoubt, Info: c.claim.bid.Info, Claimed: time.Now(), Doubted: time.Now()}
 	}
-	return c.ran(c.fail(ctx, c.situation(now).doubtful(&c.Request, cause)))
+	return c.ran(c.fail(ctx, c.situation(now).doubtful(c.Door, c.Retries, cause)))
 }
 
 // ran passes an answer on for a call whose body did run, whatever the answer
