@@ -74,7 +74,7 @@ func (c *call) situation(r store.Record) situation {
 		retry: c.isRetryOf(r), sameCall: c.isSameCall(r),
 		nonce: c.claim.nonce(), settleDelay: c.engine.options.SettleDelay, holdRetry: c.engine.options.HoldRetry,
 		timeLeft: time.Until(c.Answer), scheduleLeft: c.scheduleLeft(c.Holder.Scheduled),
-		last: c.Last, unsure: c.Unsure, stopping: c.stopping(),
+		last: c.Last, unsure: c.Unsure, alone: c.Alone, stopping: c.stopping(),
 	}
 	s.late = c.late(s)
 	// A local activity goes on until the SDK drops it.
@@ -123,6 +123,7 @@ func (c *call) isUntouched(r store.Record) bool {
 
 // replay answers with the recorded outcome.
 func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
+	c.meet(r)
 	report := &c.account.report
 	report.Kind, report.Record = observe.KindDuplicate, shown(r)
 	if c.Policy.Scope == keys.PerWorkflow && !c.isSameCall(r) {
@@ -167,7 +168,8 @@ func (e *Engine) refuse(ctx context.Context, q Request, r Refusal) error {
 	if r.Reason == once.InDoubt && r.Cause == nil {
 		r.Cause = q.Door.DecodeDoubt(ctx, r.Record.Outcome)
 	}
-	r.Activity, r.Digest, r.InDoubt, r.Last, r.SettleDelay = q.Activity, q.Digest, q.Policy.InDoubt, q.Last, e.options.SettleDelay
+	r.Activity, r.Digest, r.InDoubt, r.SettleDelay = q.Activity, q.Digest, q.Policy.InDoubt, e.options.SettleDelay
+	r.Last, r.Alone = q.Last, q.Alone
 	return q.Door.Refuse(r)
 }
 
