@@ -87,11 +87,17 @@ func typeName(t reflect.Type) string {
 // maxText bounds what is kept of the text of an error.
 const maxText = 4 << 10
 
-// textOf is what err says, as a record keeps it.
-func textOf(err error) (text string) {
+// say is what err says, whoever has written it.
+func say(err error) (text string) {
 	if panicked := safely(func() error { text = err.Error(); return nil }); panicked != nil {
-		text = "an error that cannot say what it is: " + panicked.Error()
+		return "an error that does not say what it is: " + panicked.Error()
 	}
+	return text
+}
+
+// textOf is what err says, as a record keeps it.
+func textOf(err error) string {
+	text := say(err)
 	if len(text) > maxText {
 		text = text[:maxText] + "…"
 	}

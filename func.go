@@ -73,17 +73,15 @@ func Do[Out any](ctx context.Context, g *Guard, name, key string, f func(context
 // complete returns p with what it does not say, and what is wrong with it.
 func complete(p, defaults once.Policy) (once.Policy, error) {
 	said := p
-	if !said.Key.IsZero() && !said.Key.IsHash() && said.Scope == 0 {
-		said.Scope = keys.PerNamespace
-	}
-	if said.Scope == keys.PerNamespace && (said.Key.IsZero() || said.Key.IsHash()) { // which is what hashes mean here
-		said.Scope = 0
+	said.Scope = keys.PerNamespace
+	if p.Key.IsZero() || p.Key.IsHash() { // there is no other scope that the whole input could be meant in
+		said.Key, said.Scope = keys.Func{}, 0
 	}
 	err := said.Validate()
-	if said.Scope != 0 && said.Scope != keys.PerNamespace {
-		err = errors.Join(err, fmt.Errorf("Scope %v is one of workflows: leave it out", said.Scope))
+	if p.Scope != 0 && p.Scope != keys.PerNamespace {
+		err = errors.Join(err, fmt.Errorf("Scope %v is one of workflows: leave it out", p.Scope))
 	}
-	p = engine.Complete(said.Or(defaults))
+	p = engine.Complete(p.Or(defaults))
 	p.Scope = keys.PerNamespace
 	if p.InDoubt == once.Resume {
 		err = errors.Join(err, errors.New("InDoubt Resume means a retry of Temporal's: take Rerun or Reconcile"))
