@@ -2,20 +2,23 @@ package atmostonce
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"reflect"
+	"runtime"
 
 	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// Codec encodes what is kept of a call. Its methods may be called from any number of
-// goroutines. What Encode gives, Decode must take, in every program that shares the
-// store.
+// Codec encodes what is kept of a call: the result of a function and, under Lock, an
+// error, as its text and the values of Options.Errors that are in it. Its methods may be
+// called from any number of goroutines. What Encode gives, Decode must take, in every
+// program that shares the store.
 type Codec interface {
+	// Encode encodes a result, an error of a type in Options.Errors, or a struct of
+	// texts and bytes with tags for encoding/json, which is around the errors.
 	Encode(value any) ([]byte, error)
-	// Decode decodes into ptr, a pointer to a value of the type that was encoded.
+	// Decode decodes into ptr, a pointer to a value of the type that was encoded. It
+	// neither changes data nor keeps it.
 	Decode(data []byte, ptr any) error
 }
 
@@ -28,165 +31,70 @@ func (JSON) Encode(value any) ([]byte, error) { return json.Marshal(value) }
 // Decode implements Codec.
 func (JSON) Decode(data []byte, ptr any) error { return json.Unmarshal(data, ptr) }
 
-// failure is what is kept of an error.
-type failure struct {
-	Type    string `json:"type,omitempty"`
-	Message string `json:"message"`
-	Known   string `json:"known,omitempty"` // which of Options.Errors it is
-	Value   []byte `json:"value,omitempty"` // of one of a type, encoded
-}
-
-// registeredErrors are Options.Errors.
-type registeredErrors struct {
-	sentinels map[string]error
-	types     map[string]reflect.Type
-}
-
-func newRegisteredErrors(all []error) (registeredErrors, error) {
-	r := registeredErrors{map[string]error{}, map[string]reflect.Type{}}
-	var errs []error
-	for i, err := range all {
-		if err == nil {
-			errs = append(errs, fmt.Errorf("Errors[%d] is nil", i))
-			continue
+// safely returns what f returns, and a panic of f as an error: the codec and what it
+// encodes are code of users. The value of the panic may show input.
+func safely(f func() error) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("panic: %w", p)
+		default:
+			err = fmt.Errorf("panic with a value of type %T", p)
 		}
-		t := reflect.TypeOf(err)
-		if isSentinel(t) {
-			name := "text:" + err.Error()
-			if other, again := r.sentinels[name]; again && other != err { //nolint:errorlint // the very same
-				errs = append(errs, fmt.Errorf("Errors: two sentinels say %q, which is what a record keeps of one", err.Error()))
-			}
-			r.sentinels[name] = err
-			continue
-		}
-		r.types["type:"+typeName(t)] = t
-	}
-	return r, errors.Join(errs...)
+	}()
+	return f()
 }
 
-// isSentinel reports whether errors of type t are distinguished by themselves: those of
-// errors.New, which have no exported fields to keep.
-func isSentinel(t reflect.Type) bool {
-	return t == reflect.TypeOf(errors.New("")) || t == reflect.TypeOf(fmt.Errorf("%w", errors.New("")))
-}
-
-func typeName(t reflect.Type) string {
-	if t.Kind() == reflect.Pointer {
-		return "*" + typeName(t.Elem())
-	}
-	if t.PkgPath() == "" {
-		return t.String()
-	}
-	return t.PkgPath() + "." + t.Name()
-}
-
-// keep returns what is kept of err.
-func (r registeredErrors) keep(c Codec, err error) (failure, error) {
-	f := failure{Message: err.Error()}
-	if t := reflect.TypeOf(err); !isSentinel(t) {
-		f.Type = typeName(t)
-	}
-	for name, sentinel := range r.sentinels {
-		if errors.Is(err, sentinel) {
-			f.Known = name
-			return f, nil
-		}
-	}
-	for name, t := range r.types {
-		found := reflect.New(t)
-		if !errors.As(err, found.Interface()) {
-			continue
-		}
-		value, broken := c.Encode(found.Elem().Interface())
-		if broken != nil {
-			return f, broken
-		}
-		f.Known, f.Value = name, value
-		return f, nil
-	}
-	return f, nil
-}
-
-// restore returns the error that was kept.
-func (r registeredErrors) restore(c Codec, f failure) (error, error) { //nolint:revive // both are errors
-	cause := error(nil)
-	if sentinel, known := r.sentinels[f.Known]; known {
-		cause = sentinel
-	} else if t, known := r.types[f.Known]; known {
-		value := reflect.New(t)
-		if err := c.Decode(f.Value, value.Interface()); err != nil {
-			return nil, err
-		}
-		cause, _ = value.Elem().Interface().(error)
-	}
-	switch {
-	case cause == nil:
-		return &Failure{f.Type, f.Message}, nil
-	case cause.Error() == f.Message:
-		return cause, nil
-	}
-	return &wrapped{f.Message, cause}, nil
-}
-
-// wrapped is a known error in the text that was around it.
-type wrapped struct {
-	text string
-	err  error
-}
-
-func (w *wrapped) Error() string { return w.text }
-func (w *wrapped) Unwrap() error { return w.err }
-
-// codec encodes and decodes outcomes for one function.
+// codec encodes and decodes the outcomes of one function.
 type codec struct {
-	guard  *Guard
-	decode func([]byte) (any, error) // a result
+	with   Codec
+	errors known
+	limit  int
+	result func(Codec, []byte) (any, error) // decodes one
+}
+
+// decodeResult decodes a result of a function.
+func decodeResult[Out any](c Codec, data []byte) (any, error) {
+	var out Out
+	err := safely(func() error { return c.Decode(data, &out) })
+	return out, err
 }
 
 func (c codec) encode(result any) (o store.Outcome, err error) {
 	o.State = store.Succeeded
-	if o.Data, err = c.guard.options.Codec.Encode(result); err != nil {
-		o.Missing = "it could not be encoded"
+	if err = safely(func() (err error) { o.Data, err = c.with.Encode(result); return err }); err != nil {
+		o.Data, o.Missing = nil, "it could not be encoded"
 		return o, err
 	}
-	if limit := c.guard.options.MaxOutcome; len(o.Data) > limit {
-		o.Missing = fmt.Sprintf("its %d bytes are more than the limit of %d", len(o.Data), limit)
+	if len(o.Data) > c.limit {
+		o.Missing = fmt.Sprintf("its %d bytes are more than the limit of %d", len(o.Data), c.limit)
 		o.Data = nil
 	}
 	return o, nil
 }
 
-// maxText bounds what is kept of the text of an error.
-const maxText = 4 << 10
-
-// encodeError keeps err in an outcome of that state. An error that cannot be kept as it
-// is, is kept as a Failure: who gets none might take the effect for granted.
+// encodeError keeps err in an outcome of that state, and returns it as it is replayed.
 func (c codec) encodeError(state store.State, err error) (store.Outcome, error) {
 	o := store.Outcome{State: state}
-	f, broken := c.guard.errors.keep(c.guard.options.Codec, err)
-	if len(f.Value) > c.guard.options.MaxOutcome || broken != nil {
-		f.Known, f.Value = "", nil
-	}
-	if len(f.Message) > maxText {
-		f.Known, f.Message = "", f.Message[:maxText]+"…"
-	}
-	if o.Data, broken = c.guard.options.Codec.Encode(f); broken != nil {
+	f := c.errors.keep(c.with, err, c.limit)
+	if broken := safely(func() (err error) { o.Data, err = c.with.Encode(f); return err }); broken != nil {
 		o.Data, o.Missing = nil, "it could not be encoded"
 		return o, err
 	}
-	replayed, broken := c.guard.errors.restore(c.guard.options.Codec, f)
-	if broken != nil {
+	if len(o.Data) > store.MaxData {
+		o.Data, o.Missing = nil, fmt.Sprintf("its %d bytes are more than the limit of %d", len(o.Data), store.MaxData)
 		return o, err
 	}
-	return o, replayed
+	return o, c.errors.restore(c.with, f)
 }
 
-func (c codec) decodeError(o store.Outcome) (failed, broken error) {
+func (c codec) decodeError(data []byte) (failed, broken error) {
 	var f failure
-	if err := c.guard.options.Codec.Decode(o.Data, &f); err != nil {
+	if err := safely(func() error { return c.with.Decode(data, &f) }); err != nil {
 		return nil, fmt.Errorf("failure: %w", err)
 	}
-	return c.guard.errors.restore(c.guard.options.Codec, f)
+	return c.errors.restore(c.with, f), nil
 }
 
 func (c codec) replay(o store.Outcome) (result any, failed, broken error) {
@@ -194,10 +102,10 @@ func (c codec) replay(o store.Outcome) (result any, failed, broken error) {
 		return nil, nil, engine.ErrNotKept
 	}
 	if o.State == store.Failed {
-		failed, broken = c.decodeError(o)
+		failed, broken = c.decodeError(o.Data)
 		return nil, failed, broken
 	}
-	if result, broken = c.decode(o.Data); broken != nil {
+	if result, broken = c.result(c.with, o.Data); broken != nil {
 		return nil, nil, fmt.Errorf("result: %w", broken)
 	}
 	return result, nil, nil

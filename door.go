@@ -12,7 +12,10 @@ import (
 )
 
 // door is the engine's door for one call of a function.
-type door struct{ codec codec }
+type door struct {
+	codec codec
+	ctx   context.Context // of the call
+}
 
 var _ engine.Door = door{}
 
@@ -44,7 +47,7 @@ func (d door) DecodeDoubt(_ context.Context, o store.Outcome) error {
 	if o.State != store.InDoubt || len(o.Data) == 0 {
 		return nil
 	}
-	failure, _ := d.codec.decodeError(o)
+	failure, _ := d.codec.decodeError(o.Data)
 	return failure
 }
 
@@ -53,14 +56,20 @@ func (d door) After(err, first error) error {
 	if first == nil {
 		return err
 	}
-	return &wrapped{err.Error() + ": " + first.Error(), errors.Join(err, first)}
+	return &wrapped{textOf(err) + ": " + textOf(first), []error{err, first}}
 }
 
 // Refuse implements engine.Door.
 func (d door) Refuse(r engine.Refusal) error {
+	if r.Reason == once.BadSetup { // as it is in this process, it stays
+		r.Retryable = false
+	}
 	e := &Error{Refusal: r.Details(), text: r.Message("try again"), cause: r.Cause}
 	if r.Retryable {
 		e.RetryAfter = r.Delay
+	}
+	if r.Reason == once.InFlight && e.cause == nil { // see IsStop
+		e.cause = context.Cause(d.ctx)
 	}
 	return e
 }
@@ -78,8 +87,9 @@ func (d door) IsFinal(error, *engine.Retries) bool { return false }
 // IsPending implements engine.Door.
 func (d door) IsPending(error) bool { return false }
 
-// IsStop implements engine.Door.
-func (d door) IsStop(error) bool { return false }
+// IsStop implements engine.Door: a caller whose context has ended gets an Error, for
+// another call may have the effect.
+func (d door) IsStop(error) bool { return true }
 
 var errPanicked = errors.New("the function panicked")
 

@@ -4,25 +4,33 @@ import (
 	"errors"
 	"time"
 
+	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/once"
 )
 
 // Error is what a guarded call gets that was not run, or whose effect is in doubt.
-// errors.As finds it; errors.Is finds its reason: errors.Is(err, once.InFlight).
+// errors.As finds it; errors.Is finds its reason, errors.Is(err, once.InFlight), and
+// what ended its wait, context.DeadlineExceeded, say.
 type Error struct {
-	// Refusal has the reason, the digest of the key, the call that holds it, and since
-	// when.
+	// Refusal has the reason, the digest of the key, and since when another call has it.
+	// What it has of workflows is empty.
 	once.Refusal
-	// RetryAfter is when another try can get another answer; 0 if none will.
+	// RetryAfter is after how long another try can get another answer; 0 if none will.
 	RetryAfter time.Duration
 	text       string
 	cause      error
 }
 
+// refused is the answer to a call of what is no guard.
+func refused(name string, why error) *Error {
+	r := engine.Refusal{Reason: once.BadSetup, Activity: name, Alone: true, Cause: why}
+	return &Error{Refusal: r.Details(), text: r.Message(""), cause: why}
+}
+
 // Error says the verdict, what it means for the effect, and what comes next.
 func (e *Error) Error() string {
 	if e.cause != nil {
-		return e.text + ": " + e.cause.Error()
+		return e.text + ": " + say(e.cause)
 	}
 	return e.text
 }
@@ -52,13 +60,3 @@ func MayHaveHappened(err error) bool {
 	}
 	return true
 }
-
-// Failure is a kept failure whose type this program does not know, or has not listed in
-// Options.Errors: what it said, and of which type it was.
-type Failure struct {
-	Type    string // as Go names it, with its package; "" for a mere text
-	Message string
-}
-
-// Error is the text of the failure as it was.
-func (f *Failure) Error() string { return f.Message }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"reflect"
 	"strconv"
 	"sync"
 	"time"
@@ -34,9 +33,14 @@ type Options struct {
 	// HMAC-SHA256, in keys and records. At least 16 bytes, the same in every process
 	// that shares the store; another secret makes other keys, and so forgets.
 	KeySecret []byte
+	// DistrustBefore is when the guard was rolled out: a call about something older, as
+	// WithEventTime says, is in doubt if the store knows of no run, since it may have run
+	// without a guard. The zero time, the default, distrusts nothing.
+	DistrustBefore time.Time
+
 	// Lease is how long a running call is presumed alive without a sign of life; it is
-	// renewed every third of that. Records are remembered at least so long. Defaults to
-	// 60 s; at least 30 ms.
+	// renewed every third of that. Records are remembered at least so long, whatever the
+	// TTL. Defaults to 60 s; at least 30 ms.
 	Lease time.Duration
 	// SettleDelay is how long an effect must have been in doubt before anything is
 	// decided about it. Must be greater than a third of Lease. Defaults to 30 s.
@@ -53,9 +57,11 @@ type Options struct {
 	// Codec encodes results, and the failures that Lock keeps, for the store. Defaults
 	// to JSON. One that encrypts keeps the store from reading them.
 	Codec Codec
-	// Errors are those that Lock can keep as what they are: sentinels, which are found
-	// again by errors.Is, and values of types, which are found again by errors.As and
-	// whose fields the Codec keeps. Any other error is replayed as a Failure.
+	// Errors are those that Lock can keep as what they are, wherever they stand in the
+	// tree of the error that the function returns: sentinels, made by errors.New or
+	// fmt.Errorf, which errors.Is finds again; and types, given as any value of each,
+	// which errors.As finds again, if the Codec keeps all that is in the value. Any
+	// other error comes back as a Failure, and so does a kept one where it is not listed.
 	Errors []error
 
 	// Observers get what the guard does; package telemetry has one that makes spans. An
@@ -66,19 +72,20 @@ type Options struct {
 }
 
 // Guard makes functions take effect at most once per key. Its methods may be called
-// from any number of goroutines.
+// from any number of goroutines. Make it with New.
 type Guard struct {
 	engine  *engine.Engine
 	options Options
-	errors  registeredErrors
+	errors  known
 	life    *engine.Life
+	lease   time.Duration
 	process string // in records
-
-	mu      sync.Mutex
-	funcs   map[string]reflect.Type // by name
-	wrong   []error                 // with what was given to Func
-	closed  sync.Once
 	flights flights
+
+	mu     sync.RWMutex
+	funcs  map[string]function // by name
+	wrong  []error             // with what was given to Func
+	closed bool                // the census has ended
 }
 
 // errOptions is the sentinel of everything that New refuses.
@@ -97,7 +104,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 		o.Logger = slog.Default()
 	}
 	ours, err := engine.Options{
-		KeySecret: o.KeySecret, Lease: o.Lease, SettleDelay: o.SettleDelay, HoldRetry: o.HoldRetry,
+		DistrustBefore: o.DistrustBefore, KeySecret: o.KeySecret, Lease: o.Lease, SettleDelay: o.SettleDelay, HoldRetry: o.HoldRetry,
 		MaxOutcome: o.MaxOutcome, CountRecords: o.CountRecords, Observers: o.Observers,
 	}.Complete()
 	o.MaxOutcome = ours.MaxOutcome
@@ -105,7 +112,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 	if wrong != nil {
 		wrong = fmt.Errorf("Defaults: %w", wrong)
 	}
-	known, unfit := newRegisteredErrors(o.Errors)
+	errs, unfit := newKnown(o.Errors)
 	if err := errors.Join(engine.CheckStore(s), err, wrong, unfit); err != nil {
 		return nil, fmt.Errorf("%w: %w", errOptions, err)
 	}
@@ -115,17 +122,24 @@ func New(s store.Store, o Options) (*Guard, error) {
 		host = "unknown host"
 	}
 	g := &Guard{
-		options: o, errors: known, life: engine.NewLife(), process: strconv.Itoa(os.Getpid()) + "@" + host,
-		funcs: map[string]reflect.Type{}, flights: flights{all: map[string]chan struct{}{}},
+		options: o, errors: errs, life: engine.NewLife(), lease: ours.Lease, process: strconv.Itoa(os.Getpid()) + "@" + host,
+		funcs: map[string]function{}, flights: flights{all: map[string]*flight{}},
 	}
 	g.engine = engine.New(s, ours, sink{o.Logger})
 	g.engine.Census.Begin()
 	return g, nil
 }
 
-// Start asks the store whether it can keep its promise, and returns why it cannot. It is
-// worth a call before the first one is guarded; without it, calls find out.
+// made reports whether g was made by New.
+func (g *Guard) made() bool { return g != nil && g.engine != nil }
+
+// Start asks the store whether it can keep its promise, and returns why it cannot,
+// together with Err. It is worth a call before the first one is guarded; without it,
+// calls find out.
 func (g *Guard) Start(ctx context.Context) error {
+	if !g.made() {
+		return fmt.Errorf("%w: %w", errOptions, errNoGuard)
+	}
 	if err := errors.Join(g.Err(), g.engine.Start(ctx, func() bool { return false })); err != nil {
 		return fmt.Errorf("%w: %w", errOptions, err)
 	}
@@ -135,38 +149,40 @@ func (g *Guard) Start(ctx context.Context) error {
 // Err returns what was wrong with what Func was given so far: all of it, joined. Calls
 // of such a function are refused with reason BadSetup.
 func (g *Guard) Err() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	if !g.made() {
+		return errNoGuard
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
 	return errors.Join(g.wrong...)
 }
 
-// Close waits until the calls that run have ended and are recorded, but no longer than
-// until ctx ends, then gives up what is not recorded: that goes in doubt when its lease
-// is over. Calls that come after it are refused.
+// Close waits until the calls that run have ended and are recorded. Those that wait for
+// another call are sent away, and those that come later are refused with reason
+// BadSetup. If ctx ends before, Close gives up what is not recorded, within about a
+// second, and says so: it goes in doubt when its lease is over, even if its function
+// returns a result later. It does not close the store, and may be called again.
 func (g *Guard) Close(ctx context.Context) error {
-	g.closed.Do(func() {
-		until, limited := ctx.Deadline()
-		if !limited {
-			until = time.Now().Add(forever)
-		}
-		g.life.BeginStop(until)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			g.life.Drain(until)
-		}()
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			g.life.Drain(time.Now())
-		}
+	if !g.made() {
+		return nil
+	}
+	g.life.BeginStop(time.Now())
+	left := g.life.DrainUntil(ctx)
+	g.mu.Lock()
+	again := g.closed
+	g.closed = true
+	g.mu.Unlock()
+	if !again {
 		g.engine.Census.End()
-	})
-	return ctx.Err()
+	}
+	if left > 0 {
+		return fmt.Errorf("atmostonce: closed while %d calls were not recorded: %w", left, context.Cause(ctx))
+	}
+	return nil
 }
 
-// Find returns the one record whose key has the digest that an error, a log line or a
-// span shows: 16 hexadecimal digits of it, or any 8 to 64 that it begins with.
-func (g *Guard) Find(ctx context.Context, digest string) (store.Record, error) {
-	return g.engine.Operator.Find(ctx, digest)
+// isClosed reports whether Close was called.
+func (g *Guard) isClosed() bool {
+	_, closed := g.life.End()
+	return closed
 }

@@ -2,7 +2,6 @@ package atmostonce_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -13,26 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/atmostonce/atmostonce"
-	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/once"
-	"github.com/atmostonce/atmostonce/store"
 )
-
-type event struct {
-	ID   string
-	Note string
-}
-
-type receipt struct{ Charge string }
-
-func newGuard(t *testing.T, o atmostonce.Options) *atmostonce.Guard {
-	t.Helper()
-	g, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), o)
-	require.NoError(t, err)
-	return g
-}
-
-var byID = once.Policy{Key: keys.From(func(in event) string { return in.ID }), Match: keys.Any()}
 
 func TestFunc_RunsOnceAndReplays(t *testing.T) {
 	t.Parallel()
@@ -91,28 +72,7 @@ func TestFunc_InFlightIsAnErrorWithATime(t *testing.T) {
 		require.ErrorAs(t, err, &e)
 		require.ErrorIs(t, err, once.InFlight)
 		require.Positive(t, e.RetryAfter)
-		t.Log(err)
 		close(release)
 		require.NoError(t, g.Close(t.Context()))
 	})
-}
-
-var errDeclined = errors.New("declined")
-
-func TestFunc_AKeptFailureComesBackAsWhatItWas(t *testing.T) {
-	t.Parallel()
-	g := newGuard(t, atmostonce.Options{Errors: []error{errDeclined}})
-	runs := 0
-	p := byID
-	p.OnFailure = once.Lock
-	charge := atmostonce.Func(g, "charge", p, func(context.Context, event) (receipt, error) {
-		runs++
-		return receipt{}, fmt.Errorf("card 4711: %w", errDeclined)
-	})
-	for range 2 {
-		_, err := charge(t.Context(), event{ID: "7"})
-		require.ErrorIs(t, err, errDeclined)
-		require.EqualError(t, err, "card 4711: declined")
-	}
-	require.Equal(t, 1, runs)
 }

@@ -65,6 +65,14 @@ func (a Attempt) left() time.Duration {
 	return max(time.Until(a.Deadline), time.Millisecond)
 }
 
+// span is how long the attempt has in all.
+func (a Attempt) span() time.Duration {
+	if a.Alone { // it has as long as its caller waits
+		return time.Until(a.Answer)
+	}
+	return a.Span
+}
+
 // most is how many attempts there are; 0 if there is no limit that is known of.
 func (a Attempt) most() time.Duration {
 	if a.Retries == nil {

@@ -74,7 +74,7 @@ func (c *call) situation(r store.Record) situation {
 		retry: c.isRetryOf(r), sameCall: c.isSameCall(r),
 		nonce: c.claim.nonce(), settleDelay: c.engine.options.SettleDelay, holdRetry: c.engine.options.HoldRetry,
 		timeLeft: time.Until(c.Answer), scheduleLeft: c.scheduleLeft(c.Holder.Scheduled),
-		last: c.Last, unsure: c.Unsure, stopping: c.stopping(),
+		last: c.Last, unsure: c.Unsure, alone: c.Alone, stopping: c.stopping(),
 	}
 	s.late = c.late(s)
 	// A local activity goes on until the SDK drops it.
@@ -123,6 +123,7 @@ func (c *call) isUntouched(r store.Record) bool {
 
 // replay answers with the recorded outcome.
 func (c *call) replay(ctx context.Context, r store.Record) (any, error) {
+	c.meet(r)
 	report := &c.account.report
 	report.Kind, report.Record = observe.KindDuplicate, shown(r)
 	if c.Policy.Scope == keys.PerWorkflow && !c.isSameCall(r) {
@@ -158,6 +159,7 @@ func (c *call) refuse(ctx context.Context, r Refusal) (repeated bool, err error)
 	if r.Reason != once.InFlight && (r.Retryable || r.Reason == once.InDoubt) {
 		repeated = c.engine.reporter.repeats.isRepeatedRefusal(r.Reason, r.Settling, c.Activity, c.Digest, r.Record)
 	}
+	r.Alone = c.Alone
 	r.Benign = r.Retryable && (r.Reason == once.InFlight && !s.isLast(r.Delay) || repeated && !s.mayBeLast(r.Delay))
 	return repeated, c.engine.refuse(ctx, c.Door, &c.Identity, c.Policy.InDoubt, c.Last, r)
 }

@@ -138,7 +138,9 @@ func (c *claim) decide(ctx context.Context, from store.Record, o store.Outcome) 
 // settle records o, and returns the record if that was done while the answer waited.
 func (c *claim) settle(ctx context.Context, l *lease, o store.Outcome) store.Record {
 	bid := c.bid
-	return c.land(ctx, l, func(ctx context.Context) (store.Record, error) { return c.store.Settle(ctx, bid, o) })
+	r := c.land(ctx, l, func(ctx context.Context) (store.Record, error) { return c.store.Settle(ctx, bid, o) })
+	c.request.meet(r)
+	return r
 }
 
 // release gives the key back: this claim did nothing.

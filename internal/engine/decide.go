@@ -23,6 +23,7 @@ type situation struct {
 	scheduleLeft time.Duration // until no attempt is possible; unlimited if negative
 	last         bool          // no attempt follows this one
 	unsure       bool          // nobody says whether one does
+	alone        bool          // nobody tries again by himself
 	late         bool          // too little of this attempt is left for a body
 	stopping     bool          // the life of the call ends
 }
@@ -121,6 +122,8 @@ func (s situation) inDoubt(since time.Duration) decision {
 // owner itself may yet heal the record.
 func (s situation) settling(left time.Duration) decision {
 	switch {
+	case s.waitsItself() && left < s.timeLeft:
+		return decision{do: await, delay: left}
 	case !s.mayBeLast(left):
 		return s.undecided(left)
 	case s.givesWay():
@@ -131,6 +134,12 @@ func (s situation) settling(left time.Duration) decision {
 		return s.undecided(left)
 	}
 	return decision{do: refuse, reason: once.InDoubt}
+}
+
+// waitsItself reports whether the call waits for all that passes by itself, because it
+// was asked to, and nobody comes back in its place.
+func (s situation) waitsItself() bool {
+	return s.alone && s.policy.OnDuplicate == once.Wait && !s.givesWay()
 }
 
 // isPassing reports whether a doubt that this call leaves behind ends by itself:

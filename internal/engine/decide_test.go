@@ -60,6 +60,7 @@ func local(s *situation)    { s.local = true }
 func last(s *situation)     { s.last = true }
 func late(s *situation)     { s.late = true }
 func stopping(s *situation) { s.stopping = true }
+func alone(s *situation)    { s.alone = true }
 func other(s *situation)    { s.match = "other" }
 
 func on(d once.DuplicatePolicy) func(*situation) {
@@ -278,6 +279,28 @@ func TestDecide_LastAttemptWaitsInItsSlot(t *testing.T) {
 		cell{"without time for one more attempt, the delay is waited for", meets(fresh, scheduleLeft(22*time.Second-1)), wait(20 * time.Second)},
 		cell{"ScheduleToClose over: what cannot be waited for ends in doubt", meets(fresh, scheduleLeft(0), timeLeft(0)), never(once.InDoubt)},
 		cell{"a stopping worker leaves the delay to another", meets(fresh, scheduleLeft(21*time.Second), stopping), undecided(minRetry)},
+	)
+}
+
+// Where nobody comes back by himself, Wait waits for all that passes by itself; what
+// somebody has to decide is answered at once.
+func TestDecide_WaitOfALoneCallWaitsForTheSettleDelay(t *testing.T) {
+	t.Parallel()
+	fresh, old := inDoubtSince(10*time.Second), inDoubtSince(testDelay) // 20 s of the settle delay are left
+	for _, p := range []once.DoubtPolicy{once.Hold, once.HoldFor(time.Hour), once.Fail, once.Rerun, once.Reconcile(findNothing)} {
+		name := p.String()
+		check(t,
+			cell{name + " lets the delay pass under Wait", meets(fresh, alone, under(p), on(once.Wait)), wait(20 * time.Second)},
+			cell{name + " waits no longer than the caller", meets(fresh, alone, under(p), on(once.Wait), timeLeft(20*time.Second)), undecided(20 * time.Second)},
+			cell{name + " sends away under Return", meets(fresh, alone, under(p)), undecided(20 * time.Second)},
+			cell{name + " sends away under Reject", meets(fresh, alone, under(p), on(once.Reject)), undecided(20 * time.Second)},
+			cell{name + " sends away while it stops", meets(fresh, alone, under(p), on(once.Wait), stopping), undecided(20 * time.Second)},
+			cell{name + " applies after the delay as to others", meets(old, alone, under(p), on(once.Wait)), decide(meets(old, under(p), on(once.Wait)))},
+		)
+	}
+	check(t,
+		cell{"an owner is waited for", meets(runningFor(time.Second), alone, on(once.Wait)), wait(time.Minute)},
+		cell{"a free key that it was not granted is not", meets(inState(store.Absent), alone, on(once.Wait)), later(once.InFlight, minRetry)},
 	)
 }
 

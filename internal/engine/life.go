@@ -79,6 +79,20 @@ func (l *Life) Drain(until time.Time) {
 	l.await(lastWords)
 }
 
+// DrainUntil is Drain until ctx ends. It returns how many calls and writes were given up.
+func (l *Life) DrainUntil(ctx context.Context) (left int) {
+	select {
+	case <-l.tasks.idle():
+	case <-ctx.Done():
+		left, _ = l.tasks.running()
+	}
+	l.cancel()
+	if left > 0 {
+		l.await(lastWords)
+	}
+	return left
+}
+
 // lastWords is left to report what could not be recorded.
 const lastWords = time.Second
 

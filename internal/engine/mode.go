@@ -47,7 +47,7 @@ func (c *call) observe(ctx context.Context, body Body) (result any, err error) {
 		end(*report)
 	}()
 	// A store that hangs must not cost the body its attempt.
-	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.Span/10))
+	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.span()/10))
 	defer cancel()
 	c.warn(asking)
 	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, false, traceparent)

@@ -23,6 +23,7 @@ type Refusal struct {
 	Digest   string
 	InDoubt  once.DoubtPolicy
 	Last     bool // no attempt follows
+	Alone    bool // nobody tries again by himself
 	// Benign says that the answer asks the caller to come back, and is no failure: in
 	// flight, or as it was reported before.
 	Benign      bool
@@ -70,7 +71,10 @@ func (r Refusal) Message(again string) string {
 	case r.Last:
 		next = "this was the last attempt"
 	}
-	const earlier = ". An earlier attempt, if there was one, may have had the effect"
+	earlier, callee := ". An earlier attempt, if there was one, may have had the effect", "activity"
+	if r.Alone {
+		earlier, callee = ". An earlier call, if there was one, may have had the effect", "function"
+	}
 	switch r.Reason {
 	case once.InFlight:
 		return fmt.Sprintf("in flight: %s %s: %s", name, r.inFlight(), next)
@@ -87,8 +91,8 @@ func (r Refusal) Message(again string) string {
 			return fmt.Sprintf("outcome not kept: %s ended in a final failure and belongs to %s, but the failure was not recorded (%s): %s. See there what it was",
 				name, holder(r.Record), r.Record.Outcome.Missing, next)
 		}
-		return fmt.Sprintf("outcome not kept: %s took effect and belongs to %s, but the result was not recorded (%s): %s. Take the result from the callee, then mend what the activity returns",
-			name, holder(r.Record), r.Record.Outcome.Missing, next)
+		return fmt.Sprintf("outcome not kept: %s took effect and belongs to %s, but the result was not recorded (%s): %s. Take the result from the callee, then mend what the %s returns",
+			name, holder(r.Record), r.Record.Outcome.Missing, next, callee)
 	case once.StoreDown:
 		return fmt.Sprintf("store down: %s was not run: %s. Look at the store, as the cause says; then calls go on by themselves%s", name, next, earlier)
 	case once.BadRecord:
@@ -114,6 +118,9 @@ func (r Refusal) inFlight() string {
 			holder(r.Record), r.Record.Deadline.UTC().Format(time.RFC3339), reportIt)
 	case r.Record.State == store.Pending:
 		return fmt.Sprintf("was started by %s, and its end is to be reported from outside; this call was not run", holder(r.Record))
+	}
+	if r.Alone {
+		return "was not run, because the guard is being closed or the context has ended"
 	}
 	return "was not run, because the worker is stopping or too little of this attempt is left"
 }
@@ -158,6 +165,9 @@ func (r Refusal) unanswered() string {
 		return "The call ended before the settle delay was over, so it was not run again"
 	case limited && age < held:
 		return fmt.Sprintf("The call ended before the hold of %v was over", held)
+	}
+	if r.Alone {
+		return "The caller goes on without an answer"
 	}
 	return "The workflow goes on without an answer"
 }

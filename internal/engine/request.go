@@ -17,6 +17,19 @@ type Request struct {
 	Life   *Life // that takes the call
 
 	HeaderErr error // why the call has no usable header
+
+	// Seen, if not nil, is a settled record that a call of this process has just met: the
+	// store is not asked again. Meets, if not nil, gets the settled record that this call
+	// has written or replays.
+	Seen  *store.Record
+	Meets func(store.Record)
+}
+
+// meet hands on what is known of the key for good.
+func (r Request) meet(record store.Record) {
+	if r.Meets != nil && (record.State == store.Succeeded || record.State == store.Failed) {
+		r.Meets(record)
+	}
 }
 
 // Body is what is guarded.

@@ -87,6 +87,9 @@ func (c *call) warn(ctx context.Context) {
 
 // look acquires the key, or only looks when it is too late to run.
 func (c *call) look(ctx context.Context) (store.Record, error) {
+	if c.Seen != nil {
+		return *c.Seen, nil
+	}
 	if s := c.situation(store.Record{}); s.late || s.givesWay() {
 		return c.claim.load(ctx)
 	}

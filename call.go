@@ -1,0 +1,152 @@
+package atmostonce
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/atmostonce/atmostonce/internal/engine"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// forever is longer than any call.
+const forever = 100 * 365 * 24 * time.Hour
+
+var (
+	errNoGuard = errors.New("the guard is nil, or was not made by New")
+	errClosed  = errors.New("the guard is closed")
+	errItself  = errors.New("the function calls itself under its own key, and would wait for itself")
+)
+
+// target is what is called under a guard, whatever its arguments.
+type target[Out any] struct {
+	guard  *Guard
+	name   string
+	policy once.Policy // complete
+	unfit  error       // why it cannot be guarded
+}
+
+// call makes one call. is says that there is a function.
+func (t target[Out]) call(ctx context.Context, args []any, is bool, f func(context.Context) (Out, error)) (out Out, err error) {
+	g := t.guard
+	if !g.made() {
+		return out, refused(t.name, errNoGuard)
+	}
+	mode := once.Enforce
+	if is && g.options.Mode != nil {
+		mode = g.options.Mode(t.name)
+	}
+	r := g.request(ctx, t.name, t.policy, args)
+	r.Door = door{codec{g.options.Codec, g.errors, g.options.MaxOutcome, decodeResult[Out]}, ctx}
+	unnamed := g.identify(&r, args)
+	switch {
+	case t.unfit != nil:
+		unnamed = engine.BadSetup(t.unfit)
+	case mode != once.Enforce:
+	case g.isClosed():
+		unnamed = engine.BadSetup(errClosed)
+	case unnamed == nil && g.isWithin(ctx, r.Key):
+		unnamed = engine.BadSetup(errItself)
+	}
+	if unnamed == nil && mode == once.Enforce {
+		var over func()
+		ctx, over = g.within(ctx, r.Key)
+		defer over()
+		if t.policy.OnDuplicate == once.Wait {
+			var first *flight
+			if first, r.Seen = g.flights.enter(ctx, g.life.Stopping(), r.Key); first != nil {
+				defer first.land()
+				r.Meets = first.meet
+				// Without a record, another call may get on where this one has not: but not
+				// all of them, one after the other, where the guard refuses.
+				defer func() { first.again = !isRefusal(err) || ctx.Err() != nil }()
+			}
+		}
+	}
+	result, err := g.engine.Do(ctx, r, mode, unnamed, func(ctx context.Context) (any, error) { return f(ctx) })
+	out, _ = result.(Out)
+	return out, err
+}
+
+func isRefusal(err error) bool {
+	_, refusal := err.(*Error) //nolint:errorlint // of this call alone
+	return refusal
+}
+
+// request returns what the engine is to do, without the key.
+func (g *Guard) request(ctx context.Context, name string, p once.Policy, args []any) engine.Request {
+	now := time.Now()
+	scheduled := now
+	if t, ok := ctx.Value(eventTime{}).(time.Time); ok && !t.IsZero() {
+		scheduled = t
+	}
+	a := engine.Attempt{Alone: true}
+	if deadline, limited := ctx.Deadline(); limited {
+		a.Deadline, a.Answer = deadline, deadline
+	} else { // an operator who decides about it cannot wait for its end
+		a.Deadline, a.Answer = now.Add(g.lease), now.Add(forever)
+	}
+	return engine.Request{
+		Identity: engine.Identity{Activity: name, Holder: store.Holder{
+			Namespace: g.options.Namespace, ActivityRunID: rand.Text(), Scheduled: scheduled.UTC(), Attempt: 1, Worker: g.process,
+		}},
+		Attempt: a, Policy: p, Args: args, Life: g.life,
+	}
+}
+
+// identify makes the key of the call. Arguments are digested as JSON, whatever the
+// Codec: the key must be the same in every program.
+func (g *Guard) identify(r *engine.Request, args []any) (err error) {
+	parts := make([]keys.Arg, len(args))
+	input := ""
+	for i, arg := range args {
+		var data []byte
+		if err = safely(func() (err error) { data, err = json.Marshal(arg); return err }); err != nil {
+			break
+		}
+		parts[i] = keys.Arg{Encoding: "json/plain", Data: data}
+	}
+	switch p := r.Policy; {
+	case err == nil:
+		input = keys.Digest(parts)
+	case p.Key.IsZero(), p.Key.IsHash(), p.Match != keys.Any() && !p.Match.Typed():
+		return fmt.Errorf("%w: %w: %w", engine.ErrInput, engine.ErrArgument, err)
+	}
+	r.Identity, err = g.engine.Name(r.Identity, r.Policy, keys.Call{
+		Namespace: g.options.Namespace, Activity: r.Activity, Args: args, Input: input,
+		ActivityRunID: r.Holder.ActivityRunID, Scheduled: r.Holder.Scheduled,
+	})
+	return err
+}
+
+type innermost struct{}
+
+// running is a guarded call that a context is in.
+type running struct {
+	guard *Guard
+	key   string
+	over  atomic.Bool // the context has outlived it
+	outer *running
+}
+
+// within returns a context that is in a call of that key, and what ends it.
+func (g *Guard) within(ctx context.Context, key string) (in context.Context, over func()) {
+	outer, _ := ctx.Value(innermost{}).(*running)
+	r := &running{guard: g, key: key, outer: outer}
+	return context.WithValue(ctx, innermost{}, r), func() { r.over.Store(true) }
+}
+
+func (g *Guard) isWithin(ctx context.Context, key string) bool {
+	for r, _ := ctx.Value(innermost{}).(*running); r != nil; r = r.outer {
+		if r.guard == g && r.key == key && !r.over.Load() {
+			return true
+		}
+	}
+	return false
+}
