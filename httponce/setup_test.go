@@ -114,6 +114,19 @@ func (a *api) post(t *testing.T, key, body string, edit ...func(*http.Request)) 
 	return a.send(t, a.request(t, key, body, edit...))
 }
 
+// attempt sends r, and returns what came of it later.
+func (a *api) attempt(r *http.Request) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		response, err := a.Client().Do(r)
+		if err == nil {
+			err = response.Body.Close()
+		}
+		ended <- err
+	}()
+	return ended
+}
+
 // set changes a header of a request; without a value it removes it.
 func set(name string, values ...string) func(*http.Request) {
 	return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
@@ -138,4 +151,12 @@ func (a answer) requireProblem(t *testing.T, status int, fragment string) {
 	}
 	require.Empty(t, a.Header.Get("Idempotent-Replayed"))
 	require.Contains(t, a.Header.Get("Link"), `rel="describedby"`)
+}
+
+// newServer returns a server of h.
+func newServer(t *testing.T, h http.Handler) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s
 }
