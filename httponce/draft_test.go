@@ -85,8 +85,7 @@ func TestDraft_IsFollowed(t *testing.T) {
 				<-release
 				created(w, r)
 			})
-			first := make(chan answer)
-			go func() { first <- a.post(t, "k-1", "{}") }()
+			first := a.attempt(a.request(t, "k-1", "{}"))
 			<-began
 			second := a.post(t, "k-1", "{}")
 			close(release)

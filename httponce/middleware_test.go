@@ -214,7 +214,7 @@ func TestMiddleware_LetsTheHandlerFinishForAClientThatHasGone(t *testing.T) {
 	left := a.attempt(a.request(t, "k-1", "{}").WithContext(ctx))
 	<-began
 	leave()
-	require.ErrorIs(t, <-left, context.Canceled)
+	require.ErrorIs(t, (<-left).err, context.Canceled)
 	a.post(t, "k-1", "{}").requireProblem(t, http.StatusConflict, "in-flight")
 	close(release)
 	require.NoError(t, <-gone, "its context goes on")
@@ -250,8 +250,8 @@ func TestMiddleware_StopsWaitingForAClientThatHasGone(t *testing.T) {
 	leave()
 	<-ended // while the first one runs
 	close(release)
-	require.NoError(t, <-first)
-	require.ErrorIs(t, <-second, context.Canceled)
+	require.NoError(t, (<-first).err)
+	require.ErrorIs(t, (<-second).err, context.Canceled)
 }
 
 func TestMiddleware_BoundsTheRequest(t *testing.T) {
@@ -269,10 +269,9 @@ func TestMiddleware_TakesNoKeyBeforeTheBodyIsThere(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, httponce.Options{}, created)
 	slow, end := io.Pipe()
-	first := make(chan answer)
 	r := a.request(t, "k-1", "")
 	r.Body, r.ContentLength = slow, -1
-	go func() { first <- a.send(t, r) }()
+	first := a.attempt(r)
 	_, err := io.WriteString(end, "{")
 	require.NoError(t, err)
 	require.Empty(t, a.post(t, "k-1", "{}").Header.Get("Idempotent-Replayed"))
@@ -293,7 +292,7 @@ func TestMiddleware_RunsNothingForHalfABody(t *testing.T) {
 	_, err := io.WriteString(end, "{")
 	require.NoError(t, err)
 	require.NoError(t, end.CloseWithError(errors.New("the client breaks off")))
-	require.Error(t, <-left)
+	require.Error(t, (<-left).err)
 	require.Empty(t, a.post(t, "k-1", "{}").Header.Get("Idempotent-Replayed"))
 	require.EqualValues(t, 1, a.runs.Load())
 }
@@ -312,6 +311,16 @@ func TestMiddleware_RunsNothingWhileTheStoreIsDown(t *testing.T) {
 	got.requireProblem(t, http.StatusServiceUnavailable, "unavailable")
 	require.Regexp(t, `^[1-9]\d*$`, got.Header.Get("Retry-After"))
 	require.Zero(t, a.runs.Load())
+}
+
+func TestMiddleware_ReplaysAndRunsNothingAfterClose(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, httponce.Options{}, created)
+	a.post(t, "k-1", "{}")
+	require.NoError(t, a.guard.Close(t.Context()))
+	require.Equal(t, "true", a.post(t, "k-1", "{}").Header.Get("Idempotent-Replayed"))
+	a.post(t, "k-2", "{}").requireProblem(t, http.StatusServiceUnavailable, "unavailable")
+	require.EqualValues(t, 1, a.runs.Load())
 }
 
 func TestMiddleware_SpeaksOldHTTP(t *testing.T) {

@@ -112,7 +112,7 @@ func TestOutcome_OfAPanicIsInDoubt(t *testing.T) {
 		_, _ = io.WriteString(w, "half of it")
 		panic(http.ErrAbortHandler)
 	})
-	require.Error(t, <-a.attempt(a.request(t, "k-1", "{}")), "net/http breaks the connection")
+	require.Error(t, (<-a.attempt(a.request(t, "k-1", "{}"))).err, "net/http breaks the connection")
 	again := a.post(t, "k-1", "{}")
 	again.requireProblem(t, http.StatusServiceUnavailable, "in-doubt")
 	require.EqualValues(t, 1, a.runs.Load())

@@ -48,6 +48,9 @@ func problemOf(e *atmostonce.Error) problem {
 	case once.Mismatch:
 		return keyReused
 	case once.InFlight:
+		if e.Untouched || e.Since.IsZero() { // nobody holds the key: the guard is closed
+			return unavailable
+		}
 		return inFlight
 	case once.InDoubt:
 		return inDoubt

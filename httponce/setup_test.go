@@ -101,12 +101,9 @@ func (a *api) request(t *testing.T, key, body string, edit ...func(*http.Request
 
 func (a *api) send(t *testing.T, r *http.Request) answer {
 	t.Helper()
-	response, err := a.Client().Do(r)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	return answer{response, string(body)}
+	got := <-a.attempt(r)
+	require.NoError(t, got.err)
+	return got.answer
 }
 
 func (a *api) post(t *testing.T, key, body string, edit ...func(*http.Request)) answer {
@@ -114,15 +111,24 @@ func (a *api) post(t *testing.T, key, body string, edit ...func(*http.Request)) 
 	return a.send(t, a.request(t, key, body, edit...))
 }
 
-// attempt sends r, and returns what came of it later.
-func (a *api) attempt(r *http.Request) <-chan error {
-	ended := make(chan error, 1)
+// attempted is what came of a request.
+type attempted struct {
+	answer
+	err error
+}
+
+// attempt sends r, and later what came of it.
+func (a *api) attempt(r *http.Request) <-chan attempted {
+	ended := make(chan attempted, 1)
 	go func() {
 		response, err := a.Client().Do(r)
-		if err == nil {
-			err = response.Body.Close()
+		if err != nil {
+			ended <- attempted{err: err}
+			return
 		}
-		ended <- err
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		ended <- attempted{answer{response, string(body)}, err}
 	}()
 	return ended
 }
