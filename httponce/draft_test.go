@@ -117,8 +117,8 @@ func TestDraft_IsFollowed(t *testing.T) {
 				require.Empty(t, first.Header.Get("Idempotent-Replayed"))
 				require.Equal(t, "for "+account, a.post(t, "k-1", "{}", set("Account", account)).body)
 			}
-			a.post(t, "k-1", "{}", func(r *http.Request) { r.URL.Path = "/refunds/7" })
-			a.post(t, "k-1", "{}", func(r *http.Request) { r.Method = http.MethodPatch })
+			a.post(t, "k-1", "{}", set("Account", "ada"), func(r *http.Request) { r.URL.Path = "/refunds/7" })
+			a.post(t, "k-1", "{}", set("Account", "ada"), func(r *http.Request) { r.Method = http.MethodPatch })
 			require.EqualValues(t, 5, a.runs.Load(), "by caller, route and method")
 		},
 	} {

@@ -37,9 +37,7 @@ func New(g *atmostonce.Guard, o Options) (func(http.Handler) http.Handler, error
 		return nil, fmt.Errorf("httponce: %w", err)
 	}
 	m := &middleware{Options: o}
-	p := o.Policy
-	p.OnFailure = once.Unlock // what a status means is said in each error
-	m.guarded = atmostonce.Func(g, o.Name, p, m.run)
+	m.guarded = atmostonce.Func(g, o.Name, o.Policy, m.run)
 	if err := g.Err(); err != nil {
 		return nil, fmt.Errorf("httponce: %w", err)
 	}
@@ -77,7 +75,7 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	defer cancel()
 	x := &exchange{handler: next, writer: newRecorder(w, m.MaxResponse), client: r.Context(), stay: context.AfterFunc(r.Context(), cancel)}
 	defer x.stay()
-	response, err := m.guarded(ctx, Request{HTTP: r, Identity: identity, Key: key, Body: body, exchange: x})
+	response, err := m.guarded(ctx, Request{HTTP: r, Identity: identity, Key: key, Body: body, print: fingerprint(r, body), exchange: x})
 	m.conclude(w, x.writer, response, err)
 }
 

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -285,16 +288,33 @@ func TestMiddleware_TakesNoKeyBeforeTheBodyIsThere(t *testing.T) {
 func TestMiddleware_RunsNothingForHalfABody(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, httponce.Options{}, created)
-	broken, end := io.Pipe()
 	r := a.request(t, "k-1", "")
-	r.Body, r.ContentLength = broken, -1
-	left := a.attempt(r)
-	_, err := io.WriteString(end, "{")
-	require.NoError(t, err)
-	require.NoError(t, end.CloseWithError(errors.New("the client breaks off")))
-	require.Error(t, (<-left).err)
+	r.Body = io.NopCloser(io.MultiReader(strings.NewReader("{"), iotest.ErrReader(errors.New("secret: the client breaks off"))))
+	w := httptest.NewRecorder()
+	a.Config.Handler.ServeHTTP(w, r)
+	answer{w.Result(), w.Body.String()}.requireProblem(t, http.StatusBadRequest, "body-incomplete")
 	require.Empty(t, a.post(t, "k-1", "{}").Header.Get("Idempotent-Replayed"))
 	require.EqualValues(t, 1, a.runs.Load())
+}
+
+// What a policy does not say comes from the guard, but how duplicates are answered is
+// part of the middleware.
+func TestMiddleware_TakesTheGuardsDefaultsForTimeAndDoubt(t *testing.T) {
+	t.Parallel()
+	a := newAPIOver(t, store.NewMemory(store.MemoryOptions{}),
+		atmostonce.Options{Defaults: once.Policy{OnDuplicate: once.Reject, OnFailure: once.Unlock, InDoubt: once.Fail}},
+		httponce.Options{}, func(w http.ResponseWriter, r *http.Request) {
+			status, _ := strconv.Atoi(r.Header.Get("Status"))
+			w.WriteHeader(status)
+		})
+	for _, status := range []string{"200", "404"} {
+		a.post(t, "k-"+status, "{}", set("Status", status))
+		require.Equal(t, "true", a.post(t, "k-"+status, "{}", set("Status", status)).Header.Get("Idempotent-Replayed"))
+	}
+	a.post(t, "k-1", "{}", set("Status", "500"))
+	doubt := a.post(t, "k-1", "{}", set("Status", "500"))
+	doubt.requireProblem(t, http.StatusServiceUnavailable, "in-doubt")
+	require.EqualValues(t, 3, a.runs.Load())
 }
 
 // downStore gives no answer.

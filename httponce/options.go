@@ -131,8 +131,7 @@ func (o Options) complete() (Options, error) {
 	return o, errors.Join(errs...)
 }
 
-// completePolicy returns p with what it does not say, and what is wrong with it. Its
-// OnFailure judges statuses, and is not that of the guarded function.
+// completePolicy returns p with what it does not say, and what is wrong with it.
 func completePolicy(p once.Policy) (once.Policy, error) {
 	var errs []error
 	if !p.Key.IsZero() || p.Scope != 0 {

@@ -189,6 +189,28 @@ func TestResponse_IsReplayedWithChosenHeaders(t *testing.T) {
 	require.NotEqual(t, first.Header.Get("Date"), again.Header.Get("Date"))
 }
 
+// A cookie must not lie in a store, and must not go out with a problem.
+func TestResponse_KeepsNoOtherHeaderAnywhere(t *testing.T) {
+	t.Parallel()
+	key := make(chan string, 1)
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		key <- once.Key(r.Context())
+		w.Header().Set("Set-Cookie", "session=secret")
+		with(http.StatusForbidden)(w, r)
+	}
+	keeps := newAPI(t, httponce.Options{}, handler)
+	require.Equal(t, "session=secret", keeps.post(t, "k-1", "{}").Header.Get("Set-Cookie"))
+	record, err := keeps.guard.Find(t.Context(), <-key)
+	require.NoError(t, err)
+	require.Contains(t, string(record.Outcome.Data), "Content-Type")
+	require.NotContains(t, string(record.Outcome.Data), "session")
+
+	doubts := newAPI(t, httponce.Options{Policy: once.Policy{OnFailure: once.Doubt}}, handler)
+	got := doubts.post(t, "k-1", "{}")
+	got.requireProblem(t, http.StatusServiceUnavailable, "in-doubt")
+	require.Empty(t, got.Header.Get("Set-Cookie"))
+}
+
 func TestResponse_OverTheLimitIsPassedOnAndNotKept(t *testing.T) {
 	t.Parallel()
 	whole := strings.Repeat("0123456789", 10_000)
@@ -213,6 +235,18 @@ func TestResponse_OverTheLimitIsPassedOnAndNotKept(t *testing.T) {
 		again.requireProblem(t, http.StatusInternalServerError, "response-not-kept")
 	}
 	require.EqualValues(t, 3, a.runs.Load())
+}
+
+func TestResponse_OverTheLimitIsLeftAloneInDoubt(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, httponce.Options{MaxResponse: 1}, func(w http.ResponseWriter, r *http.Request) {
+		httponce.Judge(r.Context(), once.Doubt)
+		created(w, r)
+	})
+	first := a.post(t, "k-1", "{}")
+	require.Equal(t, http.StatusCreated, first.StatusCode)
+	require.Equal(t, "order 42", first.body, "and nothing after it")
+	a.post(t, "k-1", "{}").requireProblem(t, http.StatusServiceUnavailable, "in-doubt")
 }
 
 func TestResponse_OverTheGuardsLimitIsNotKept(t *testing.T) {

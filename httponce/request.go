@@ -21,6 +21,7 @@ type Request struct {
 	Key      string        // as the client chose it, without quotes
 	Body     []byte
 
+	print    string // what a repeated request must agree on
 	exchange *exchange
 }
 
@@ -33,11 +34,12 @@ func (r Request) effect() string {
 	return keys.Join(r.HTTP.Method, route, r.Identity, r.Key)
 }
 
-// fingerprint is what a repeated request must agree on.
-func (r Request) fingerprint() string {
+func (r Request) fingerprint() string { return r.print }
+
+// fingerprint digests what is the same when a request is repeated.
+func fingerprint(r *http.Request, body []byte) string {
 	h := sha256.New()
-	u := r.HTTP.URL
-	for _, part := range [][]byte{[]byte(u.EscapedPath()), []byte(u.RawQuery), []byte(r.HTTP.Header.Get("Content-Type")), r.Body} {
+	for _, part := range [][]byte{[]byte(r.URL.EscapedPath()), []byte(r.URL.RawQuery), []byte(r.Header.Get("Content-Type")), body} {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // so that no part runs into the next
 		h.Write(part)
 	}
@@ -45,13 +47,10 @@ func (r Request) fingerprint() string {
 }
 
 // MarshalJSON is for the digest of the input in records.
-func (r Request) MarshalJSON() ([]byte, error) { return json.Marshal(r.fingerprint()) }
+func (r Request) MarshalJSON() ([]byte, error) { return json.Marshal(r.print) }
 
 // read returns the body of r.
 func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
-	if r.ContentLength > limit {
-		return nil, &requestTooLarge
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	switch large := (*http.MaxBytesError)(nil); {
 	case errors.As(err, &large):
