@@ -189,6 +189,23 @@ func TestResponse_IsReplayedWithChosenHeaders(t *testing.T) {
 	require.NotEqual(t, first.Header.Get("Date"), again.Header.Get("Date"))
 }
 
+// What is stored must be found by later builds: another key or fingerprint is a forgotten
+// record, and another response cannot be replayed.
+func TestRecord_StaysAsItIs(t *testing.T) {
+	t.Parallel()
+	key := make(chan string, 1)
+	a := newAPI(t, httponce.Options{}, func(w http.ResponseWriter, r *http.Request) {
+		key <- once.Key(r.Context())
+		created(w, r)
+	})
+	a.post(t, "k/1", `{"cents":1}`, set("Account", "ada"), func(r *http.Request) { r.URL.RawQuery = "fast=1" })
+	record, err := a.guard.Find(t.Context(), <-key)
+	require.NoError(t, err)
+	require.Equal(t, "v1/functions/n/http/k:POST%2F%252Forders%252F%257Bshop%257D%2Faccount%2520ada%2Fk%252F1%2F", record.Key)
+	require.Equal(t, "d271f32ae00f671447ef1e2e5e2ae1f7af0f1add6dd0ca8ed598df473625ea0f", record.Info.Match)
+	require.JSONEq(t, `{"status":201,"header":{"Location":["/orders/42"]},"body":"b3JkZXIgNDI="}`, string(record.Outcome.Data))
+}
+
 // A cookie must not lie in a store, and must not go out with a problem.
 func TestResponse_KeepsNoOtherHeaderAnywhere(t *testing.T) {
 	t.Parallel()

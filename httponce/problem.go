@@ -60,6 +60,10 @@ func problemOf(e *atmostonce.Error) problem {
 	return unavailable
 }
 
+// inFlightRetry is when the response of a request in flight is worth another look: the
+// guard's own time is that of a lease, which is longer than most requests.
+const inFlightRetry = time.Second
+
 // document is a problem as of RFC 9457.
 type document struct {
 	Type   string `json:"type"`
@@ -77,8 +81,12 @@ func (m *middleware) answer(w http.ResponseWriter, p problem, err error) {
 		if p == inDoubt || p == notKept {
 			d.Digest = e.Key
 		}
-		if e.RetryAfter > 0 {
-			h.Set("Retry-After", seconds(e.RetryAfter))
+		after := e.RetryAfter
+		if p == inFlight {
+			after = min(after, inFlightRetry)
+		}
+		if after > 0 {
+			h.Set("Retry-After", seconds(after))
 		}
 	}
 	h.Set("Content-Type", "application/problem+json")
