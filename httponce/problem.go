@@ -60,9 +60,8 @@ func problemOf(e *atmostonce.Error) problem {
 	return unavailable
 }
 
-// inFlightRetry is when the response of a request in flight is worth another look: the
-// guard's own time is that of a lease, which is longer than most requests.
-const inFlightRetry = time.Second
+// soon is when a request is worth another try where nobody knows better.
+const soon = time.Second
 
 // document is a problem as of RFC 9457.
 type document struct {
@@ -76,18 +75,22 @@ type document struct {
 // answer writes p. err is what it rests on; nil if the guard was not asked.
 func (m *middleware) answer(w http.ResponseWriter, p problem, err error) {
 	d := document{Type: m.Documentation + "#" + p.fragment, Title: p.title, Status: p.status, Detail: p.detail}
-	h := w.Header()
+	after := time.Duration(0)
 	if e := (*atmostonce.Error)(nil); errors.As(err, &e) {
+		after = e.RetryAfter
 		if p == inDoubt || p == notKept {
 			d.Digest = e.Key
 		}
-		after := e.RetryAfter
-		if p == inFlight {
-			after = min(after, inFlightRetry)
-		}
-		if after > 0 {
-			h.Set("Retry-After", seconds(after))
-		}
+	}
+	switch p {
+	case inFlight:
+		after = soon // the guard's time is that of a lease, which is longer than most requests
+	case unavailable:
+		after = max(after, soon) // another server may answer
+	}
+	h := w.Header()
+	if after > 0 {
+		h.Set("Retry-After", seconds(after))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Language", "en")

@@ -12,8 +12,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/atmostonce/atmostonce"
+	"github.com/atmostonce/atmostonce/once"
 )
 
 var update = flag.Bool("update", false, "write what docs/http.md quotes, instead of comparing it")
@@ -67,6 +71,25 @@ func problemBodies(t *testing.T) map[string]string {
 	}
 	require.Len(t, bodies, strings.Count(string(source), ` = problem{"`))
 	return bodies
+}
+
+func TestProblem_IsThatOfTheGuardsReason(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for want, all := range map[problem][]once.Refusal{
+		keyReused: {{Reason: once.Mismatch, Since: now}},
+		inFlight:  {{Reason: once.InFlight, Since: now}},
+		inDoubt:   {{Reason: once.InDoubt, Since: now}},
+		notKept:   {{Reason: once.OutcomeNotKept, Since: now}},
+		unavailable: {
+			{Reason: once.StoreDown}, {Reason: once.BadRecord}, {Reason: once.BadSetup}, {Reason: once.BadKey},
+			{Reason: once.InFlight}, {Reason: once.InFlight, Since: now, Untouched: true}, // nobody holds the key
+		},
+	} {
+		for _, r := range all {
+			require.Equal(t, want, problemOf(&atmostonce.Error{Refusal: r}), r)
+		}
+	}
 }
 
 // exampleCode returns the functions of the examples by name: of an example, what it does.
