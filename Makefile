@@ -92,7 +92,7 @@ bench: ## measure what the guard costs
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME=30s
-	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' keys store activity interceptor internal telemetry 2>/dev/null | \
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' keys store activity interceptor internal telemetry httponce 2>/dev/null | \
 	while IFS=: read -r file target; do \
 		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
 	done

@@ -75,7 +75,7 @@ func TestNames_StandInOnePackage(t *testing.T) {
 	}
 	const module = "github.com/atmostonce/atmostonce/"
 	in := map[string]string{}
-	for _, path := range []string{"keys", "store", "store/redisstore", "once", "observe", "resolve", "activity", "interceptor", "telemetry"} {
+	for _, path := range []string{"keys", "store", "store/redisstore", "once", "observe", "resolve", "activity", "interceptor", "telemetry", "httponce"} {
 		for name := range exported(t, module+path) {
 			other, again := in[name]
 			_, known := shared[name]
@@ -90,7 +90,7 @@ func TestNames_StandInOnePackage(t *testing.T) {
 // Another door to the engine, for programs without Temporal, must not link it.
 func TestEngine_LinksNothingOfTemporal(t *testing.T) {
 	t.Parallel()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "../internal/engine", "../once", "../observe", "../resolve", "../store", "../keys").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "../internal/engine", "../once", "../observe", "../resolve", "../store", "../keys", "../httponce").Output()
 	require.NoError(t, err)
 	for _, path := range strings.Fields(string(out)) {
 		require.NotContains(t, path, "temporal")
