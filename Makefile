@@ -104,4 +104,4 @@ tidy: ## tidy the go.mod files and format the code
 
 .PHONY: clean
 clean: ## remove what these targets made, the tools that they built included
-	rm -rf .cache samples/demo-data samples/dashboard-data
+	rm -rf .cache samples/demo-data samples/dashboard-data samples/webhook-data samples/apiorder-data samples/nightly-data
