@@ -62,7 +62,7 @@ histories: ## check that 2,000 histories of concurrent calls to each store are l
 .PHONY: docs
 docs: ## write what README.md and the pages in docs quote and measure
 	@cd samples && go run ./internal/cmd/tools temporal-cli
-	go test -run 'TestReadme|TestStability' . -update
+	go test -run 'TestReadme|TestStability|TestFunctions' . -update
 	go test -run TestDocs ./interceptor -update
 	cd samples && go test -run 'TestErrors|TestCauses' ./e2e -update
 

@@ -39,7 +39,7 @@ func (l till) pay(id string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // it is synced
+	defer f.Close()
 	if _, err := fmt.Fprintln(f, id); err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func TestFunc_ProcessIsKilledInTheFunction(t *testing.T) {
 					r, err := pay(ctx, event{ID: "7"})
 					switch {
 					case c.fails:
-						require.Equal(t, c.retry, requireRefusal(t, err, once.InDoubt).RetryAfter)
+						require.Equal(t, c.retry, refusalOf(t, err, once.InDoubt).RetryAfter)
 						require.True(t, atmostonce.MayHaveHappened(err))
 					case c.found:
 						require.NoError(t, err)

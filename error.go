@@ -40,7 +40,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // Is reports whether target is e's reason.
 func (e *Error) Is(target error) bool {
-	r, ok := target.(once.Reason) //nolint:errorlint // a sentinel
+	r, ok := target.(once.Reason)
 	return ok && r == e.Reason
 }
 

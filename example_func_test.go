@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
+
+// say prints a line.
+func say(words ...any) { fmt.Fprintln(os.Stdout, words...) }
 
 // Order is what the examples are about.
 type Order struct {
@@ -28,7 +32,7 @@ type Receipt struct{ Number string }
 
 // chargeCard stands for what must not happen twice.
 func chargeCard(_ context.Context, o Order) (Receipt, error) {
-	fmt.Println("charging order", o.ID)
+	say("charging order", o.ID)
 	return Receipt{"R-" + o.ID}, nil
 }
 
@@ -48,11 +52,11 @@ func show(r any, err error) {
 	var e *atmostonce.Error
 	switch {
 	case errors.As(err, &e):
-		fmt.Printf("refused: %s, try again: %t\n", e.Reason, e.RetryAfter > 0)
+		say("refused:", e.Reason, "try again:", e.RetryAfter > 0)
 	case err != nil:
-		fmt.Println("failed:", err)
+		say("failed:", err)
 	default:
-		fmt.Println("returned", r)
+		say("returned", r)
 	}
 }
 
@@ -124,7 +128,7 @@ func ExampleFunc_otherInput() {
 	// Output:
 	// charging order 7
 	// returned {R-7}
-	// refused: atmostonce.Mismatch, try again: false
+	// refused: atmostonce.Mismatch try again: false
 	// charging order 7
 	// returned {R-7}
 	// returned {R-7}
@@ -163,7 +167,7 @@ func ExampleFunc_return() {
 	first.Wait()
 	show(charge(context.Background(), Order{"7", 1200}))
 	// Output:
-	// refused: atmostonce.InFlight, try again: true
+	// refused: atmostonce.InFlight try again: true
 	// charging order 7
 	// returned {R-7}
 	// returned {R-7}

@@ -172,13 +172,11 @@ func (k known) restore(c Codec, f failure) error {
 
 // decodeKnown decodes a value of type t. It is not ok if that says something else than
 // what was kept: another build may have another type of that name.
-func decodeKnown(c Codec, t reflect.Type, e keptError) (value error, ok bool) {
+func decodeKnown(c Codec, t reflect.Type, e keptError) (value error, ok bool) { //nolint:revive // a value that is an error
 	decoded := reflect.New(t)
-	if safely(func() error { return c.Decode(e.Value, decoded.Interface()) }) != nil {
-		return nil, false
-	}
+	broken := safely(func() error { return c.Decode(e.Value, decoded.Interface()) })
 	value, ok = decoded.Elem().Interface().(error)
-	return value, ok && textOf(value) == e.Text
+	return value, ok && broken == nil && textOf(value) == e.Text
 }
 
 // wrapped are known errors in the text that was around them.

@@ -81,7 +81,7 @@ func TestFailure_ComesBackAsWhatItWas(t *testing.T) {
 			require.Equal(t, errors.As(err, &wantP), errors.As(got, &p), name)
 			require.Equal(t, wantP, p)
 			failure := (*atmostonce.Failure)(nil)
-			require.False(t, errors.As(got, &failure), name)
+			require.NotErrorAs(t, got, &failure, name)
 		}
 	}
 }
@@ -99,7 +99,7 @@ func TestFailure_IsNeverALie(t *testing.T) {
 		"of an unknown type":               {byValue{51}, nil, nil, here + "byValue"},
 		"of an unknown type by pointer":    {&byPointer{51}, nil, nil, "*" + here + "byPointer"},
 		"with what the codec does not see": {secretive{51}, all, all, here + "secretive"},
-		"a sentinel of another text":       {fmt.Errorf("declined"), all, all, ""}, //nolint:forbidigo,revive // equal text is not equal
+		"a sentinel of another text":       {fmt.Errorf("declined"), all, all, ""},
 		"known where it was recorded":      {byValue{51}, all, nil, here + "byValue"},
 		"a sentinel known there":           {errDeclined, all, nil, ""},
 		"known elsewhere":                  {byValue{51}, nil, all, here + "byValue"},
@@ -200,7 +200,7 @@ func TestCodec_ThatBreaksIsARefusal(t *testing.T) {
 		_, err := good(t.Context(), event{ID: "1"})
 		require.NoError(t, err)
 		_, err = noDecode(t.Context(), event{ID: "1"})
-		e := requireRefusal(t, err, once.BadRecord)
+		e := refusalOf(t, err, once.BadRecord)
 		require.Positive(t, e.RetryAfter, name)
 		_, err = noEncode(t.Context(), event{ID: "2"})
 		requireRefusal(t, err, once.OutcomeNotKept)

@@ -39,7 +39,7 @@ func TestFunc_WaitsForTheOneThatRuns(t *testing.T) {
 		var runs atomic.Int32
 		charge := atmostonce.Func(g, "charge", byID, func(_ context.Context, in event) (receipt, error) {
 			runs.Add(1)
-			time.Sleep(10 * time.Second)
+			time.Sleep(10 * time.Second) //nolint:forbidigo // a bubble's clock
 			return receipt{"ch_" + in.ID}, nil
 		})
 		var all sync.WaitGroup

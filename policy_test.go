@@ -101,7 +101,7 @@ func TestFunc_OtherInputUnderAKeyIsAMismatch(t *testing.T) {
 		_, err := f(t.Context(), event{"7", "a"})
 		require.NoError(t, err)
 		_, err = f(t.Context(), event{"7", "b"})
-		require.Zero(t, requireRefusal(t, err, once.Mismatch).RetryAfter)
+		require.Zero(t, refusalOf(t, err, once.Mismatch).RetryAfter)
 	}
 }
 
@@ -151,7 +151,7 @@ func TestFunc_InDoubt(t *testing.T) {
 				began := time.Now()
 				r, err := charge(t.Context(), event{ID: "7"})
 				if d == once.Return {
-					require.Equal(t, 30*time.Second, requireRefusal(t, err, once.InDoubt).RetryAfter, "the settle delay")
+					require.Equal(t, 30*time.Second, refusalOf(t, err, once.InDoubt).RetryAfter, "the settle delay")
 					time.Sleep(30 * time.Second) //nolint:forbidigo // a bubble's clock
 					r, err = charge(t.Context(), event{ID: "7"})
 				}
@@ -160,7 +160,7 @@ func TestFunc_InDoubt(t *testing.T) {
 					require.NoError(t, err, name)
 					require.Equal(t, receipt{c.result}, r, name)
 				} else {
-					require.Equal(t, c.retry, requireRefusal(t, err, c.after).RetryAfter, name)
+					require.Equal(t, c.retry, refusalOf(t, err, c.after).RetryAfter, name)
 				}
 				require.Equal(t, c.runs, runs, name)
 				require.NoError(t, g.Close(t.Context()))

@@ -47,8 +47,14 @@ func newGuardOver(t *testing.T, s store.Store, o atmostonce.Options) *atmostonce
 	return g
 }
 
-// requireRefusal asserts that err is the guard's, and returns it.
-func requireRefusal(t *testing.T, err error, reason once.Reason) *atmostonce.Error {
+// requireRefusal asserts that err is the guard's, for that reason.
+func requireRefusal(t *testing.T, err error, reason once.Reason) {
+	t.Helper()
+	_ = refusalOf(t, err, reason)
+}
+
+// refusalOf is requireRefusal, and returns it.
+func refusalOf(t *testing.T, err error, reason once.Reason) *atmostonce.Error {
 	t.Helper()
 	var e *atmostonce.Error
 	require.ErrorAs(t, err, &e)

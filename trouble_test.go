@@ -47,7 +47,7 @@ func TestFunc_RefusesWhatCannotBeGuarded(t *testing.T) {
 			require.ErrorContains(t, g.Err(), c.says)
 			require.ErrorContains(t, g.Start(t.Context()), c.says)
 			_, err := charge(t.Context(), event{ID: "7"})
-			e := requireRefusal(t, err, once.BadSetup)
+			e := refusalOf(t, err, once.BadSetup)
 			require.ErrorContains(t, err, c.says)
 			require.Zero(t, e.RetryAfter, "no other try gets another answer")
 		})
@@ -135,7 +135,7 @@ func TestFunc_WithoutAKeyNothingRuns(t *testing.T) {
 		},
 	} {
 		err := call()
-		e := requireRefusal(t, err, once.BadKey)
+		e := refusalOf(t, err, once.BadKey)
 		require.Zero(t, e.RetryAfter, name)
 		require.NotContains(t, err.Error(), "secret input")
 		require.False(t, ran, name)
@@ -180,7 +180,7 @@ func TestFunc_WhatCannotBeKeptIsAnError(t *testing.T) {
 		}
 		require.Equal(t, 1, runs, name)
 	}
-	atmostonce.Func(g, "a result that JSON cannot give back", byID, func(context.Context, event) (error, error) { return nil, nil }) //nolint:revive // what is refused
+	atmostonce.Func(g, "a result that JSON cannot give back", byID, func(context.Context, event) (error, error) { return nil, nil })
 	require.ErrorContains(t, g.Err(), "cannot be decoded from JSON")
 }
 
@@ -221,7 +221,7 @@ func TestFunc_StoreThatIsDown(t *testing.T) {
 
 		s.down.Store(&broken)
 		_, err := charge(t.Context(), event{ID: "7"})
-		e := requireRefusal(t, err, once.StoreDown)
+		e := refusalOf(t, err, once.StoreDown)
 		require.ErrorIs(t, err, broken)
 		require.Positive(t, e.RetryAfter)
 		require.True(t, atmostonce.MayHaveHappened(err), "an earlier call may have run")

@@ -91,10 +91,10 @@ func (r Request) defeatsRetry() error {
 	}
 	var errs []error
 	if slices.Contains(p.NonRetryable, string(once.InDoubt)) && r.Policy.InDoubt != once.Fail {
-		errs = append(errs, fmt.Errorf("NonRetryableErrorTypes lists %s: the call ends with the doubt, before InDoubt %v applies; take it out, or take Fail", once.InDoubt, r.Policy.InDoubt))
+		errs = append(errs, fmt.Errorf("NonRetryableErrorTypes lists %s: the call ends with the doubt, before InDoubt %v applies; take it out, or take Fail", string(once.InDoubt), r.Policy.InDoubt))
 	}
 	if slices.Contains(p.NonRetryable, string(once.InFlight)) {
-		errs = append(errs, fmt.Errorf("NonRetryableErrorTypes lists %s: a call ends while another one runs, or its own earlier attempt; take it out, or take OnDuplicate Reject", once.InFlight))
+		errs = append(errs, fmt.Errorf("NonRetryableErrorTypes lists %s: a call ends while another one runs, or its own earlier attempt; take it out, or take OnDuplicate Reject", string(once.InFlight)))
 	}
 	return errors.Join(errs...)
 }
