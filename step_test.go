@@ -117,7 +117,7 @@ func TestStep_InDoubtHoldsItsCallUntilSomebodyDecides(t *testing.T) {
 		o.crash = "charge"
 		_, err := o.call()
 		require.EqualError(t, err, "it did not return")
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		_, err = o.call()
 		require.ErrorIs(t, err, once.InDoubt)
 		require.ErrorContains(t, err, "order/step charge [key ")
@@ -130,7 +130,7 @@ func TestStep_InDoubtHoldsItsCallUntilSomebodyDecides(t *testing.T) {
 			ID: "x", To: store.Succeeded, By: store.ByOperator, TTL: time.Hour, Outcome: store.Outcome{State: store.Succeeded, Data: []byte(`{"Charge":"found"}`)},
 		})
 		require.NoError(t, err)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		all, err := o.call()
 		require.NoError(t, err)
 		require.Equal(t, receipt{"found"}, all[1])
@@ -154,7 +154,7 @@ func TestStep_HasAPolicyOfItsOwn(t *testing.T) {
 			o := newOrder(t, rerun, atmostonce.Options{})
 			o.crash, o.options = "charge", []once.Policy{tc.policy}
 			_, _ = o.call()
-			time.Sleep(time.Hour)
+			<-time.After(time.Hour)
 			all, err := o.call()
 			require.ErrorIs(t, err, tc.reason, name)
 			require.Equal(t, tc.effects, o.effects, name)
@@ -312,7 +312,7 @@ func TestStep_IsRefusedUnderALostClaim(t *testing.T) {
 			r := o.records()["k:7"]
 			_, err := o.store.Resolve(ctx, r.Key, r, store.Resolution{ID: "x", To: store.Tombstone, By: store.ByOperator, TTL: time.Hour, Force: true})
 			require.NoError(t, err)
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			return o.step(context.WithoutCancel(ctx), "charge")
 		})
 		_, err := f(t.Context(), event{ID: "7"})
@@ -391,7 +391,7 @@ func TestStep_OfDoHasNoArgumentToReconcile(t *testing.T) {
 		}
 		_, err := charge()
 		require.ErrorIs(t, err, once.InDoubt)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		result, err := charge()
 		require.NoError(t, err)
 		require.Equal(t, "found", result)

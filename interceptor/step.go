@@ -17,11 +17,11 @@ func (d *door) DecodeInto(ctx context.Context, o store.Outcome, ptr any) (failur
 		_, failure, broken = d.codec.replay(ctx, o)
 		return failure, broken
 	}
-	return nil, d.codec.decodeInto(ctx, o, ptr)
+	return nil, decodeInto(ctx, d.codec, o, ptr)
 }
 
 // decodeInto decodes a recorded result as what recorded it had encoded it.
-func (c codec) decodeInto(ctx context.Context, o store.Outcome, ptr any) (err error) {
+func decodeInto(ctx context.Context, c codec, o store.Outcome, ptr any) (err error) {
 	defer func() {
 		if problem := recover(); problem != nil { // of a converter's, over bytes that it did not make
 			err = fmt.Errorf("result: %v", problem)

@@ -20,11 +20,11 @@ func TestDecodeInto_ReadsWhatAnotherWorkflowEncoded(t *testing.T) {
 	o, _, err := of("a").encode(t.Context(), map[string]int{"cents": 5}, engine.MaxOutcome)
 	require.NoError(t, err)
 	var got map[string]int
-	require.NoError(t, of("b").decodeInto(t.Context(), o, &got))
+	require.NoError(t, decodeInto(t.Context(), of("b"), o, &got))
 	require.Equal(t, map[string]int{"cents": 5}, got)
 
 	var other []string
-	require.ErrorContains(t, of("b").decodeInto(t.Context(), o, &other), "result: ")
-	require.Error(t, of("b").decodeInto(t.Context(), store.Outcome{State: store.Succeeded, Data: []byte("forged"), Context: o.Context}, &other))
-	require.ErrorIs(t, of("b").decodeInto(t.Context(), store.Outcome{State: store.Succeeded, Missing: "too large"}, &other), engine.ErrNotKept)
+	require.ErrorContains(t, decodeInto(t.Context(), of("b"), o, &other), "result: ")
+	require.Error(t, decodeInto(t.Context(), of("b"), store.Outcome{State: store.Succeeded, Data: []byte("forged"), Context: o.Context}, &other))
+	require.ErrorIs(t, decodeInto(t.Context(), of("b"), store.Outcome{State: store.Succeeded, Missing: "too large"}, &other), engine.ErrNotKept)
 }
