@@ -91,6 +91,9 @@ func keyForms(t *testing.T) string {
 		key, err := keys.Make(c.scope, c.part, call)
 		require.NoError(t, err)
 		fmt.Fprintf(&b, "| `%v` | `%s` |\n", c.scope, key)
+		if c.scope == keys.PerNamespace {
+			fmt.Fprintf(&b, "| a step of that | `%s` |\n", keys.Step(key, "send mail"))
+		}
 	}
 	return b.String()
 }

@@ -118,7 +118,7 @@ func exampleCode(t *testing.T) map[string]string {
 }
 
 func TestDocs_QuoteCodeThatRuns(t *testing.T) {
-	for _, page := range []string{"errors.md", "testing.md", "adoption.md", "failures.md"} {
+	for _, page := range []string{"errors.md", "testing.md", "adoption.md", "failures.md", "steps.md"} {
 		requireQuotedCode(t, page)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"go.temporal.io/sdk/worker"
@@ -66,9 +67,12 @@ func (s *registry) find(activity string) (m mark, found bool) {
 	return mark{}, false
 }
 
-// policyOf returns the policy of an activity, or the defaults.
+// policyOf returns the policy of an activity, which its steps have, too, or the defaults.
 func (s *registry) policyOf(activity string) once.Policy {
 	if m, ok := s.find(activity); ok {
+		return m.policy
+	}
+	if m, ok := s.find(strings.TrimSuffix(activity, engine.ActivityOfSteps)); ok {
 		return m.policy
 	}
 	return engine.Complete(s.marks.defaults)

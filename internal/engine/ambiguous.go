@@ -42,7 +42,7 @@ func (b branch) leavesOpen(err error) bool {
 	if verdict, said := once.Unlock.Decide(err); said {
 		return verdict == once.Doubt
 	}
-	if b.http && b.neverConnected(err) {
+	if b.http && b.neverConnected(err) || b.steps.isRefusal(err) {
 		return false
 	}
 	if b.isOpen(err) || b.openByAnswer(err) {

@@ -19,6 +19,7 @@ type call struct {
 	claim    claim    // none before it asks for the key
 	evidence evidence // of what the body did
 	enforced bool     // the end of the life waits for it
+	steps    steps    // of the body
 }
 
 // Why a request has no key, besides keys.ErrSkip and what its own functions say.
@@ -43,7 +44,9 @@ func (e *setupError) Error() string { return e.why.Error() }
 func (e *Engine) Do(ctx context.Context, r Request, mode once.Mode, unnamed error, body Body) (any, error) {
 	c := &call{Request: r, engine: e}
 	c.account = account{reporter: e.reporter, identity: &c.Identity, policy: r.Policy.OnDuplicate}
-	c.evidence.says = r.Door.LeavesOpen
+	c.evidence.says, c.evidence.steps = r.Door.LeavesOpen, &c.steps
+	c.steps.call, c.steps.mode = c, mode
+	body = c.steps.taking(body)
 	switch {
 	case mode == once.Off:
 		return c.off(ctx, body)
@@ -113,7 +116,10 @@ func (c *call) decide(r store.Record, err error) (decision, error) {
 
 // isOlder reports whether the call was scheduled before the guard was there: it may
 // have run without leaving a record.
-func (c *call) isOlder() bool { return c.Holder.Scheduled.Before(c.engine.options.DistrustBefore) }
+// Of a step its call has been asked.
+func (c *call) isOlder() bool {
+	return c.step == "" && c.Holder.Scheduled.Before(c.engine.options.DistrustBefore)
+}
 
 // isUntouched reports whether r, as the store gave it, excludes an effect. The number
 // of the attempt does not: a reset of the activity begins to count anew.

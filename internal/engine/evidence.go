@@ -22,7 +22,8 @@ import (
 // An error speaks of the last try, and net/http is one of the clients that try
 // again by themselves. The trace in the body's context says what it did.
 type evidence struct {
-	says func(error) (open, known bool) // see Door.LeavesOpen
+	says  func(error) (open, known bool) // see Door.LeavesOpen
+	steps *steps                         // of the body; nil: it took none
 
 	begun  atomic.Bool // once.Begin was called
 	traced atomic.Bool // the trace was asked for, as net/http does first of all

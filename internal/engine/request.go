@@ -18,6 +18,8 @@ type Request struct {
 
 	HeaderErr error // why the call has no usable header
 
+	step string // the name of the step that it is; "": it is none
+
 	// Seen, if not nil, is a settled record that a call of this process has just met: the
 	// store is not asked again. Meets, if not nil, gets the settled record that this call
 	// has written or replays.
@@ -51,6 +53,8 @@ type Door interface {
 	// Decode returns the answer to a call whose outcome is recorded; if there is
 	// none, broken, which can be ErrNotKept.
 	Decode(ctx context.Context, o store.Outcome) (result any, failure, broken error)
+	// DecodeInto is Decode into ptr, of the result of a step.
+	DecodeInto(ctx context.Context, o store.Outcome, ptr any) (failure, broken error)
 	// DecodeDoubt returns the error that EncodeDoubt has kept; nil if there is none.
 	DecodeDoubt(ctx context.Context, o store.Outcome) error
 

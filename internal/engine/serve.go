@@ -71,7 +71,7 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 
 // warn reports risks: of the way in which the call is made, and of the store.
 func (c *call) warn(ctx context.Context) {
-	if c.Holder.Attempt == 1 {
+	if c.Holder.Attempt == 1 && c.step == "" {
 		if c.most() == 1 {
 			c.account.notice(ctx, observe.OneAttempt, store.Record{}, nil)
 		}
@@ -229,6 +229,9 @@ func (c *call) conclude(ctx context.Context, r store.Record, l *lease, result an
 		return nil, err
 	}
 	verdict := c.evidence.verdict(c.Policy.OnFailure, err, r.Origin, l.body.Err() != nil)
+	if verdict == once.Lock && c.steps.wraps(err) { // it is not the last word
+		verdict = once.Unlock
+	}
 	err = once.Plain(err)
 	var now store.Record
 	switch verdict {

@@ -3,12 +3,10 @@
 // asks the process to end, then because it is killed in the middle of a payment.
 // Each wage is paid once.
 //
-// The policy is InDoubt: Resume. After each interruption the key is in doubt,
-// and the retry of the same call, which has the heartbeat details, takes it over
-// and goes on; the guard keeps everybody else out, and lets it begin only when
-// the settle delay is over and no request of the killed worker is on its way any
-// more. What was paid between the last checkpoint and the kill, the activity
-// itself must find out: see PayAll.
+// Each payment is a step of the activity, with a record of its own. After each
+// interruption a retry runs the activity again; the guard keeps everybody else out, and
+// lets it begin only when the settle delay is over and no request of the killed worker is
+// on its way any more. Steps that were finished are not run again: see PayAll.
 package main
 
 import (
@@ -126,7 +124,7 @@ func play(ctx context.Context, s *stage.Stage) error {
 	if err := run.Get(ctx, &r); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Out, "the last worker knew of %d payments by the checkpoint, found %d more at the provider, and made %d\n", r.Resumed, r.Found, r.Paid)
+	fmt.Fprintf(s.Out, "the last worker was given %d payments by their records, found %d more at the provider, and made %d\n", r.Resumed, r.Found, r.Paid)
 	return tell(s, "done")
 }
 

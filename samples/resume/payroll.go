@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/atmostonce/atmostonce"
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
@@ -24,66 +24,48 @@ func (m Month) wage(n int) string { return fmt.Sprintf("wage %s %03d", m.Name, n
 
 // Report is what PayAll did, in its last run.
 type Report struct {
-	Resumed int // the payments that the last checkpoint knew of
-	Found   int // those that were made after it
+	Resumed int // the payments that earlier runs had made
+	Found   int // those of which the provider had to be asked
 	Paid    int // those that this run made
 }
 
 // Payroll is the activity.
 type Payroll struct{ Provider provider.Client }
 
-// errStopped ends a run at a step's end, so that a deployment cuts none off.
-var errStopped = errors.New("the worker stops")
-
-// PayAll pays a month's wages, one after the other, and checkpoints by its
-// heartbeats. The SDK does not send each of them: after one it keeps the next
-// ones back for up to 80 % of the heartbeat timeout. So a run that takes over
-// from one that was killed asks the provider about the payments after the
-// checkpoint, until it finds one that was not made. Without that question all
-// of them would be made twice; with worker.Options.MaxHeartbeatThrottleInterval
-// at its least, still the one that was under way.
+// PayAll pays a month's wages, one after the other, each as a step. A run that goes on
+// after another one gets the results of the steps that were finished. Of the one that was
+// under way when a worker was killed nobody knows: the guard asks the provider. A worker
+// that stops begins no step, so that a deployment cuts none off.
 func (p *Payroll) PayAll(ctx context.Context, m Month) (r Report, err error) {
-	if sdkactivity.HasHeartbeatDetails(ctx) {
-		if err := sdkactivity.GetHeartbeatDetails(ctx, &r.Resumed); err != nil {
+	for n := range m.People {
+		find := func(ctx context.Context, m Month) (provider.Charge, error) {
+			made, err := p.Provider.Charges(ctx, m.wage(n))
+			switch {
+			case err != nil:
+				return provider.Charge{}, err
+			case len(made) == 0:
+				return provider.Charge{}, once.ErrNotDone
+			}
+			r.Found++
+			return made[0], nil
+		}
+		_, err := atmostonce.Step(ctx, m.wage(n), func(ctx context.Context) (provider.Charge, error) {
+			r.Paid++
+			return p.Provider.Charge(ctx, m.wage(n), 1200)
+		}, once.Policy{InDoubt: once.Reconcile(find)})
+		if err != nil {
 			return r, err
 		}
+		sdkactivity.RecordHeartbeat(ctx)
 	}
-	claim, _ := once.FromContext(ctx)
-	asking := claim.Takeover
-	for n := r.Resumed; n < m.People; n++ {
-		select {
-		case <-ctx.Done():
-			return r, context.Cause(ctx)
-		case <-sdkactivity.GetWorkerStopChannel(ctx):
-			return r, errStopped
-		default:
-		}
-		if asking {
-			made, err := p.Provider.Charges(ctx, m.wage(n))
-			if err != nil {
-				return r, err
-			}
-			asking = len(made) > 0
-		}
-		if asking {
-			r.Found++
-		} else {
-			if _, err := p.Provider.Charge(ctx, m.wage(n), 1200); err != nil {
-				return r, err
-			}
-			r.Paid++
-		}
-		sdkactivity.RecordHeartbeat(ctx, n+1)
-	}
+	r.Resumed = m.People - r.Found - r.Paid
 	return r, nil
 }
 
 func guarded(p *Payroll) []once.Marked {
 	return once.Mark(once.Policy{
-		// An error in the middle does not say that nothing happened.
-		OnFailure: once.Doubt,
-		// Only a retry of the same call goes on: it alone has the checkpoint.
-		InDoubt: once.Resume,
+		// The body may run again: its steps do not.
+		InDoubt: once.Rerun,
 	}, p.PayAll)
 }
 
