@@ -2,10 +2,10 @@ package atmostonce
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +43,7 @@ func (t target[Out]) call(ctx context.Context, args []any, is bool, f func(conte
 		mode = g.options.Mode(t.name)
 	}
 	r := g.request(ctx, t.name, t.policy, args)
-	r.Door = door{codec{g.options.Codec, g.errors, g.options.MaxOutcome, decodeResult[Out]}, ctx}
+	r.Door = door{codec{g.options.Codec, g.errors, g.options.MaxOutcome, decodeResult[Out]}}
 	unnamed := g.identify(&r, args)
 	switch {
 	case t.unfit != nil:
@@ -51,13 +51,13 @@ func (t target[Out]) call(ctx context.Context, args []any, is bool, f func(conte
 	case mode != once.Enforce:
 	case g.isClosed():
 		unnamed = engine.BadSetup(errClosed)
-	case unnamed == nil && g.isWithin(ctx, r.Key):
+	case unnamed == nil && isWithin(ctx, g, r.Key):
 		unnamed = engine.BadSetup(errItself)
 	}
 	if unnamed == nil && mode == once.Enforce {
-		var over func()
-		ctx, over = g.within(ctx, r.Key)
-		defer over()
+		within := &running{Context: ctx, guard: g, key: r.Key}
+		defer within.over.Store(true)
+		ctx = within
 		if t.policy.OnDuplicate == once.Wait {
 			var first *flight
 			if first, r.Seen = g.flights.enter(ctx, g.life.Stopping(), r.Key); first != nil {
@@ -94,29 +94,19 @@ func (g *Guard) request(ctx context.Context, name string, p once.Policy, args []
 	}
 	return engine.Request{
 		Identity: engine.Identity{Activity: name, Holder: store.Holder{
-			Namespace: g.options.Namespace, ActivityRunID: rand.Text(), Scheduled: scheduled.UTC(), Attempt: 1, Worker: g.process,
+			Namespace: g.options.Namespace, ActivityRunID: g.run + "-" + strconv.FormatUint(g.calls.Add(1), 36), Scheduled: scheduled.UTC(), Attempt: 1, Worker: g.process,
 		}},
 		Attempt: a, Policy: p, Args: args, Life: g.life,
 	}
 }
 
-// identify makes the key of the call. Arguments are digested as JSON, whatever the
-// Codec: the key must be the same in every program.
+// identify makes the key of the call.
 func (g *Guard) identify(r *engine.Request, args []any) (err error) {
-	parts := make([]keys.Arg, len(args))
 	input := ""
-	for i, arg := range args {
-		var data []byte
-		if err = safely(func() (err error) { data, err = json.Marshal(arg); return err }); err != nil {
-			break
+	if p := r.Policy; !p.Key.Typed() || p.Match != keys.Any() { // what else there is may look at the input
+		if input, err = digest(args); err != nil {
+			return fmt.Errorf("%w: %w: %w", engine.ErrInput, engine.ErrArgument, err)
 		}
-		parts[i] = keys.Arg{Encoding: "json/plain", Data: data}
-	}
-	switch p := r.Policy; {
-	case err == nil:
-		input = keys.Digest(parts)
-	case p.Key.IsZero(), p.Key.IsHash(), p.Match != keys.Any() && !p.Match.Typed():
-		return fmt.Errorf("%w: %w: %w", engine.ErrInput, engine.ErrArgument, err)
 	}
 	r.Identity, err = g.engine.Name(r.Identity, r.Policy, keys.Call{
 		Namespace: g.options.Namespace, Activity: r.Activity, Args: args, Input: input,
@@ -125,28 +115,47 @@ func (g *Guard) identify(r *engine.Request, args []any) (err error) {
 	return err
 }
 
+// digest is that of the arguments as JSON, whatever the Codec: it must be the same in
+// every program.
+func digest(args []any) (string, error) {
+	parts := make([]keys.Arg, len(args))
+	for i, arg := range args {
+		parts[i].Encoding = "json/plain"
+		if err := safely(func() (err error) { parts[i].Data, err = json.Marshal(arg); return err }); err != nil {
+			return "", err
+		}
+	}
+	return keys.Digest(parts), nil
+}
+
 type innermost struct{}
 
-// running is a guarded call that a context is in.
+// running is a context that is in a guarded call.
 type running struct {
+	context.Context
 	guard *Guard
 	key   string
 	over  atomic.Bool // the context has outlived it
-	outer *running
 }
 
-// within returns a context that is in a call of that key, and what ends it.
-func (g *Guard) within(ctx context.Context, key string) (in context.Context, over func()) {
-	outer, _ := ctx.Value(innermost{}).(*running)
-	r := &running{guard: g, key: key, outer: outer}
-	return context.WithValue(ctx, innermost{}, r), func() { r.over.Store(true) }
+// Value implements context.Context.
+func (r *running) Value(key any) any {
+	if key == (innermost{}) {
+		return r
+	}
+	return r.Context.Value(key)
 }
 
-func (g *Guard) isWithin(ctx context.Context, key string) bool {
-	for r, _ := ctx.Value(innermost{}).(*running); r != nil; r = r.outer {
+// isWithin reports whether ctx is in a call of that key.
+func isWithin(ctx context.Context, g *Guard, key string) bool {
+	for {
+		r, _ := ctx.Value(innermost{}).(*running)
+		if r == nil {
+			return false
+		}
 		if r.guard == g && r.key == key && !r.over.Load() {
 			return true
 		}
+		ctx = r.Context
 	}
-	return false
 }

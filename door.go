@@ -12,10 +12,7 @@ import (
 )
 
 // door is the engine's door for one call of a function.
-type door struct {
-	codec codec
-	ctx   context.Context // of the call
-}
+type door struct{ codec codec }
 
 var _ engine.Door = door{}
 
@@ -60,7 +57,7 @@ func (d door) After(err, first error) error {
 }
 
 // Refuse implements engine.Door.
-func (d door) Refuse(r engine.Refusal) error {
+func (d door) Refuse(ctx context.Context, r engine.Refusal) error {
 	if r.Reason == once.BadSetup { // as it is in this process, it stays
 		r.Retryable = false
 	}
@@ -69,7 +66,7 @@ func (d door) Refuse(r engine.Refusal) error {
 		e.RetryAfter = r.Delay
 	}
 	if r.Reason == once.InFlight && e.cause == nil { // see IsStop
-		e.cause = context.Cause(d.ctx)
+		e.cause = context.Cause(ctx)
 	}
 	return e
 }

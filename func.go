@@ -89,61 +89,6 @@ func complete(p, defaults once.Policy) (once.Policy, error) {
 	return p, err
 }
 
-// function is what a guard knows of the functions of one name.
-type function struct {
-	is     reflect.Type
-	policy once.Policy
-}
-
-// fits returns why a function of that type cannot be guarded under that policy.
-func (g *Guard) fits(t reflect.Type, p once.Policy) error {
-	err := p.Check(t)
-	out := t.Out(0)
-	switch _, plain := g.options.Codec.(JSON); {
-	case !plain:
-	case out.Kind() == reflect.Chan, out.Kind() == reflect.Func, out.Kind() == reflect.Interface && out.NumMethod() > 0:
-		err = errors.Join(err, fmt.Errorf("a result of type %v cannot be decoded from JSON: return another type, or give Options.Codec", out))
-	}
-	return err
-}
-
-// register makes a function known, and keeps all that is wrong with it for Err.
-func (g *Guard) register(name string, t reflect.Type, p once.Policy, unfit error) error {
-	err := errors.Join(unfit, g.know(name, t, p))
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("function %q: %w", name, err)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.wrong = append(g.wrong, err)
-	return err
-}
-
-// know makes a name known as that of a function of type t, and returns why it cannot be.
-func (g *Guard) know(name string, t reflect.Type, p once.Policy) error {
-	if name == "" {
-		return errors.New("the name is empty")
-	}
-	g.mu.RLock()
-	known, again := g.funcs[name]
-	g.mu.RUnlock()
-	if !again {
-		g.mu.Lock()
-		if known, again = g.funcs[name]; !again {
-			g.funcs[name] = function{t, p}
-		}
-		g.mu.Unlock()
-	}
-	switch {
-	case !again:
-		g.engine.Prepare(context.Background(), nil, engine.Place{Namespace: g.options.Namespace, Activity: name})
-	case known.is != t:
-		return fmt.Errorf("the name stands for a function of type %v already, and this one's is %v", known.is, t)
-	}
-	return nil
-}
-
 type eventTime struct{}
 
 // WithEventTime returns a context that says when what its guarded calls are about came

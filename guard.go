@@ -2,12 +2,15 @@ package atmostonce
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atmostonce/atmostonce/internal/engine"
@@ -79,7 +82,9 @@ type Guard struct {
 	errors  known
 	life    *engine.Life
 	lease   time.Duration
-	process string // in records
+	process string        // in records
+	run     string        // begins the names of its calls, in records
+	calls   atomic.Uint64 // so far
 	flights flights
 
 	mu     sync.RWMutex
@@ -122,7 +127,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 		host = "unknown host"
 	}
 	g := &Guard{
-		options: o, errors: errs, life: engine.NewLife(), lease: ours.Lease, process: strconv.Itoa(os.Getpid()) + "@" + host,
+		options: o, errors: errs, life: engine.NewLife(), lease: ours.Lease, process: strconv.Itoa(os.Getpid()) + "@" + host, run: rand.Text(),
 		funcs: map[string]function{}, flights: flights{all: map[string]*flight{}},
 	}
 	g.engine = engine.New(s, ours, sink{o.Logger})
@@ -185,4 +190,59 @@ func (g *Guard) Close(ctx context.Context) error {
 func (g *Guard) isClosed() bool {
 	_, closed := g.life.End()
 	return closed
+}
+
+// function is what a guard knows of the functions of one name.
+type function struct {
+	is     reflect.Type
+	policy once.Policy
+}
+
+// fits returns why a function of that type cannot be guarded under that policy.
+func (g *Guard) fits(t reflect.Type, p once.Policy) error {
+	err := p.Check(t)
+	out := t.Out(0)
+	switch _, plain := g.options.Codec.(JSON); {
+	case !plain:
+	case out.Kind() == reflect.Chan, out.Kind() == reflect.Func, out.Kind() == reflect.Interface && out.NumMethod() > 0:
+		err = errors.Join(err, fmt.Errorf("a result of type %v cannot be decoded from JSON: return another type, or give Options.Codec", out))
+	}
+	return err
+}
+
+// register makes a function known, and keeps all that is wrong with it for Err.
+func (g *Guard) register(name string, t reflect.Type, p once.Policy, unfit error) error {
+	err := errors.Join(unfit, g.know(name, t, p))
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("function %q: %w", name, err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.wrong = append(g.wrong, err)
+	return err
+}
+
+// know makes a name known as that of a function of type t, and returns why it cannot be.
+func (g *Guard) know(name string, t reflect.Type, p once.Policy) error {
+	if name == "" {
+		return errors.New("the name is empty")
+	}
+	g.mu.RLock()
+	known, again := g.funcs[name]
+	g.mu.RUnlock()
+	if !again {
+		g.mu.Lock()
+		if known, again = g.funcs[name]; !again {
+			g.funcs[name] = function{t, p}
+		}
+		g.mu.Unlock()
+	}
+	switch {
+	case !again:
+		g.engine.Prepare(context.Background(), nil, engine.Place{Namespace: g.options.Namespace, Activity: name})
+	case known.is != t:
+		return fmt.Errorf("the name stands for a function of type %v already, and this one's is %v", known.is, t)
+	}
+	return nil
 }

@@ -76,7 +76,7 @@ func (d *door) After(err, first error) error { return after(err, first) }
 
 // Refuse implements engine.Door. The SDK neither logs a benign error nor counts it
 // as a failure.
-func (d *door) Refuse(r engine.Refusal) error {
+func (d *door) Refuse(_ context.Context, r engine.Refusal) error {
 	o := temporal.ApplicationErrorOptions{NonRetryable: !r.Retryable, Cause: r.Cause, Details: []any{r.Details()}}
 	if r.Retryable {
 		o.NextRetryDelay = r.Delay

@@ -177,7 +177,7 @@ func (e *Engine) refuse(ctx context.Context, d Door, i *Identity, p once.DoubtPo
 		r.Cause = d.DecodeDoubt(ctx, r.Record.Outcome)
 	}
 	r.Activity, r.Digest, r.InDoubt, r.Last, r.SettleDelay = i.Activity, i.Digest, p, last, e.options.SettleDelay
-	return d.Refuse(r)
+	return d.Refuse(ctx, r)
 }
 
 // ended answers for a call whose context is over before it came to anything.

@@ -19,10 +19,8 @@ func persist(ctx, stop context.Context, write func(context.Context) (store.Recor
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
-	interval := backoff.NewExponentialBackOff()
-	interval.InitialInterval, interval.MaxInterval = 50*time.Millisecond, 5*time.Second
 	var last error // that said nothing
-	r, err := backoff.Retry(ctx, func() (store.Record, error) {
+	try := func() (store.Record, error) {
 		try, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		r, err := write(try)
@@ -32,6 +30,20 @@ func persist(ctx, stop context.Context, write func(context.Context) (store.Recor
 		}
 		last = err
 		return r, err
+	}
+	r, err := try()
+	if err == nil { // as a rule
+		return r, nil
+	}
+	interval := backoff.NewExponentialBackOff()
+	interval.InitialInterval, interval.MaxInterval = 50*time.Millisecond, 5*time.Second
+	tried := true
+	r, err = backoff.Retry(ctx, func() (store.Record, error) {
+		if tried {
+			tried = false
+			return r, err
+		}
+		return try()
 	}, backoff.WithBackOff(interval), backoff.WithMaxElapsedTime(0))
 	if err != nil && ctx.Err() != nil && last != nil {
 		err = fmt.Errorf("%w: %w", err, last)

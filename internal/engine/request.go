@@ -61,7 +61,7 @@ type Door interface {
 	// After returns err with the error that came first as its cause, unless that is nil.
 	After(err, first error) error
 	// Refuse makes the error that the caller gets.
-	Refuse(r Refusal) error
+	Refuse(ctx context.Context, r Refusal) error
 	// LeavesOpen reports whether err, whatever it wraps, leaves open if the effect
 	// took place; known is false where the door does not know the error.
 	LeavesOpen(err error) (open, known bool)

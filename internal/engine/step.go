@@ -237,12 +237,12 @@ func (d *stepDoor) Decode(ctx context.Context, o store.Outcome) (result any, fai
 }
 
 // Refuse implements Door. That the step was not run does not say that the call was not.
-func (d *stepDoor) Refuse(r Refusal) error {
+func (d *stepDoor) Refuse(ctx context.Context, r Refusal) error {
 	r.Untouched = false
 	if d.step.Name != "" {
 		r.Activity += " " + d.step.Name
 	}
-	err := d.Door.Refuse(r)
+	err := d.Door.Refuse(ctx, r)
 	switch r.Reason {
 	case once.InFlight, once.StoreDown, once.BadKey, once.BadSetup:
 		d.steps.refuse(err)

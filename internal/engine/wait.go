@@ -25,10 +25,8 @@ type pause struct {
 }
 
 func newPause(c *call) *pause {
-	poll := backoff.NewExponentialBackOff()
-	poll.InitialInterval, poll.MaxInterval = 20*time.Millisecond, time.Second
 	tick, stop := c.ticks()
-	return &pause{c: c, poll: poll, tick: tick, stop: stop}
+	return &pause{c: c, tick: tick, stop: stop}
 }
 
 // next returns when it is time to look again, and an error when the call's
@@ -38,6 +36,8 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		e := p.c.account.event(observe.KindWait)
 		e.Record = shown(r)
 		p.began, p.blind = time.Now(), r.State == store.Absent
+		p.poll = backoff.NewExponentialBackOff()
+		p.poll.InitialInterval, p.poll.MaxInterval = 20*time.Millisecond, time.Second
 		_, _, p.done = p.c.engine.reporter.begin(ctx, e)
 	}
 	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
