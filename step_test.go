@@ -275,9 +275,11 @@ func TestStep_ThatSaysNothingHappenedSaysSoForItsCall(t *testing.T) {
 			err    error
 			state  store.State
 		}{
-			"an answer":    {once.Policy{}, errors.New("declined"), store.Tombstone},
-			"not done":     {once.Policy{}, once.NotDone(context.DeadlineExceeded), store.Tombstone},
-			"classified":   {once.Policy{OnFailure: once.Classify(func(error) once.FailurePolicy { return once.Unlock })}, context.DeadlineExceeded, store.Tombstone},
+			"an answer": {once.Policy{}, errors.New("declined"), store.Tombstone},
+			"not done":  {once.Policy{}, once.NotDone(context.DeadlineExceeded), store.Tombstone},
+			"classified": {once.Policy{OnFailure: once.Classify(func(err error) once.FailurePolicy {
+				return map[bool]once.FailurePolicy{true: once.Unlock, false: once.Doubt}[err.Error() != ""]
+			})}, context.DeadlineExceeded, store.Tombstone},
 			"ambiguous":    {once.Policy{}, context.DeadlineExceeded, store.InDoubt},
 			"a maybe done": {once.Policy{}, once.MaybeDone(errors.New("?")), store.InDoubt},
 		} {
@@ -418,4 +420,66 @@ func TestStep_RunsBesideOthers(t *testing.T) {
 	all, err := f(t.Context(), event{ID: "7"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"0<nil>", "1<nil>", "2<nil>", "3<nil>", "4<nil>", "5<nil>", "6<nil>", "7<nil>", "8<nil>", "9<nil>"}, all)
+}
+
+func TestStep_GoesOnWhileTheGuardCloses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrder(t, byID, atmostonce.Options{})
+		closed := make(chan error, 1)
+		f := atmostonce.Func(o.guard, "order", byID, func(ctx context.Context, _ event) (receipt, error) {
+			go func() { closed <- o.guard.Close(context.WithoutCancel(ctx)) }()
+			<-time.After(time.Minute)
+			return o.step(ctx, "charge")
+		})
+		_, err := f(t.Context(), event{ID: "7"})
+		require.NoError(t, err)
+		require.NoError(t, <-closed)
+		require.Equal(t, store.Succeeded, o.records()["k:7"].State)
+	})
+}
+
+func TestStep_IsRememberedAtLeastAsLongAsItsCall(t *testing.T) {
+	t.Parallel()
+	for own, want := range map[time.Duration]time.Duration{0: 48 * time.Hour, time.Hour: 48 * time.Hour, 96 * time.Hour: 96 * time.Hour} {
+		o := newOrder(t, once.Policy{Key: byID.Key, TTL: 48 * time.Hour, OnDuplicate: once.Reject}, atmostonce.Options{})
+		o.options = []once.Policy{{TTL: own}}
+		o.fail["ship"] = errors.New("later")
+		_, err := o.call()
+		require.ErrorContains(t, err, "later")
+		r := o.records()["s:charge"]
+		require.WithinDuration(t, r.Settled.Add(want), r.Expires, want/12, "with the slack of the store")
+		delete(o.fail, "ship")
+		_, err = o.call()
+		require.NoError(t, err, "a step of a call that rejects duplicates is replayed all the same")
+	}
+}
+
+func TestStep_WaitsForTheOneThatRunsIfItsCallDoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrder(t, rerun, atmostonce.Options{})
+		begun, runs := make(chan struct{}), 0
+		charge := func(ctx context.Context, p once.Policy) (int, error) {
+			return atmostonce.Step(ctx, "charge", func(context.Context) (int, error) {
+				if runs++; runs == 1 {
+					close(begun)
+					<-time.After(20 * time.Second)
+				}
+				return runs, nil
+			}, p)
+		}
+		f := atmostonce.Func(o.guard, "order", rerun, func(ctx context.Context, _ event) (int, error) {
+			return charge(ctx, once.Policy{OnDuplicate: once.Wait})
+		})
+		go func() { _, _ = f(t.Context(), event{ID: "7"}) }()
+		<-begun
+		r := o.records()["k:7"] // somebody says that its call did nothing
+		_, err := o.store.Resolve(t.Context(), r.Key, r, store.Resolution{ID: "x", To: store.Tombstone, By: store.ByOperator, TTL: time.Hour, Force: true})
+		require.NoError(t, err)
+		got, err := f(t.Context(), event{ID: "7"})
+		require.NoError(t, err)
+		require.Equal(t, 1, got)
+		require.Equal(t, 1, runs)
+	})
 }

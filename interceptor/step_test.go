@@ -243,3 +243,37 @@ func TestStep_NeedsAMarkedActivity(t *testing.T) {
 	_, err := env.ExecuteActivity("ChargeCard", order(7))
 	require.ErrorContains(t, err, "a step needs the context of the guarded call")
 }
+
+// The call has been asked about; its steps are not asked about again.
+func TestStep_OfADistrustedCallRunsOnceThatIsDecided(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	o := options(once.Mark(once.Policy{}, "ChargeCard"))
+	o.DistrustBefore = time.Now().Add(time.Hour)
+	g := newGuard(t, s, o)
+	body := func(ctx context.Context, _ charge) (int, error) {
+		return atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { return 5, nil })
+	}
+	_, err := execute(t, g, body, order(7))
+	requireReason(t, err, once.InDoubt, true)
+	_, err = g.Resolve(t.Context(), only(t, s), resolve.AsNotDone(), forced("asked the provider"))
+	require.NoError(t, err)
+	got, err := execute(t, g, body, order(7))
+	require.NoError(t, err)
+	require.Equal(t, 5, got)
+}
+
+func TestStep_ThatFailsInDoubtEndsItsCall(t *testing.T) {
+	t.Parallel()
+	g := guarded(t, memory(), once.Policy{InDoubt: once.Rerun})
+	body := func(ctx context.Context, _ charge) (int, error) {
+		return atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { return 0, once.MaybeDone(errors.New("no answer")) },
+			once.Policy{InDoubt: once.Fail})
+	}
+	_, err := execute(t, g, body, order(7))
+	requireReason(t, err, once.InDoubt, true)
+	later(60 * time.Millisecond)
+	_, err = execute(t, g, body, order(7))
+	requireReason(t, err, once.InDoubt, false)
+	require.ErrorContains(t, err, "ChargeCard/step charge")
+}

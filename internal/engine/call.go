@@ -87,8 +87,12 @@ func (c *call) situation(r store.Record) situation {
 	return s
 }
 
-// stopping reports whether the call has to stop.
+// stopping reports whether the call has to stop. A step goes on where nobody else would
+// with its call.
 func (c *call) stopping() bool {
+	if c.step != "" && c.Alone {
+		return false
+	}
 	select {
 	case <-c.Life.stopping:
 		return true

@@ -150,9 +150,11 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 		result, failed = step.Body(ctx)
 		return result, failed
 	})
-	// What f says of its failure holds for the call, too.
-	if verdict, final := policy.OnFailure.Decide(failed); failed != nil && final && verdict == once.Unlock && err == once.Plain(failed) { //nolint:errorlint // the very same
-		err = once.NotDone(err)
+	if failed != nil && err == once.Plain(failed) { //nolint:errorlint // the very same
+		// What the step's policy is certain of holds for the call, too.
+		if verdict, final := policy.OnFailure.Decide(failed); final && verdict == once.Unlock {
+			err = once.NotDone(err)
+		}
 	}
 	return result, err
 }
