@@ -1,0 +1,46 @@
+package atmostonce_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/atmostonce/atmostonce"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// What calls of one process share of a key is the record of the call, not that of one of
+// its steps.
+func TestStep_IsNotWhatWaitersOfItsCallGet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), atmostonce.Options{})
+		require.NoError(t, err)
+		pay := atmostonce.Func(g, "pay", once.Policy{
+			Key: keys.From(func(order string) string { return order }), OnDuplicate: once.Wait,
+		}, func(ctx context.Context, order string) (string, error) {
+			charge, err := atmostonce.Step(ctx, "charge", func(context.Context) (string, error) { return "ch_" + order, nil })
+			if err != nil {
+				return "", err
+			}
+			time.Sleep(time.Second)
+			return "paid by " + charge, nil
+		})
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				paid, err := pay(t.Context(), "7")
+				require.NoError(t, err)
+				require.Equal(t, "paid by ch_7", paid)
+			})
+		}
+		all.Wait()
+		require.NoError(t, g.Close(t.Context()))
+	})
+}
