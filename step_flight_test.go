@@ -2,6 +2,7 @@ package atmostonce_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,13 +24,16 @@ func TestStep_IsNotWhatWaitersOfItsCallGet(t *testing.T) {
 		g, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), atmostonce.Options{})
 		require.NoError(t, err)
 		pay := atmostonce.Func(g, "pay", once.Policy{
-			Key: keys.From(func(order string) string { return order }), OnDuplicate: once.Wait,
+			Key: keys.From(func(order string) string { return order }), OnDuplicate: once.Wait, InDoubt: once.Fail,
 		}, func(ctx context.Context, order string) (string, error) {
 			charge, err := atmostonce.Step(ctx, "charge", func(context.Context) (string, error) { return "ch_" + order, nil })
 			if err != nil {
 				return "", err
 			}
 			time.Sleep(time.Second)
+			if order == "8" {
+				return "", once.MaybeDone(errors.New("the line went dead"))
+			}
 			return "paid by " + charge, nil
 		})
 		var all sync.WaitGroup
@@ -38,6 +42,11 @@ func TestStep_IsNotWhatWaitersOfItsCallGet(t *testing.T) {
 				paid, err := pay(t.Context(), "7")
 				require.NoError(t, err)
 				require.Equal(t, "paid by ch_7", paid)
+			})
+			all.Go(func() {
+				paid, err := pay(t.Context(), "8")
+				require.ErrorIs(t, err, once.InDoubt)
+				require.Empty(t, paid)
 			})
 		}
 		all.Wait()
