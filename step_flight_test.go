@@ -26,11 +26,13 @@ func TestStep_IsNotWhatWaitersOfItsCallGet(t *testing.T) {
 		pay := atmostonce.Func(g, "pay", once.Policy{
 			Key: keys.From(func(order string) string { return order }), OnDuplicate: once.Wait, InDoubt: once.Fail,
 		}, func(ctx context.Context, order string) (string, error) {
-			charge, err := atmostonce.Step(ctx, "charge", func(context.Context) (string, error) { return "ch_" + order, nil })
+			charge, err := atmostonce.Step(ctx, "charge", func(context.Context) (string, error) {
+				<-time.After(time.Second) // all the others wait by now
+				return "ch_" + order, nil
+			})
 			if err != nil {
 				return "", err
 			}
-			time.Sleep(time.Second)
 			if order == "8" {
 				return "", once.MaybeDone(errors.New("the line went dead"))
 			}
