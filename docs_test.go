@@ -46,16 +46,22 @@ func contentOf(t *testing.T, path string) string {
 	return string(content)
 }
 
-// The first block of README.md is a program: the example, as package main.
+// The first block of README.md is a program: the example, as package main. The second
+// is a function of another example.
 func TestReadme_BeginsWithTheExample(t *testing.T) {
 	t.Parallel()
 	program := strings.NewReplacer("package atmostonce_test\n", "package main\n", "func Example() {", "func main() {").
 		Replace(contentOf(t, "example_test.go"))
 	block := regexp.MustCompile("(?s)<!-- quote: example_test.go -->\n```go\n.*?```")
+	handler := regexp.MustCompile("(?s)<!-- quote: webhook -->\n```go\n.*?```")
+	code := map[string]string{}
+	declarations(t, "example_webhook_test.go", code)
 	requirePage(t, "README.md", func(page string) string {
 		require.Regexp(t, block, page)
-		require.Equal(t, 1, strings.Count(page, "```go"), "Go that nobody compiles")
-		return block.ReplaceAllLiteralString(page, "<!-- quote: example_test.go -->\n```go\n"+program+"```")
+		require.Regexp(t, handler, page)
+		require.Equal(t, 2, strings.Count(page, "```go"), "Go that nobody compiles")
+		page = block.ReplaceAllLiteralString(page, "<!-- quote: example_test.go -->\n```go\n"+program+"```")
+		return handler.ReplaceAllLiteralString(page, "<!-- quote: webhook -->\n```go\n"+code["webhook"]+"\n```")
 	})
 }
 
