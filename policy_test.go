@@ -223,6 +223,8 @@ func TestFunc_Modes(t *testing.T) {
 		require.Equal(t, 4, runs)
 		require.Equal(t, asked, s.calls.Load() > 0, mode)
 		require.Equal(t, asked, seen.has(observe.Observed))
+		r, _ := g.Find(t.Context(), first.Charge)
+		require.Equal(t, asked, r.State == store.Succeeded, "what is observed is recorded")
 		require.NoError(t, g.Close(t.Context()))
 		_, err = charge(t.Context(), event{ID: "7"})
 		require.NoError(t, err, "what is not guarded needs no guard")

@@ -98,6 +98,9 @@ func (w *watched) Acquire(ctx context.Context, b store.Bid) (store.Record, error
 		w.calls.Add(1)
 		return store.Record{}, *err
 	}
+	if ctx.Err() != nil {
+		return store.Record{}, ctx.Err()
+	}
 	return w.shown(w.Memory.Acquire(ctx, b))
 }
 
@@ -125,6 +128,7 @@ func (w *watched) Settle(ctx context.Context, b store.Bid, o store.Outcome) (sto
 
 func (w *watched) Release(ctx context.Context, b store.Bid) (store.Record, error) {
 	if err := w.deaf.Load(); err != nil {
+		w.calls.Add(1)
 		return store.Record{}, *err
 	}
 	return w.shown(w.Memory.Release(ctx, b))

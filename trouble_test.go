@@ -181,7 +181,11 @@ func TestFunc_WhatCannotBeKeptIsAnError(t *testing.T) {
 		require.Equal(t, 1, runs, name)
 	}
 	atmostonce.Func(g, "a result that JSON cannot give back", byID, func(context.Context, event) (error, error) { return nil, nil })
-	require.ErrorContains(t, g.Err(), "cannot be decoded from JSON")
+	atmostonce.Func(g, "a channel of them", byID, func(context.Context, event) (chan int, error) { return nil, nil })
+	atmostonce.Func(g, "a function of them", byID, func(context.Context, event) (func(), error) { return nil, nil })
+	for _, what := range []string{"error", "chan int", "func()"} {
+		require.ErrorContains(t, g.Err(), "a result of type "+what+" cannot be decoded from JSON")
+	}
 }
 
 func TestFunc_AContextThatEndsWhileItWaits(t *testing.T) {
@@ -366,6 +370,7 @@ func TestFunc_WaitersGetOnWhereTheFirstHasNoAnswer(t *testing.T) {
 		}
 		failed, doubts, good := wave("unlock")
 		require.Equal(t, []int32{2, 0, 8}, []int32{failed, doubts, good})
+		require.EqualValues(t, 6, s.calls.Load(), "three that ran; the others have not asked")
 		_, doubts, _ = wave("doubt")
 		require.EqualValues(t, 10, doubts)
 		require.EqualValues(t, 1, runs.Load())
