@@ -24,7 +24,7 @@ import (
 // A policy, at most one, may say TTL, OnDuplicate Return or Wait, OnFailure and InDoubt.
 // What it leaves out is the call's; but a step whose call has InDoubt Resume, Rerun or
 // Reconcile holds, for these are about the body, and a Reject is a Return. TTL is at
-// least the call's. A Reconcile function gets the first argument of the call, or a
+// least the call's; Match is the call's. A Reconcile function gets the first argument of the call, or a
 // struct{} if there is none, and returns an Out.
 //
 // Errors are those of a guarded call. A failed step that left no effect behind runs

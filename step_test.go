@@ -483,3 +483,47 @@ func TestStep_WaitsForTheOneThatRunsIfItsCallDoes(t *testing.T) {
 		require.Equal(t, 1, runs)
 	})
 }
+
+// A call that runs plainly has the key of the call around it; its steps must not share that.
+func TestStep_OfACallWithoutAKeyHasAKeyOfItsOwn(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, atmostonce.Options{})
+	inner := atmostonce.Func(g, "inner", once.Policy{Key: keys.FromCall(func(keys.Call) (string, error) { return "", keys.ErrSkip })},
+		func(ctx context.Context, _ event) (all []string, err error) {
+			for _, name := range []string{"a", "b"} {
+				key, err := atmostonce.Step(ctx, name, func(ctx context.Context) (string, error) { return once.Key(ctx), nil })
+				require.NoError(t, err)
+				all = append(all, key)
+			}
+			return append(all, once.Key(ctx)), nil
+		})
+	outer := atmostonce.Func(g, "outer", byID, inner)
+	all, err := outer(t.Context(), event{ID: "7"})
+	require.NoError(t, err)
+	require.Len(t, all[0], 64)
+	require.NotEqual(t, all[0], all[1])
+	require.NotContains(t, all[:2], all[2])
+}
+
+// A key is free after a failure, also for another input: that gets no results of the first.
+func TestStep_OfAnotherInputIsAMismatch(t *testing.T) {
+	t.Parallel()
+	for match, reason := range map[keys.Func]error{{}: once.Mismatch, keys.Any(): nil} {
+		o := newOrder(t, byID, atmostonce.Options{})
+		f := atmostonce.Func(o.guard, "order", once.Policy{Key: byID.Key, Match: match}, func(ctx context.Context, _ event) (receipt, error) {
+			if _, err := o.step(ctx, "charge"); err != nil {
+				return receipt{}, err
+			}
+			return o.step(ctx, "ship")
+		})
+		o.fail["ship"] = errors.New("no stock")
+		_, err := f(t.Context(), event{ID: "7", Note: "2 pieces"})
+		require.ErrorIs(t, err, o.fail["ship"])
+		delete(o.fail, "ship")
+		_, err = f(t.Context(), event{ID: "7", Note: "3 pieces"})
+		require.ErrorIs(t, err, reason)
+		_, err = f(t.Context(), event{ID: "7", Note: "2 pieces"})
+		require.NoError(t, err, "the mismatch was not kept, and put nothing in doubt")
+		require.Equal(t, []string{"charge", "ship"}, o.effects)
+	}
+}

@@ -2,10 +2,12 @@ package interceptor
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/converter"
 
+	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -27,4 +29,13 @@ func TestDecodeInto_ReadsWhatAnotherWorkflowEncoded(t *testing.T) {
 	require.ErrorContains(t, decodeInto(t.Context(), of("b"), o, &other), "result: ")
 	require.Error(t, decodeInto(t.Context(), of("b"), store.Outcome{State: store.Succeeded, Data: []byte("forged"), Context: o.Context}, &other))
 	require.ErrorIs(t, decodeInto(t.Context(), of("b"), store.Outcome{State: store.Succeeded, Missing: "too large"}, &other), engine.ErrNotKept)
+}
+
+func TestPolicyOf_AStepIsThatOfItsCall(t *testing.T) {
+	t.Parallel()
+	m, err := newMarks(once.Mark(once.Policy{TTL: 90 * 24 * time.Hour}, "ChargeCard"), once.Policy{}, false, nil)
+	require.NoError(t, err)
+	r := newRegistry(m)
+	require.Equal(t, 90*24*time.Hour, r.policyOf("ChargeCard"+engine.ActivityOfSteps).TTL)
+	require.Equal(t, 30*24*time.Hour, r.policyOf("Refund"+engine.ActivityOfSteps).TTL)
 }

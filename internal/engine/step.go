@@ -163,7 +163,6 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 func (s *steps) identity(ctx context.Context, name string) Identity {
 	i := s.call.Identity
 	i.Activity += ActivityOfSteps
-	i.Match = "" // the key says it all
 	if i.Key != "" {
 		return i.Named(keys.Step(i.Key, name))
 	}
@@ -246,7 +245,7 @@ func (d *stepDoor) Refuse(ctx context.Context, r Refusal) error {
 	}
 	err := d.Door.Refuse(ctx, r)
 	switch r.Reason {
-	case once.InFlight, once.StoreDown, once.BadKey, once.BadSetup:
+	case once.InFlight, once.Mismatch, once.StoreDown, once.BadKey, once.BadSetup:
 		d.steps.refuse(err)
 	}
 	return err
