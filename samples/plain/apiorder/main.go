@@ -64,8 +64,9 @@ func main() {
 	dir := flag.String("data", "apiorder-data", "the `directory` of the records")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *listen, *dir); err != nil {
+	err := run(ctx, *listen, *dir)
+	stop()
+	if err != nil {
 		log.Fatalln("apiorder:", err)
 	}
 }

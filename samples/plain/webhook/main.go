@@ -69,8 +69,9 @@ func main() {
 	dir := flag.String("data", "webhook-data", "the `directory` of the records")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *listen, *dir); err != nil {
+	err := run(ctx, *listen, *dir)
+	stop()
+	if err != nil {
 		log.Fatalln("webhook:", err)
 	}
 }
