@@ -3,6 +3,7 @@ package atmostonce_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -54,4 +55,32 @@ func TestStep_IsNotWhatWaitersOfItsCallGet(t *testing.T) {
 		all.Wait()
 		require.NoError(t, g.Close(t.Context()))
 	})
+}
+
+// uncomparable is an error whose values cannot be compared by ==, as lists of what is
+// wrong with an input are.
+type uncomparable []string
+
+func (u uncomparable) Error() string { return strings.Join(u, "; ") }
+
+func TestStep_ThatFailsWithAnErrorThatCannotBeCompared(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]func() error{
+		"believed":                  func() error { return uncomparable{"no address"} },
+		"said to have done nothing": func() error { return once.NotDone(uncomparable{"no address"}) },
+		"in doubt":                  func() error { return once.MaybeDone(uncomparable{"no address"}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), atmostonce.Options{})
+			require.NoError(t, err)
+			pay := atmostonce.Func(g, "pay", once.Policy{InDoubt: once.Fail}, func(ctx context.Context, _ string) (string, error) {
+				return atmostonce.Step(ctx, "charge", func(context.Context) (string, error) { return "", fails() })
+			})
+			_, err = pay(t.Context(), "7")
+			require.ErrorAs(t, err, new(uncomparable))
+			require.Equal(t, name == "in doubt", errors.Is(err, once.InDoubt))
+			require.NoError(t, g.Close(t.Context()))
+		})
+	}
 }

@@ -150,7 +150,8 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 		result, failed = step.Body(ctx)
 		return result, failed
 	})
-	if failed != nil && err == once.Plain(failed) { //nolint:errorlint // the very same
+	// The error of the step itself; one whose type cannot be compared would panic at ==.
+	if failed != nil && reflect.DeepEqual(err, once.Plain(failed)) {
 		// What the step's policy is certain of holds for the call, too.
 		if verdict, final := policy.OnFailure.Decide(failed); final && verdict == once.Unlock {
 			err = once.NotDone(err)
