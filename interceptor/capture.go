@@ -9,6 +9,7 @@ import (
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/protobuf/proto"
 )
 
 // A worker interceptor sees neither the client's converters nor an activity's input
@@ -172,17 +173,19 @@ func (w *watch) Codec() converter.PayloadCodec {
 
 // carrier takes encoded payloads through the SDK and the watch as they are:
 // decoded into a carrier they are put into it, and a carrier is encoded to them.
+// What is encoded is always a copy: the SDK changes payloads in place before it
+// sends them, and from its own goroutine where it batches heartbeats.
 type carrier struct{ payloads *commonpb.Payloads }
 
 // ToPayloads implements the SDK's DataConverter.
 func (w *watch) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	if len(values) == 1 {
 		if c, ok := values[0].(*carrier); ok {
-			return c.payloads, nil
+			return proto.CloneOf(c.payloads), nil
 		}
 		if w.capture != nil {
 			if recorded := w.capture.asRecorded(values[0]); recorded != nil {
-				return recorded, nil
+				return proto.CloneOf(recorded), nil
 			}
 		}
 	}

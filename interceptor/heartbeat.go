@@ -6,6 +6,7 @@ import (
 
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"google.golang.org/protobuf/proto"
 )
 
 // heartbeat keeps an attempt alive without changing the progress that the
@@ -83,7 +84,7 @@ func (h *heartbeat) previous(ctx context.Context) (details []any, err error) {
 		return nil, err
 	}
 	for _, p := range payloads {
-		details = append(details, converter.NewRawValue(p))
+		details = append(details, converter.NewRawValue(proto.CloneOf(p)))
 	}
 	return details, nil
 }
