@@ -142,8 +142,10 @@ func TestFunc_WithoutAKeyNothingRuns(t *testing.T) {
 	}
 	keyed := atmostonce.Func(g, "keyed", once.Policy{Key: keys.From(func(chan int) string { return "7" }), Match: keys.Any()},
 		func(context.Context, chan int) (int, error) { return 1, nil })
-	_, err := keyed(t.Context(), make(chan int))
-	require.NoError(t, err, "with a key, and nothing to match, the argument is not encoded")
+	_, err := channel(t.Context(), make(chan int))
+	require.ErrorContains(t, err, "with a Policy.Key, and Match keys.Any(), it need not be")
+	_, err = keyed(t.Context(), make(chan int))
+	require.NoError(t, err, "as it says")
 }
 
 func TestFunc_WhatCannotBeKeptIsAnError(t *testing.T) {
@@ -203,6 +205,7 @@ func TestFunc_AContextThatEndsWhileItWaits(t *testing.T) {
 		require.Equal(t, 10*time.Second, time.Since(began))
 		requireRefusal(t, err, once.InFlight)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "another call may be running it")
 		require.True(t, atmostonce.MayHaveHappened(err), "the other call runs")
 		cancelled, stop := context.WithCancelCause(t.Context())
 		stop(errors.New("the client has gone"))
