@@ -68,7 +68,7 @@ func TestNew_RefusesOneBadOptionAtATime(t *testing.T) {
 		"SettleDelay is -1s":              {SettleDelay: -time.Second},
 		"HoldRetry is -1s":                {HoldRetry: -time.Second},
 		"MaxOutcome is -1":                {MaxOutcome: -1},
-		"MaxOutcome is 16777217; the least is 1, and the most is 16777216, store.MaxData": {MaxOutcome: store.MaxData + 1},
+		"17; the least is 1, and the most is 16777216, store.MaxData": {MaxOutcome: store.MaxData + 1},
 		"CountRecords is 1ms; the least is 1s":                        {CountRecords: time.Millisecond},
 		"CountRecords is -1s; the least is 1s":                        {CountRecords: -time.Second},
 		"Defaults: TTL is 1ns":                                        {Defaults: once.Policy{TTL: 1}, Activities: once.Mark(once.Policy{}, "A")},
