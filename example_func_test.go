@@ -81,7 +81,7 @@ func ExampleFunc() {
 // Webhook answers deliveries: what is not charged now is delivered again.
 func Webhook(charge func(context.Context, Order) (Receipt, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		receipt, err := charge(r.Context(), Order{ID: r.FormValue("order")})
+		receipt, err := charge(context.WithoutCancel(r.Context()), Order{ID: r.FormValue("order")})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return

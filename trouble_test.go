@@ -3,6 +3,8 @@ package atmostonce_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -215,6 +217,22 @@ func TestFunc_AContextThatEndsWhileItWaits(t *testing.T) {
 		close(release)
 		require.NoError(t, g.Close(t.Context()))
 	})
+}
+
+func TestWebhook_FinishesForASenderThatHangsUp(t *testing.T) {
+	t.Parallel()
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	for _, handler := range []http.Handler{
+		webhook(newGuard(t, atmostonce.Options{})),
+		Webhook(atmostonce.Func(newGuard(t, atmostonce.Options{}), "charge", once.Policy{}, func(ctx context.Context, o Order) (Receipt, error) {
+			return Receipt{"R-" + o.ID}, ctx.Err()
+		})),
+	} {
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, httptest.NewRequestWithContext(gone, http.MethodPost, "/?order=7", strings.NewReader(`{"ID": "7", "Cents": 1200}`)))
+		require.Equal(t, "R-7\n", answer.Body.String())
+	}
 }
 
 func TestFunc_StoreThatIsDown(t *testing.T) {
