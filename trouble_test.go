@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -432,6 +433,47 @@ func TestFunc_AClockThatIsTenMinutesOff(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, 4, runs, "remembered for the TTL, and no longer")
 			require.NoError(t, g.Close(t.Context()))
+		})
+	}
+}
+
+// One of two processes that share a store has such a clock: neither gets on before it may.
+func TestFunc_TheClockOfOneProcessIsTenMinutesOff(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			shared := store.NewMemory(store.MemoryOptions{})
+			o := atmostonce.Options{Defaults: once.Policy{OnDuplicate: once.Wait, InDoubt: once.Rerun}}
+			right, wrong := newGuardOver(t, &watched{Memory: shared}, o), newGuardOver(t, &watched{Memory: shared, ahead: off}, o)
+			var runs atomic.Int32
+			pay := func(_ context.Context, in event) (receipt, error) {
+				runs.Add(1)
+				time.Sleep(15 * time.Minute) //nolint:forbidigo // a bubble's clock
+				if in.Note == "dies" {
+					return receipt{}, once.MaybeDone(errors.New("no answer"))
+				}
+				return receipt{"ch"}, nil
+			}
+			for i, pair := range [][2]*atmostonce.Guard{{right, wrong}, {wrong, right}} {
+				first, second := atmostonce.Func(pair[0], "pay", byID, pay), atmostonce.Func(pair[1], "pay", byID, pay)
+				id := strconv.Itoa(i)
+				runs.Store(0)
+				go func() { _, _ = first(t.Context(), event{ID: "runs" + id}) }()
+				synctest.Wait()
+				r, err := second(t.Context(), event{ID: "runs" + id})
+				require.NoError(t, err)
+				require.Equal(t, receipt{"ch"}, r)
+				require.EqualValues(t, 1, runs.Load(), "it was alive")
+
+				_, err = first(t.Context(), event{ID: "doubt" + id, Note: "dies"})
+				requireRefusal(t, err, once.InDoubt)
+				began := time.Now()
+				_, err = second(t.Context(), event{ID: "doubt" + id})
+				require.NoError(t, err)
+				require.InDelta(t, 15*time.Minute+30*time.Second, time.Since(began), float64(time.Second), "the settle delay, and a run")
+			}
+			require.NoError(t, right.Close(t.Context()))
+			require.NoError(t, wrong.Close(t.Context()))
 		})
 	}
 }
