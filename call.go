@@ -105,7 +105,7 @@ func (g *Guard) identify(r *engine.Request, args []any) (err error) {
 	input := ""
 	if p := r.Policy; !p.Key.Typed() || p.Match != keys.Any() { // what else there is may look at the input
 		if input, err = digest(args); err != nil {
-			return fmt.Errorf("%w: %w: %w", engine.ErrInput, engine.ErrArgument, err)
+			return fmt.Errorf("%w: %w: %w; with a Policy.Key, and Match keys.Any(), it need not be", engine.ErrInput, engine.ErrArgument, err)
 		}
 	}
 	r.Identity, err = g.engine.Name(r.Identity, r.Policy, keys.Call{

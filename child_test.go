@@ -12,8 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -230,5 +233,52 @@ func TestFunc_ProcessesShareAStore(t *testing.T) {
 	}
 	for i := range contended {
 		require.Equal(t, 1, l.paid(strconv.Itoa(i)))
+	}
+}
+
+// What a policy answers at once must cost a crowd of callers no crowd of files.
+func TestFunc_TenThousandDuplicatesOpenFewFiles(t *testing.T) {
+	t.Parallel()
+	const callers = 10_000
+	l := till{t.TempDir()}
+	records, err := store.NewFile(filepath.Join(l.dir, "records"), store.FileOptions{AnyFileSystem: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, records.Close()) })
+	g := newGuardOver(t, records, atmostonce.Options{})
+	open := func() int {
+		files, err := os.ReadDir("/dev/fd")
+		require.NoError(t, err)
+		return len(files)
+	}
+	for _, policy := range []once.DuplicatePolicy{once.Return, once.Reject} {
+		release, running := make(chan struct{}), make(chan struct{})
+		pay := atmostonce.Func(g, policy.String(), under(func(p *once.Policy) { p.OnDuplicate = policy }), func(_ context.Context, in event) (receipt, error) {
+			close(running)
+			<-release
+			return receipt{in.ID}, l.pay(policy.String())
+		})
+		var first, all sync.WaitGroup
+		var ended, refused atomic.Int32
+		first.Go(func() { _, _ = pay(t.Context(), event{ID: "7"}) })
+		<-running
+		files, goroutines := open(), runtime.NumGoroutine()
+		for range callers {
+			all.Go(func() {
+				if _, err := pay(t.Context(), event{ID: "7"}); err != nil {
+					refused.Add(1)
+				}
+				ended.Add(1)
+			})
+		}
+		for ended.Load() < callers {
+			require.LessOrEqual(t, runtime.NumGoroutine()-goroutines, callers+1000)
+			require.LessOrEqual(t, open()-files, 1000)
+			runtime.Gosched()
+		}
+		all.Wait()
+		require.EqualValues(t, callers, refused.Load())
+		close(release)
+		first.Wait()
+		require.Equal(t, 1, l.paid(policy.String()))
 	}
 }

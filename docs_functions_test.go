@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,6 +33,20 @@ func TestFunctions_QuotesCodeThatRuns(t *testing.T) {
 			return "<!-- quote: " + names + " -->\n```go\n" + strings.Join(parts, "\n\n") + "\n```"
 		})
 	})
+}
+
+// Each test that the page names is there to be run.
+func TestFunctions_NamesTestsThatAreThere(t *testing.T) {
+	t.Parallel()
+	page := contentOf(t, filepath.Join("docs", "functions.md"))
+	named := regexp.MustCompile("`go test (\\S+) -run ([A-Za-z_]+)").FindAllStringSubmatch(page, -1)
+	require.NotEmpty(t, named)
+	for _, n := range named {
+		files, err := filepath.Glob(filepath.Join(n[1], "*_test.go"))
+		require.NoError(t, err)
+		there := regexp.MustCompile(`(?m)^func Test\w*` + strings.TrimPrefix(n[2], "Test"))
+		require.True(t, slices.ContainsFunc(files, func(path string) bool { return there.MatchString(contentOf(t, path)) }), n[2])
+	}
 }
 
 // declarations adds what the file declares, by name: of an example, what it does and

@@ -30,7 +30,7 @@ func refused(name string, why error) *Error {
 // Error says the verdict, what it means for the effect, and what comes next.
 func (e *Error) Error() string {
 	if e.cause != nil {
-		return e.text + ": " + say(e.cause)
+		return e.text + "; the cause: " + say(e.cause)
 	}
 	return e.text
 }

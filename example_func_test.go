@@ -11,11 +11,15 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel"
+
 	"github.com/atmostonce/atmostonce"
 	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/telemetry"
 )
 
 // say prints a line.
@@ -77,7 +81,7 @@ func ExampleFunc() {
 // Webhook answers deliveries: what is not charged now is delivered again.
 func Webhook(charge func(context.Context, Order) (Receipt, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		receipt, err := charge(r.Context(), Order{ID: r.FormValue("order")})
+		receipt, err := charge(context.WithoutCancel(r.Context()), Order{ID: r.FormValue("order")})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
@@ -267,6 +271,19 @@ func ExampleFunc_failureType() {
 	// order 7: declined true false false
 	// declined with code 51 false true false
 	// feature not supported false false true
+}
+
+// What a guard does, as OpenTelemetry's spans and metrics.
+func ExampleNew_observed() {
+	guard, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), atmostonce.Options{
+		CountRecords: time.Minute, // how many are in doubt
+		Observers:    []observe.Observer{telemetry.NewOTel(telemetry.Options{MeterProvider: otel.GetMeterProvider()})},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer guard.Close(context.Background())
 }
 
 // A guard is of one store; a function that needs another one has another guard.

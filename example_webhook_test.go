@@ -1,6 +1,7 @@
 package atmostonce_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -21,7 +22,7 @@ func webhook(guard *atmostonce.Guard) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var o Order
 		_ = json.NewDecoder(r.Body).Decode(&o)
-		receipt, err := charge(r.Context(), o)
+		receipt, err := charge(context.WithoutCancel(r.Context()), o) // for a sender that hangs up, too
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable) // it is delivered again
 			return

@@ -328,7 +328,7 @@ func TestGuard_LogsAndMeasures(t *testing.T) {
 	})
 	_, err := charge(t.Context(), event{ID: "7"})
 	requireRefusal(t, err, once.InDoubt)
-	require.Contains(t, log.String(), "in_doubt")
+	require.Contains(t, log.String(), "Notice=in_doubt Function=charge KeyDigest=")
 	counted := seen.counted()
 	require.Equal(t, "functions//charge/executed/in_doubt", counted[len(counted)-1])
 	require.Contains(t, counted[:len(counted)-1], "functions//charge/failed/store_down", "known before it happens")

@@ -1,7 +1,9 @@
 package atmostonce_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -59,8 +61,12 @@ func refusalOf(t *testing.T, err error, reason once.Reason) *atmostonce.Error {
 	var e *atmostonce.Error
 	require.ErrorAs(t, err, &e)
 	require.ErrorIs(t, err, reason, err.Error())
-	if reason != once.BadSetup { // whose cause other packages word
-		require.NotContains(t, err.Error(), "activity")
+	require.NotContains(t, err.Error(), "activity")
+	require.Contains(t, err.Error(), cmp.Or(e.Activity, "a function without a name"))
+	if cause := errors.Unwrap(err); cause != nil {
+		require.Contains(t, err.Error(), "; the cause: ")
+	}
+	if reason != once.BadSetup { // a policy can be one of workflows
 		require.NotContains(t, err.Error(), "workflow")
 	}
 	return e

@@ -197,10 +197,10 @@ func TestStep_MisuseIsAClearErrorInEachMode(t *testing.T) {
 		"take Rerun or Reconcile": func(ctx context.Context) (int, error) {
 			return atmostonce.Step(ctx, "charge", nothing, once.Policy{InDoubt: once.Resume})
 		},
-		"the function wants string, but the activity takes atmostonce_test.event": func(ctx context.Context) (int, error) {
+		"the function wants string, but the argument is of type atmostonce_test.event": func(ctx context.Context) (int, error) {
 			return atmostonce.Step(ctx, "charge", nothing, once.Policy{InDoubt: once.Reconcile(func(context.Context, string) (int, error) { return 0, nil })})
 		},
-		"the function finds string, but the activity returns int": func(ctx context.Context) (int, error) {
+		"the function finds string, but the result is of type int": func(ctx context.Context) (int, error) {
 			return atmostonce.Step(ctx, "charge", nothing, once.Policy{InDoubt: once.Reconcile(func(context.Context, event) (string, error) { return "", nil })})
 		},
 		"let it wait for its steps": func(ctx context.Context) (int, error) {
@@ -221,6 +221,8 @@ func TestStep_MisuseIsAClearErrorInEachMode(t *testing.T) {
 			}
 			require.ErrorIs(t, err, once.BadSetup, complaint)
 			require.ErrorContains(t, err, complaint)
+			require.NotContains(t, err.Error(), "Scope must be too", "a step has none")
+			require.NotContains(t, err.Error(), "/step/step")
 		}
 	}
 	_, err := atmostonce.Step(t.Context(), "charge", nothing)

@@ -3,7 +3,10 @@ package atmostonce_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -142,8 +145,10 @@ func TestFunc_WithoutAKeyNothingRuns(t *testing.T) {
 	}
 	keyed := atmostonce.Func(g, "keyed", once.Policy{Key: keys.From(func(chan int) string { return "7" }), Match: keys.Any()},
 		func(context.Context, chan int) (int, error) { return 1, nil })
-	_, err := keyed(t.Context(), make(chan int))
-	require.NoError(t, err, "with a key, and nothing to match, the argument is not encoded")
+	_, err := channel(t.Context(), make(chan int))
+	require.ErrorContains(t, err, "with a Policy.Key, and Match keys.Any(), it need not be")
+	_, err = keyed(t.Context(), make(chan int))
+	require.NoError(t, err, "as it says")
 }
 
 func TestFunc_WhatCannotBeKeptIsAnError(t *testing.T) {
@@ -203,6 +208,7 @@ func TestFunc_AContextThatEndsWhileItWaits(t *testing.T) {
 		require.Equal(t, 10*time.Second, time.Since(began))
 		requireRefusal(t, err, once.InFlight)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "another call may be running it")
 		require.True(t, atmostonce.MayHaveHappened(err), "the other call runs")
 		cancelled, stop := context.WithCancelCause(t.Context())
 		stop(errors.New("the client has gone"))
@@ -212,6 +218,22 @@ func TestFunc_AContextThatEndsWhileItWaits(t *testing.T) {
 		close(release)
 		require.NoError(t, g.Close(t.Context()))
 	})
+}
+
+func TestWebhook_FinishesForASenderThatHangsUp(t *testing.T) {
+	t.Parallel()
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	for _, handler := range []http.Handler{
+		webhook(newGuard(t, atmostonce.Options{})),
+		Webhook(atmostonce.Func(newGuard(t, atmostonce.Options{}), "charge", once.Policy{}, func(ctx context.Context, o Order) (Receipt, error) {
+			return Receipt{"R-" + o.ID}, ctx.Err()
+		})),
+	} {
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, httptest.NewRequestWithContext(gone, http.MethodPost, "/?order=7", strings.NewReader(`{"ID": "7", "Cents": 1200}`)))
+		require.Equal(t, "R-7\n", answer.Body.String())
+	}
 }
 
 func TestFunc_StoreThatIsDown(t *testing.T) {
@@ -411,6 +433,47 @@ func TestFunc_AClockThatIsTenMinutesOff(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, 4, runs, "remembered for the TTL, and no longer")
 			require.NoError(t, g.Close(t.Context()))
+		})
+	}
+}
+
+// One of two processes that share a store has such a clock: neither gets on before it may.
+func TestFunc_TheClockOfOneProcessIsTenMinutesOff(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			shared := store.NewMemory(store.MemoryOptions{})
+			o := atmostonce.Options{Defaults: once.Policy{OnDuplicate: once.Wait, InDoubt: once.Rerun}}
+			right, wrong := newGuardOver(t, &watched{Memory: shared}, o), newGuardOver(t, &watched{Memory: shared, ahead: off}, o)
+			var runs atomic.Int32
+			pay := func(_ context.Context, in event) (receipt, error) {
+				runs.Add(1)
+				time.Sleep(15 * time.Minute) //nolint:forbidigo // a bubble's clock
+				if in.Note == "dies" {
+					return receipt{}, once.MaybeDone(errors.New("no answer"))
+				}
+				return receipt{"ch"}, nil
+			}
+			for i, pair := range [][2]*atmostonce.Guard{{right, wrong}, {wrong, right}} {
+				first, second := atmostonce.Func(pair[0], "pay", byID, pay), atmostonce.Func(pair[1], "pay", byID, pay)
+				id := strconv.Itoa(i)
+				runs.Store(0)
+				go func() { _, _ = first(t.Context(), event{ID: "runs" + id}) }()
+				synctest.Wait()
+				r, err := second(t.Context(), event{ID: "runs" + id})
+				require.NoError(t, err)
+				require.Equal(t, receipt{"ch"}, r)
+				require.EqualValues(t, 1, runs.Load(), "it was alive")
+
+				_, err = first(t.Context(), event{ID: "doubt" + id, Note: "dies"})
+				requireRefusal(t, err, once.InDoubt)
+				began := time.Now()
+				_, err = second(t.Context(), event{ID: "doubt" + id})
+				require.NoError(t, err)
+				require.InDelta(t, 15*time.Minute+30*time.Second, time.Since(began), float64(time.Second), "the settle delay, and a run")
+			}
+			require.NoError(t, right.Close(t.Context()))
+			require.NoError(t, wrong.Close(t.Context()))
 		})
 	}
 }

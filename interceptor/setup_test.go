@@ -48,8 +48,8 @@ func TestNew_ReportsEverythingAtOnce(t *testing.T) {
 		"activity Unscoped: Key is set, so Scope must be too",
 		"activity Counted: Scope PerCall counts calls of equal input and takes no Key",
 		"activity Keyless: Scope PerNamespace needs a Key",
-		"activity ChargeCard: Key: keys: the key function wants string, but the activity takes interceptor_test.charge",
-		"activity Refund: Reconcile: the function wants string, but the activity takes interceptor_test.charge",
+		"activity ChargeCard: Key: keys: the key function wants string, but the argument is of type interceptor_test.charge",
+		"activity Refund: Reconcile: the function wants string, but the argument is of type interceptor_test.charge",
 		"a closure or generic function has no name of its own; register it with a name and mark that name",
 		"int is neither a function nor a name",
 		"an empty activity name",
@@ -68,7 +68,7 @@ func TestNew_RefusesOneBadOptionAtATime(t *testing.T) {
 		"SettleDelay is -1s":              {SettleDelay: -time.Second},
 		"HoldRetry is -1s":                {HoldRetry: -time.Second},
 		"MaxOutcome is -1":                {MaxOutcome: -1},
-		"MaxOutcome is 16777217; the most is 16777216, store.MaxData": {MaxOutcome: store.MaxData + 1},
+		"17; the least is 1, and the most is 16777216, store.MaxData": {MaxOutcome: store.MaxData + 1},
 		"CountRecords is 1ms; the least is 1s":                        {CountRecords: time.Millisecond},
 		"CountRecords is -1s; the least is 1s":                        {CountRecords: -time.Second},
 		"Defaults: TTL is 1ns":                                        {Defaults: once.Policy{TTL: 1}, Activities: once.Mark(once.Policy{}, "A")},
@@ -81,7 +81,7 @@ func TestNew_RefusesOneBadOptionAtATime(t *testing.T) {
 	} {
 		_, err := interceptor.New(memory(), o)
 		if complaint == "wrong result" {
-			complaint = "the function finds string, but the activity returns interceptor_test.receipt"
+			complaint = "the function finds string, but the result is of type interceptor_test.receipt"
 		}
 		require.ErrorContains(t, err, complaint)
 	}
@@ -104,8 +104,8 @@ func TestStart_ChecksTypedFunctionsOfMarksByName(t *testing.T) {
 	err := startError(t, g, func(r worker.Registry) {
 		r.RegisterActivityWithOptions(&payments{}, sdkactivity.RegisterOptions{Name: "eu_"})
 	})
-	require.ErrorContains(t, err, "activity eu_ChargeCard: Key: keys: the key function wants string, but the activity takes interceptor_test.charge")
-	require.ErrorContains(t, err, "activity eu_Refund: Reconcile: the function wants int, but the activity takes interceptor_test.charge")
+	require.ErrorContains(t, err, "activity eu_ChargeCard: Key: keys: the key function wants string, but the argument is of type interceptor_test.charge")
+	require.ErrorContains(t, err, "activity eu_Refund: Reconcile: the function wants int, but the argument is of type interceptor_test.charge")
 }
 
 func TestStart_RefusesTwoGuardsOnOneType(t *testing.T) {

@@ -195,9 +195,9 @@ func (f Func) Check(params []reflect.Type) error {
 	case f.fn.in == nil:
 		return nil
 	case len(params) == 0:
-		return fmt.Errorf("keys: the key function wants %v, but the activity takes no argument", f.fn.in)
+		return fmt.Errorf("keys: the key function wants %v, but there is no argument", f.fn.in)
 	case !params[0].AssignableTo(f.fn.in):
-		return fmt.Errorf("keys: the key function wants %v, but the activity takes %v", f.fn.in, params[0])
+		return fmt.Errorf("keys: the key function wants %v, but the argument is of type %v", f.fn.in, params[0])
 	}
 	return nil
 }

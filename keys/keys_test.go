@@ -193,8 +193,8 @@ func TestFunc_CheckFindsTheWrongType(t *testing.T) {
 	require.NoError(t, order.Check([]reflect.Type{reflect.TypeFor[charge]()}))
 	require.NoError(t, keys.Hash().Check(nil))
 	require.NoError(t, keys.From(func(any) string { return "x" }).Check([]reflect.Type{reflect.TypeFor[charge]()}))
-	require.ErrorContains(t, order.Check([]reflect.Type{reflect.TypeFor[string]()}), "wants keys_test.charge, but the activity takes string")
-	require.ErrorContains(t, order.Check(nil), "takes no argument")
+	require.ErrorContains(t, order.Check([]reflect.Type{reflect.TypeFor[string]()}), "wants keys_test.charge, but the argument is of type string")
+	require.ErrorContains(t, order.Check(nil), "there is no argument")
 	require.ErrorContains(t, keys.From[charge](nil).Check(nil), "nil key function")
 	require.ErrorContains(t, keys.FromCall(nil).Check(nil), "nil key function")
 }

@@ -33,12 +33,12 @@ func (f *finder) check(fn reflect.Type, params []reflect.Type) error {
 	var errs []error
 	switch {
 	case len(params) == 0:
-		errs = append(errs, fmt.Errorf("Reconcile: the function wants %v, but the activity takes no argument", f.in))
+		errs = append(errs, fmt.Errorf("Reconcile: the function wants %v, but there is no argument", f.in))
 	case !params[0].AssignableTo(f.in):
-		errs = append(errs, fmt.Errorf("Reconcile: the function wants %v, but the activity takes %v", f.in, params[0]))
+		errs = append(errs, fmt.Errorf("Reconcile: the function wants %v, but the argument is of type %v", f.in, params[0]))
 	}
 	if fn.NumOut() == 2 && fn.Out(0) != f.out {
-		errs = append(errs, fmt.Errorf("Reconcile: the function finds %v, but the activity returns %v", f.out, fn.Out(0)))
+		errs = append(errs, fmt.Errorf("Reconcile: the function finds %v, but the result is of type %v", f.out, fn.Out(0)))
 	}
 	return errors.Join(errs...)
 }

@@ -3,17 +3,14 @@ package telemetry
 import (
 	"cmp"
 	"context"
-	"errors"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
-	"go.temporal.io/sdk/converter"
-	sdkinterceptor "go.temporal.io/sdk/interceptor"
-	"go.temporal.io/sdk/temporal"
 
+	"github.com/atmostonce/atmostonce/internal/sdkside"
 	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
@@ -57,15 +54,11 @@ func (o *OTel) start(ctx context.Context, name string, e observe.Event, options 
 
 // withParent puts the span into ctx that came with the activity's header.
 func (o *OTel) withParent(ctx context.Context) context.Context {
-	payload := sdkinterceptor.Header(ctx)[o.headerKey]
-	if payload == nil {
+	texts := sdkside.Header(ctx, o.headerKey)
+	if texts == nil {
 		return ctx
 	}
-	carrier := propagation.MapCarrier{}
-	if converter.GetDefaultDataConverter().FromPayload(payload, &carrier) != nil {
-		return ctx // not readable: tracing must not fail work
-	}
-	return o.propagator.Extract(ctx, carrier)
+	return o.propagator.Extract(ctx, propagation.MapCarrier(texts))
 }
 
 // identity says which attempt e is about.
@@ -101,7 +94,7 @@ func finish(span trace.Span, e observe.Event) {
 	}
 	if kind := errorType(e); kind != "" {
 		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
-		if !isBenign(e.Err) {
+		if _, benign := sdkside.Failure(e.Err); !benign {
 			// No description: an error's message may hold input.
 			span.SetStatus(codes.Error, "")
 		}
@@ -153,14 +146,8 @@ func errorType(e observe.Event) string {
 	if e.Reason != "" || e.Err == nil {
 		return e.ErrorType()
 	}
-	if app := (*temporal.ApplicationError)(nil); errors.As(e.Err, &app) && app.Type() != "" {
-		return app.Type()
+	if kind, _ := sdkside.Failure(e.Err); kind != "" {
+		return kind
 	}
 	return semconv.ErrorType(once.Plain(e.Err)).Value.AsString()
-}
-
-// isBenign reports whether Temporal itself would not count err as a failure.
-func isBenign(err error) bool {
-	app := (*temporal.ApplicationError)(nil)
-	return errors.As(err, &app) && app.Category() == temporal.ApplicationErrorCategoryBenign
 }

@@ -53,7 +53,7 @@ func (o Options) Complete() (Options, error) {
 		o.MaxOutcome = MaxOutcome
 	}
 	if o.MaxOutcome < 0 || o.MaxOutcome > store.MaxData {
-		errs = append(errs, fmt.Errorf("MaxOutcome is %d; the most is %d, store.MaxData", o.MaxOutcome, store.MaxData))
+		errs = append(errs, fmt.Errorf("MaxOutcome is %d; the least is 1, and the most is %d, store.MaxData", o.MaxOutcome, store.MaxData))
 	}
 	return o, errors.Join(errs...)
 }

@@ -71,15 +71,18 @@ func (r Refusal) Message(again string) string {
 	case r.Last:
 		next = "this was the last attempt"
 	}
-	earlier, callee := ". An earlier attempt, if there was one, may have had the effect", "activity"
+	earlier, callee, see := ". An earlier attempt, if there was one, may have had the effect", "activity", "See there what came of it"
 	if r.Alone {
-		earlier, callee = ". An earlier call, if there was one, may have had the effect", "function"
+		earlier, callee, see = ". An earlier call, if there was one, may have had the effect", "function", "Guard.Find shows what came of it"
+		if r.Activity == "" {
+			r.Activity = "a function without a name"
+		}
 	}
 	switch r.Reason {
 	case once.InFlight:
 		return fmt.Sprintf("in flight: %s %s: %s", name, r.inFlight(), next)
 	case once.Duplicate:
-		return fmt.Sprintf("duplicate: %s belongs to %s; this call was not run: %s, policy Reject. See there what came of it", name, holder(r.Record), next)
+		return fmt.Sprintf("duplicate: %s belongs to %s; this call was not run: %s, policy Reject. %s", name, holder(r.Record), next, see)
 	case once.Mismatch:
 		return fmt.Sprintf("mismatch: %s belongs to %s, which had other input; this call was not run: %s. If the difference does not matter, say so with Policy.Match; if it does, tell the two apart with Policy.Key",
 			name, holder(r.Record), next)
@@ -120,7 +123,7 @@ func (r Refusal) inFlight() string {
 		return fmt.Sprintf("was started by %s, and its end is to be reported from outside; this call was not run", holder(r.Record))
 	}
 	if r.Alone {
-		return "was not run, because the guard is being closed or the context has ended"
+		return "was not run by this call, because its context has ended or the guard is being closed; another call may be running it"
 	}
 	return "was not run, because the worker is stopping or too little of this attempt is left"
 }

@@ -112,18 +112,26 @@ func (r *reporter) warn(ctx context.Context, e observe.Event) {
 	})
 }
 
+// subject says what e is about. The logger of an activity names it already.
+func subject(e observe.Event) []any {
+	if ofActivity := e.ActivityID != "" || e.RunID == ""; ofActivity {
+		return []any{"KeyDigest", e.Digest}
+	}
+	return []any{"Function", e.Activity, "KeyDigest", e.Digest}
+}
+
 func write(logger Logger, e observe.Event) {
 	if e.Repeated {
 		return
 	}
 	what := e.Warning()
 	if e.Settling && (e.Kind == observe.KindExecute || e.Kind == observe.KindFail) {
-		logger.Info("atmostonce: in doubt for now; nothing is decided before the settle delay is over", "KeyDigest", e.Digest)
+		logger.Info("atmostonce: in doubt for now; nothing is decided before the settle delay is over", subject(e)...)
 	}
 	if what == "" {
 		return
 	}
-	fields := []any{"Notice", string(what), "KeyDigest", e.Digest, "Remedy", observe.Remedy(what)}
+	fields := append([]any{"Notice", string(what)}, append(subject(e), "Remedy", observe.Remedy(what))...)
 	if h := e.Record.Info.Holder; h.WorkflowID != "" {
 		fields = append(fields, "HolderWorkflowID", h.WorkflowID, "HolderRunID", h.RunID)
 	}

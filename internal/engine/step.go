@@ -163,7 +163,9 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 // identity is that of a step of the call.
 func (s *steps) identity(ctx context.Context, name string) Identity {
 	i := s.call.Identity
-	i.Activity += ActivityOfSteps
+	if s.call.step == "" {
+		i.Activity += ActivityOfSteps
+	}
 	if i.Key != "" {
 		return i.Named(keys.Step(i.Key, name))
 	}
@@ -196,6 +198,7 @@ func (s *steps) policy(step Step) (once.Policy, error) {
 		p = step.Policy[0]
 	}
 	complain(!p.Key.IsZero() || !p.Match.IsZero() || p.Scope != 0, "the policy of a step has no Key, Match or Scope: its key is the call's, and its name")
+	p.Key, p.Match, p.Scope = keys.Func{}, keys.Func{}, 0
 	complain(p.OnDuplicate == once.Reject, "OnDuplicate Reject refuses a step that another run has finished: take Return or Wait")
 	complain(p.InDoubt == once.Resume, "InDoubt Resume is for the call that has the steps: take Rerun or Reconcile")
 	errs = append(errs, p.Validate(), s.fits(p, step.Out))

@@ -3,17 +3,25 @@
 //
 //	go run ./plain/nightly 2026-01-31
 //	go run ./plain/nightly 2026-01-31
+//
+// If it crashed in the middle, it says so, with a key, and mails nothing. Then a person
+// looks at the outbox, and says what is there:
+//
+//	go run ./plain/nightly -key 0123456789abcdef -found mail-1 2026-01-31  # it was mailed
+//	go run ./plain/nightly -key 0123456789abcdef                           # it was not; the next run mails it
 package main
 
 import (
+	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"log"
-	"os"
 	"time"
 
 	"github.com/atmostonce/atmostonce"
 	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -23,25 +31,34 @@ type Report struct {
 }
 
 func main() {
-	date := time.Now().Format(time.DateOnly)
-	if len(os.Args) > 1 {
-		date = os.Args[1]
+	key := flag.String("key", "", "the `key` in doubt, as the error shows it")
+	found := flag.String("found", "", "the `mail` that was found for that key")
+	flag.Parse()
+	ctx, date := context.Background(), cmp.Or(flag.Arg(0), time.Now().Format(time.DateOnly))
+	records, err := store.NewFile("nightly-data", store.FileOptions{})
+	if err != nil {
+		log.Fatalln("nightly:", err)
 	}
-	if err := run(context.Background(), "nightly-data", date, mail); err != nil {
+	if *key != "" {
+		err = decide(ctx, records, *key, Report{Date: date, Mail: *found})
+	} else {
+		err = run(ctx, records, date, mail)
+	}
+	_ = records.Close()
+	if err != nil {
 		log.Fatalln("nightly:", err)
 	}
 }
 
-func run(ctx context.Context, dir, date string, mail func(context.Context, string) (Report, error)) error {
-	records, err := store.NewFile(dir, store.FileOptions{})
-	if err != nil {
-		return err
-	}
-	defer records.Close()
-	guard, err := atmostonce.New(records, atmostonce.Options{Defaults: once.Policy{
+func newGuard(records store.Store) (*atmostonce.Guard, error) {
+	return atmostonce.New(records, atmostonce.Options{Defaults: once.Policy{
 		TTL:     400 * 24 * time.Hour,
 		InDoubt: once.Fail, // it crashed in the middle: a person looks at the outbox
 	}})
+}
+
+func run(ctx context.Context, records store.Store, date string, mail func(context.Context, string) (Report, error)) error {
+	guard, err := newGuard(records)
 	if err != nil {
 		return err
 	}
@@ -51,6 +68,24 @@ func run(ctx context.Context, dir, date string, mail func(context.Context, strin
 	}
 	fmt.Printf("the report of %s was mailed as %s\n", report.Date, report.Mail)
 	return guard.Close(ctx)
+}
+
+// decide writes down what a person has found; without a mail, that there is none.
+func decide(ctx context.Context, records store.Store, key string, found Report) error {
+	guard, err := newGuard(records)
+	if err != nil {
+		return err
+	}
+	record, err := guard.Find(ctx, key)
+	if err != nil {
+		return err
+	}
+	finding := resolve.AsNotDone()
+	if found.Mail != "" {
+		finding = resolve.AsDone(found)
+	}
+	_, err = guard.Resolve(ctx, record, finding, resolve.Decision{By: "operator", Why: "looked at the outbox"})
+	return err
 }
 
 // mail mails each time it runs.

@@ -55,7 +55,8 @@ func webhook(g *atmostonce.Guard, c *charges) http.HandlerFunc {
 			http.Error(w, "not an event", http.StatusBadRequest)
 			return
 		}
-		receipt, err := charge(r.Context(), e)
+		// The charge goes on if the sender hangs up; cut off, it would be in doubt.
+		receipt, err := charge(context.WithoutCancel(r.Context()), e)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable) // it will be delivered again
 			return

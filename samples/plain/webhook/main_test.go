@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -38,4 +39,15 @@ func TestWebhook_ChargesAnEventOnce(t *testing.T) {
 	}
 	all.Wait()
 	require.EqualValues(t, 1, c.n.Load())
+}
+
+func TestWebhook_ChargesForASenderThatHangsUp(t *testing.T) {
+	t.Parallel()
+	guard, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), atmostonce.Options{})
+	require.NoError(t, err)
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	answer := httptest.NewRecorder()
+	webhook(guard, &charges{})(answer, httptest.NewRequestWithContext(gone, http.MethodPost, "/events", strings.NewReader(`{"ID": "evt-1", "Cents": 1200}`)))
+	require.Equal(t, "ch_1 for evt-1\n", answer.Body.String())
 }
