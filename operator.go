@@ -2,8 +2,10 @@ package atmostonce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/once"
@@ -37,8 +39,9 @@ func (g *Guard) Find(ctx context.Context, digest string) (store.Record, error) {
 // The result is encoded by the guard's Codec, and remembered as long as the policy of
 // the function of that name says, or Options.Defaults if this guard has none. A result
 // of another type than that function's is refused with resolve.ErrResultType; AsDone
-// takes nil for a struct{}. A record of another Namespace is refused: its results may be
-// encoded in another way. store.ErrMoved says that the record has changed since it was
+// takes nil for a struct{}. A record of a step has the policy of its call, and a result of
+// any type. A record of another Namespace, or of an activity, is refused: its results may
+// be encoded in another way. store.ErrMoved says that the record has changed since it was
 // read: read it again. A store that cannot be reached is asked again until ctx ends.
 func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
 	if !g.made() {
@@ -68,13 +71,18 @@ func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) 
 	return g.engine.Operator.Forget(ctx, r, d, policy)
 }
 
-// function returns what is known of the function whose record r is.
+// function returns what is known of the function whose record r is; of the type of a
+// step's result nothing is.
 func (g *Guard) function(r store.Record) (known function, policy once.Policy) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	known, found := g.funcs[r.Info.Activity]
+	name, isStep := strings.CutSuffix(r.Info.Activity, engine.ActivityOfSteps)
+	known, found := g.funcs[name]
 	if !found {
 		return known, g.options.Defaults
+	}
+	if isStep {
+		return function{}, known.policy
 	}
 	return known, known.policy
 }
@@ -82,6 +90,9 @@ func (g *Guard) function(r store.Record) (known function, policy once.Policy) {
 // check refuses a finding that a call of r's function, of that type, could not have
 // ended in.
 func (g *Guard) check(r store.Record, f resolve.Finding, is reflect.Type) error {
+	if h := r.Info.Holder; h.WorkflowID != "" || h.ActivityID != "" {
+		return errors.New("it is the record of an activity: a guard of activities decides about it")
+	}
 	if ns := r.Info.Holder.Namespace; ns != g.options.Namespace {
 		return fmt.Errorf("it is of namespace %q, and this guard's is %q", ns, g.options.Namespace)
 	}

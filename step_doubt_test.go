@@ -1,0 +1,324 @@
+package atmostonce_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/atmostonce/atmostonce"
+	"github.com/atmostonce/atmostonce/keys"
+	"github.com/atmostonce/atmostonce/once"
+	"github.com/atmostonce/atmostonce/resolve"
+	"github.com/atmostonce/atmostonce/store"
+)
+
+var errOther = errors.New("the order was not paid")
+
+// A body that answers with an error of its own does not make a step certain that is not.
+func TestStep_InDoubtIsNotHiddenByAnotherError(t *testing.T) {
+	t.Parallel()
+	unsure := func(context.Context) (int, error) { return 0, once.MaybeDone(errors.New("no answer")) }
+	declined := func(context.Context) (int, error) { return 0, once.NotDone(errDeclined) }
+	for name, body := range map[string]func(ctx context.Context) error{
+		"another one": func(ctx context.Context) error {
+			_, err := atmostonce.Step(ctx, "charge", unsure)
+			require.ErrorIs(t, err, once.InDoubt)
+			return errOther
+		},
+		"its text": func(ctx context.Context) error {
+			_, err := atmostonce.Step(ctx, "charge", unsure)
+			return errors.New(err.Error())
+		},
+		"of a step beside it": func(ctx context.Context) error {
+			var all sync.WaitGroup
+			all.Go(func() { _, _ = atmostonce.Step(ctx, "charge", unsure) })
+			_, err := atmostonce.Step(ctx, "reserve", declined)
+			all.Wait()
+			require.ErrorIs(t, err, errDeclined)
+			return err
+		},
+		"after a panic of the step": func(ctx context.Context) error {
+			func() {
+				defer func() { _ = recover() }()
+				_, _ = atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { panic("boom") })
+			}()
+			return errOther
+		},
+		"while the step runs": func(ctx context.Context) error {
+			begun, end := make(chan struct{}), make(chan struct{})
+			go func() {
+				_, _ = atmostonce.Step(ctx, "charge", func(context.Context) (int, error) {
+					close(begun)
+					<-end
+					return 1, nil
+				})
+			}()
+			<-begun
+			time.AfterFunc(time.Second, func() { close(end) })
+			return errOther
+		},
+		"of a result that is not kept": func(ctx context.Context) error {
+			_, err := atmostonce.Step(ctx, "charge", func(context.Context) (func(), error) { return func() {}, nil })
+			require.ErrorIs(t, err, once.OutcomeNotKept)
+			return errOther
+		},
+	} {
+		for _, onFailure := range []once.FailurePolicy{once.Unlock, once.Lock} {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOrder(t, byID, atmostonce.Options{Errors: []error{errOther, errDeclined}})
+				f := atmostonce.Func(o.guard, "order", under(func(p *once.Policy) { p.OnFailure = onFailure }), func(ctx context.Context, _ event) (int, error) {
+					return 0, body(ctx)
+				})
+				_, err := f(t.Context(), event{ID: "7"})
+				require.ErrorIs(t, err, once.InDoubt, name)
+				require.True(t, atmostonce.MayHaveHappened(err), name)
+				require.Equal(t, store.InDoubt, o.records()["k:7"].State, name)
+				require.NoError(t, o.guard.Close(t.Context()))
+			})
+		}
+	}
+}
+
+// What is known of each step, or said of all of them, is believed.
+func TestStep_ThatIsCertainLeavesItsCallCertain(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]func(ctx context.Context) error{
+		"finished": func(ctx context.Context) error {
+			_, err := atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { return 1, nil })
+			require.NoError(t, err)
+			return errOther
+		},
+		"declined": func(ctx context.Context) error {
+			_, err := atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { return 0, errDeclined })
+			require.ErrorIs(t, err, errDeclined)
+			return errOther
+		},
+		"not done, beside a step that is finished": func(ctx context.Context) error {
+			_, _ = atmostonce.Step(ctx, "reserve", func(context.Context) (int, error) { return 1, nil })
+			_, err := atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { return 0, once.NotDone(context.DeadlineExceeded) })
+			return err
+		},
+		"misused": func(ctx context.Context) error {
+			_, err := atmostonce.Step[int](ctx, "charge", nil)
+			require.ErrorIs(t, err, once.BadSetup)
+			return errOther
+		},
+		"in doubt, and taken back by the body": func(ctx context.Context) error {
+			_, err := atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { return 0, once.MaybeDone(errOther) })
+			require.ErrorIs(t, err, once.InDoubt)
+			return once.NotDone(errOther)
+		},
+	} {
+		o := newOrder(t, byID, atmostonce.Options{})
+		f := atmostonce.Func(o.guard, "order", byID, func(ctx context.Context, _ event) (int, error) { return 0, body(ctx) })
+		_, err := f(t.Context(), event{ID: "7"})
+		require.False(t, atmostonce.MayHaveHappened(err), "%s: %v", name, err)
+		require.Equal(t, store.Tombstone, o.records()["k:7"].State, name)
+	}
+}
+
+// withFunc is an error that is equal to no other, not even to itself.
+type withFunc struct {
+	error
+	_ func()
+}
+
+func (w withFunc) Unwrap() error { return w.error }
+
+func TestStep_NotDoneHoldsForErrorsThatEqualNothing(t *testing.T) {
+	t.Parallel()
+	for _, p := range []once.Policy{{}, {OnFailure: once.Classify(func(error) once.FailurePolicy { return once.Unlock })}} {
+		o := newOrder(t, byID, atmostonce.Options{})
+		f := atmostonce.Func(o.guard, "order", byID, func(ctx context.Context, _ event) (int, error) {
+			return atmostonce.Step(ctx, "charge", func(context.Context) (int, error) {
+				err := withFunc{context.DeadlineExceeded, func() {}}
+				if p.OnFailure == (once.FailurePolicy{}) {
+					return 0, once.NotDone(err)
+				}
+				return 0, err
+			}, p)
+		})
+		_, err := f(t.Context(), event{ID: "7"})
+		require.NotErrorIs(t, err, once.InDoubt)
+		require.Equal(t, store.Tombstone, o.records()["k:7"].State)
+	}
+}
+
+// A run that was certain of itself says nothing of the one before it, which is in doubt:
+// neither does its mark.
+func TestFunc_TheMarkOfAnInnerCallSaysNothingOfItsDoubt(t *testing.T) {
+	t.Parallel()
+	fails := func(run int) error {
+		if run == 1 {
+			return once.MaybeDone(errors.New("no answer"))
+		}
+		return fmt.Errorf("charge: %w", once.NotDone(errDeclined))
+	}
+	for name, inner := range map[string]func(*atmostonce.Guard, *int) func(context.Context, event) (int, error){
+		"a step": func(_ *atmostonce.Guard, runs *int) func(context.Context, event) (int, error) {
+			return func(ctx context.Context, _ event) (int, error) {
+				return atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { *runs++; return 0, fails(*runs) }, once.Policy{InDoubt: once.Rerun})
+			}
+		},
+		"a function": func(g *atmostonce.Guard, runs *int) func(context.Context, event) (int, error) {
+			return atmostonce.Func(g, "charge", rerun, func(context.Context, event) (int, error) { *runs++; return 0, fails(*runs) })
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := newOrder(t, byID, atmostonce.Options{})
+			runs := 0
+			charge := inner(o.guard, &runs)
+			f := atmostonce.Func(o.guard, "order", rerun, func(ctx context.Context, in event) (int, error) {
+				n, err := charge(ctx, in)
+				if runs == 1 {
+					return n, once.NotDone(err) // the key of the call is free, and its next run is a first one
+				}
+				return n, err
+			})
+			_, err := f(t.Context(), event{ID: "7"})
+			require.Error(t, err, name)
+			<-time.After(time.Hour)
+			_, err = f(t.Context(), event{ID: "7"})
+			require.Equal(t, 2, runs)
+			require.ErrorIs(t, err, once.InDoubt, name)
+			require.Equal(t, store.InDoubt, o.records()["k:7"].State, name)
+		})
+	}
+}
+
+func TestMayHaveHappened_AsksEveryBranch(t *testing.T) {
+	t.Parallel()
+	inDoubt := &atmostonce.Error{Refusal: once.Refusal{Reason: once.InDoubt}}
+	untouched := &atmostonce.Error{Refusal: once.Refusal{Reason: once.InFlight, Untouched: true}}
+	for _, err := range []error{errors.Join(untouched, inDoubt), fmt.Errorf("%w, %w", errors.Join(untouched, errDeclined), fmt.Errorf("b: %w", inDoubt))} {
+		require.True(t, atmostonce.MayHaveHappened(err), err)
+	}
+	for _, err := range []error{nil, untouched, errDeclined, errors.Join(untouched, errDeclined)} {
+		require.False(t, atmostonce.MayHaveHappened(err), err)
+	}
+}
+
+// Who has given up a call will not write down what more it does.
+func TestStep_IsNotBegunAfterTheGuardHasGivenUpItsCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrder(t, byID, atmostonce.Options{})
+		givenUp, stepErr := make(chan struct{}), make(chan error, 1)
+		f := atmostonce.Func(o.guard, "order", byID, func(ctx context.Context, _ event) (receipt, error) {
+			<-givenUp
+			r, err := o.step(ctx, "charge")
+			stepErr <- err
+			return r, err
+		})
+		go func() { _, _ = f(t.Context(), event{ID: "7"}) }()
+		synctest.Wait()
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Error(t, o.guard.Close(short))
+		close(givenUp)
+		err := <-stepErr
+		require.ErrorIs(t, err, once.InFlight)
+		require.ErrorContains(t, err, "the guard is being closed")
+		require.Empty(t, o.effects)
+	})
+}
+
+// hanging is a store that gives no answer.
+type hanging struct{ store.Store }
+
+func (hanging) Acquire(ctx context.Context, _ store.Bid) (store.Record, error) {
+	<-ctx.Done()
+	return store.Record{}, ctx.Err()
+}
+
+func (hanging) Release(ctx context.Context, _ store.Bid) (store.Record, error) {
+	<-ctx.Done()
+	return store.Record{}, ctx.Err()
+}
+
+// The steps of a call that is observed do not ask again a store that hangs.
+func TestStep_OfAnObservedCallDoesNotWaitForTheStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g, err := atmostonce.New(hanging{store.NewMemory(store.MemoryOptions{})}, atmostonce.Options{Mode: func(string) once.Mode { return once.Observe }})
+		require.NoError(t, err)
+		f := atmostonce.Func(g, "order", byID, func(ctx context.Context, _ event) (all []string, err error) {
+			for i := range 20 {
+				key, err := atmostonce.Step(ctx, fmt.Sprint("line ", i), func(ctx context.Context) (string, error) { return once.Key(ctx), nil })
+				require.NoError(t, err)
+				all = append(all, key)
+			}
+			return all, nil
+		})
+		began := time.Now()
+		all, err := f(t.Context(), event{ID: "7"})
+		require.NoError(t, err)
+		require.LessOrEqual(t, time.Since(began), 5*time.Second)
+		require.Equal(t, keys.Downstream("v1/functions/n/order/k:7/s:line%2019"), all[19])
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_ = g.Close(short)
+	})
+}
+
+// Two guards of one store and one namespace guard one effect: the second would wait for
+// the first, which waits for it.
+func TestFunc_CallsItselfThroughAnotherGuardOfTheStore(t *testing.T) {
+	t.Parallel()
+	s := store.NewMemory(store.MemoryOptions{})
+	o := atmostonce.Options{Defaults: once.Policy{OnDuplicate: once.Wait}}
+	inner := atmostonce.Func(newGuardOver(t, s, o), "charge", byID, echo)
+	outer := atmostonce.Func(newGuardOver(t, s, o), "charge", byID, func(ctx context.Context, in event) (receipt, error) { return inner(ctx, in) })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := outer(ctx, event{ID: "7"})
+	require.ErrorContains(t, err, "calls itself under its own key")
+	require.ErrorIs(t, errors.Unwrap(err), once.BadSetup)
+}
+
+func TestStep_IsResolvedUnderThePolicyOfItsCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for name, finding := range map[string]resolve.Finding{"done": resolve.AsDone(receipt{"found"}), "failed": resolve.AsFailed(errDeclined), "not done": resolve.AsNotDone()} {
+			p := rerun
+			p.TTL = 90 * 24 * time.Hour
+			o := newOrder(t, p, atmostonce.Options{Defaults: once.Policy{TTL: time.Hour}, Errors: []error{errDeclined}})
+			o.fail["charge"] = once.MaybeDone(errors.New("no answer"))
+			_, err := o.call()
+			var e *atmostonce.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, "order", e.Activity)
+			require.ErrorAs(t, errors.Unwrap(err), &e)
+			require.Equal(t, "order/step charge", e.Activity)
+			<-time.After(10 * 24 * time.Hour)
+
+			found, err := o.guard.Find(t.Context(), e.Key)
+			require.NoError(t, err)
+			require.Equal(t, o.records()["s:charge"].Key, found.Key)
+			_, err = o.guard.Forget(t.Context(), found, ann)
+			require.ErrorContains(t, err, "in doubt")
+			now, err := o.guard.Resolve(t.Context(), found, finding, ann)
+			require.NoError(t, err, name)
+			if name != "not done" {
+				require.GreaterOrEqual(t, now.Expires.Sub(now.Now), p.TTL, name)
+			}
+			delete(o.fail, "charge")
+			_, err = o.call()
+			if name == "failed" {
+				require.ErrorIs(t, err, errDeclined)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, map[string][]string{"done": {"reserve", "ship"}, "not done": {"reserve", "charge", "ship"}}[name], o.effects)
+			}
+			now, err = o.guard.Forget(t.Context(), o.records()["s:reserve"], ann)
+			require.NoError(t, err)
+			require.Equal(t, store.Tombstone, now.State)
+		}
+	})
+}
