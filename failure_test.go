@@ -226,7 +226,7 @@ func TestFailure_ThatIsANilPointerIsInDoubt(t *testing.T) {
 	t.Parallel()
 	for _, p := range []once.FailurePolicy{once.Unlock, once.Lock, once.Doubt} {
 		for _, err := range []error{(*hollow)(nil), fmt.Errorf("charge: %w", &hollow{(*hollow)(nil), "k"}), errors.Join(errDeclined, fmt.Errorf("b: %w", (*hollow)(nil)))} {
-			g := newGuard(t, atmostonce.Options{Defaults: once.Policy{OnFailure: p}})
+			g := newGuard(t, atmostonce.Options{Defaults: once.Policy{OnFailure: p, InDoubt: once.Rerun}})
 			charge := atmostonce.Func(g, "charge", byID, func(context.Context, event) (receipt, error) { return receipt{}, err })
 			_, got := charge(t.Context(), event{ID: "7"})
 			requireRefusal(t, got, once.InDoubt)

@@ -322,3 +322,29 @@ func TestStep_IsResolvedUnderThePolicyOfItsCall(t *testing.T) {
 		}
 	})
 }
+
+// What no other run would get past, none is asked for.
+func TestStep_ThatFailsInDoubtForGoodEndsItsCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, tc := range []struct {
+			step once.DoubtPolicy
+			want []time.Duration // of the first call, and of those after the settle delay
+		}{
+			{once.Fail, []time.Duration{30 * time.Second, 0, 0}},
+			{once.HoldFor(time.Minute), []time.Duration{30 * time.Second, 0, 0}},
+			{once.Hold, []time.Duration{30 * time.Second, 30 * time.Second, 30 * time.Second}},
+		} {
+			o := newOrder(t, rerun, atmostonce.Options{})
+			o.options = []once.Policy{{InDoubt: tc.step}}
+			o.fail["charge"] = once.MaybeDone(errors.New("no answer"))
+			for _, want := range tc.want {
+				_, err := o.call()
+				require.Equal(t, want, refusalOf(t, err, once.InDoubt).RetryAfter, tc.step)
+				require.Equal(t, store.InDoubt, o.records()["k:7"].State)
+				<-time.After(time.Hour)
+			}
+			require.Equal(t, []string{"reserve"}, o.effects)
+		}
+	})
+}

@@ -133,3 +133,34 @@ func TestResolve_OfARecordOfTheOtherKindIsRefused(t *testing.T) {
 	_, err = activities.Resolve(t.Context(), ofActivity, resolve.AsDone(receipt{"found"}), forced("asked"))
 	require.NoError(t, err)
 }
+
+// hollow is an error whose methods need a value.
+type hollow struct {
+	cause error
+	kind  string
+}
+
+func (h *hollow) Error() string { return h.kind }
+func (h *hollow) Unwrap() error { return h.cause }
+func (h *hollow) Type() string  { return h.kind }
+
+func TestFailures_ThatAreNilPointersAreInDoubt(t *testing.T) {
+	t.Parallel()
+	for _, p := range []once.FailurePolicy{once.Unlock, once.Lock, once.Doubt} {
+		for _, err := range []error{fmt.Errorf("charge: %w", &hollow{(*hollow)(nil), "k"}), errors.Join(errors.New("declined"), fmt.Errorf("b: %w", (*hollow)(nil)))} {
+			for _, body := range []func(ctx context.Context, in charge) (receipt, error){
+				func(context.Context, charge) (receipt, error) { return receipt{}, err },
+				func(ctx context.Context, _ charge) (receipt, error) {
+					return atmostonce.Step(ctx, "charge", func(context.Context) (receipt, error) { return receipt{}, err })
+				},
+			} {
+				s := memory()
+				_, got := execute(t, guarded(t, s, once.Policy{OnFailure: p, InDoubt: once.Rerun}), body, order(7))
+				require.ErrorContains(t, got, "in doubt: nobody knows") // of which the SDK itself may make a panic
+				require.True(t, once.MayHaveHappened(got))
+				_, call := stepOf(t, s, "charge")
+				require.Equal(t, store.InDoubt, call.State)
+			}
+		}
+	}
+}
