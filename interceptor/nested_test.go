@@ -110,7 +110,9 @@ func TestResolve_OfARecordOfTheOtherKindIsRefused(t *testing.T) {
 	t.Parallel()
 	s := memory()
 	activities := guarded(t, s, once.Policy{})
-	fails := func(context.Context, charge) (receipt, error) { return receipt{}, once.MaybeDone(errors.New("no answer")) }
+	fails := func(context.Context, charge) (receipt, error) {
+		return receipt{}, once.MaybeDone(errors.New("no answer"))
+	}
 	_, err := execute(t, activities, fails, order(7))
 	require.Error(t, err)
 	ofActivity := only(t, s)
