@@ -348,3 +348,120 @@ func TestStep_ThatFailsInDoubtForGoodEndsItsCall(t *testing.T) {
 		}
 	})
 }
+
+// A build that cannot read what a step has recorded neither runs it nor forgets it.
+func TestStep_WhoseRecordCannotBeReadHoldsUntilAnotherBuildCan(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := store.NewMemory(store.MemoryOptions{})
+		runs := 0
+		before := atmostonce.Func(newGuardOver(t, s, atmostonce.Options{}), "order", rerun, func(ctx context.Context, in event) (string, error) {
+			charge, err := atmostonce.Step(ctx, "charge", func(context.Context) (string, error) { runs++; return "ch", nil })
+			if in.Note == "" {
+				err = errOther
+			}
+			return charge, err
+		})
+		after := atmostonce.Func(newGuardOver(t, s, atmostonce.Options{}), "order", rerun, func(ctx context.Context, _ event) (string, error) {
+			n, err := atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { runs++; return 1, nil })
+			return fmt.Sprint(n), err
+		})
+		_, err := before(t.Context(), event{ID: "7"})
+		require.ErrorIs(t, err, errOther)
+		for range 2 {
+			_, err = after(t.Context(), event{ID: "7"})
+			require.ErrorIs(t, errors.Unwrap(err), once.BadRecord)
+			require.Positive(t, refusalOf(t, err, once.InDoubt).RetryAfter)
+			<-time.After(time.Hour)
+		}
+		got, err := before(t.Context(), event{ID: "7", Note: "now"})
+		require.NoError(t, err)
+		require.Equal(t, "ch", got)
+		require.Equal(t, 1, runs)
+	})
+}
+
+// Steps keep what the guard keeps secret, and answers of many callers are those of one run.
+func TestStep_OfASecretCallThatManyWaitFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := store.NewMemory(store.MemoryOptions{})
+		g := newGuardOver(t, s, atmostonce.Options{KeySecret: []byte("0123456789abcdef"), Codec: sealed{key: [32]byte{1}}, Defaults: once.Policy{OnDuplicate: once.Wait, InDoubt: once.Rerun}})
+		var mu sync.Mutex
+		runs := map[string]int{}
+		f := atmostonce.Func(g, "order", byID, func(ctx context.Context, in event) (string, error) {
+			results := make([]string, 8)
+			var all sync.WaitGroup
+			for i := range results {
+				all.Go(func() {
+					name := fmt.Sprint("line ", i)
+					results[i], _ = atmostonce.Step(ctx, name, func(context.Context) (string, error) {
+						<-time.After(time.Second)
+						mu.Lock()
+						defer mu.Unlock()
+						if runs[name]++; i == 3 && runs[name] == 1 {
+							return "", once.MaybeDone(errOther)
+						}
+						return "secret " + name, nil
+					}, once.Policy{InDoubt: once.Rerun})
+				})
+			}
+			all.Wait()
+			if results[3] == "" {
+				return "", errOther
+			}
+			return fmt.Sprint(results), nil
+		})
+		answers := map[string]int{}
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				got, err := f(t.Context(), event{ID: "card4711"})
+				if err != nil {
+					require.ErrorIs(t, err, once.InDoubt)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				answers[got]++
+			})
+		}
+		all.Wait()
+		require.Equal(t, 1, answers[""], "of the run that was in doubt")
+		require.Len(t, answers, 2)
+		for name, n := range runs {
+			require.Equal(t, map[bool]int{true: 2, false: 1}[name == "line 3"], n, name)
+		}
+		for r, err := range s.List(t.Context(), store.Query{}) {
+			require.NoError(t, err)
+			require.NotContains(t, r.Key+string(r.Outcome.Data), "card4711")
+			require.NotContains(t, string(r.Outcome.Data), "secret")
+		}
+		require.NoError(t, g.Close(t.Context()))
+	})
+}
+
+// A step that has lost its key to another run answers with what that means, and not with
+// what it says of itself.
+func TestStep_ThatWasSupersededSpeaksForNobody(t *testing.T) {
+	t.Parallel()
+	for name, begins := range map[string]bool{"begun": true, "not begun": false} {
+		o := newOrder(t, byID, atmostonce.Options{})
+		f := atmostonce.Func(o.guard, "order", byID, func(ctx context.Context, _ event) (receipt, error) {
+			if begins {
+				once.Begin(ctx)
+			}
+			return atmostonce.Step(ctx, "charge", func(ctx context.Context) (receipt, error) {
+				r := o.records()["s:charge"]
+				free, err := o.store.Resolve(ctx, r.Key, r, store.Resolution{ID: "x", To: store.Tombstone, By: store.ByOperator, TTL: time.Hour, Force: true})
+				require.NoError(t, err)
+				_, err = o.store.Acquire(ctx, store.Bid{Key: free.Key, Owner: "another", Info: r.Info, Lease: time.Minute, TTL: time.Hour})
+				require.NoError(t, err)
+				return receipt{}, once.NotDone(errDeclined)
+			})
+		})
+		_, err := f(t.Context(), event{ID: "7"})
+		require.ErrorIs(t, err, once.InFlight, name)
+		require.Equal(t, begins, errors.Is(err, once.InDoubt), name)
+		require.True(t, atmostonce.MayHaveHappened(err), name)
+	}
+}

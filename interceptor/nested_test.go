@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	sdkactivity "go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/atmostonce/atmostonce"
@@ -165,4 +166,27 @@ func TestFailures_ThatAreNilPointersAreInDoubt(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A step that hands over the token is no effect in doubt to whoever reports the end.
+func TestComplete_OfATokenThatAStepHasHandedOver(t *testing.T) {
+	t.Parallel()
+	s, c := memory(), &completions{}
+	g := guarded(t, s, once.Policy{})
+	var token string
+	_, err := execute(t, g, func(ctx context.Context, _ charge) (receipt, error) {
+		if _, err := atmostonce.Step(ctx, "submit", func(ctx context.Context) (int, error) {
+			claim, _ := once.FromContext(ctx)
+			token = claim.Token()
+			return 1, nil
+		}); err != nil {
+			return receipt{}, err
+		}
+		return receipt{}, sdkactivity.ErrResultPending
+	}, order(7))
+	require.ErrorIs(t, err, sdkactivity.ErrResultPending)
+	require.NoError(t, g.Complete(t.Context(), c, token, nil, errors.New("declined")))
+	_, call := stepOf(t, s, "submit")
+	require.Equal(t, store.Tombstone, call.State)
+	require.EqualError(t, c.told[0].Err, "declined")
 }

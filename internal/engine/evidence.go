@@ -151,17 +151,15 @@ func (e *evidence) neverTried(err error) bool {
 	return known && e.traced.Load() && !e.wrote.Load()
 }
 
-// hasBegun reports whether an effect may have begun, whatever error comes now.
-func (e *evidence) hasBegun() bool { return e.begun.Load() || e.steps.areUnsure() }
-
 // verdict is what err says about the effect of a claim of that origin, under the
 // policy; over says that err came after the attempt was over.
 func (e *evidence) verdict(p once.FailurePolicy, err error, origin store.Origin, over bool) once.FailurePolicy {
 	verdict, final := p.Decide(err)
-	if final && e.steps.areUnsure() && e.steps.haveMarked(err) {
+	unsure := e.steps.areUnsure()
+	if final && unsure && e.steps.haveMarked(err) {
 		final = false // that was about another step
 	}
-	if !final && (over || e.hasBegun() || e.leavesOpen(err)) {
+	if !final && (over || unsure || e.begun.Load() || e.leavesOpen(err)) {
 		return once.Doubt
 	}
 	if verdict == once.Lock && origin == store.Taken {

@@ -27,7 +27,7 @@ func (c *call) unclaimed(ctx context.Context) context.Context {
 	if key == "" {
 		key = c.Door.KeyOf(ctx)
 	}
-	return once.NewContext(ctx, once.Claim{Key: key, Token: func() string { return c.Door.Token(store.Bid{}, "", c.evidence.hasBegun()) }})
+	return once.NewContext(ctx, once.Claim{Key: key, Token: func() string { return c.Door.Token(store.Bid{}, "", c.evidence.begun.Load()) }})
 }
 
 // observe runs the body in any case: under a claim if there is one to be had.

@@ -197,7 +197,7 @@ func (c *call) execute(ctx context.Context, r store.Record, body Body) (result a
 	origin := r.Origin
 	bctx, l := c.claim.hold(once.NewContext(c.evidence.watch(ctx), once.Claim{
 		Key: c.Downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
-		Token: func() string { return c.Door.Token(c.claim.bid, origin, c.evidence.hasBegun()) },
+		Token: func() string { return c.Door.Token(c.claim.bid, origin, c.evidence.begun.Load()) },
 		Begin: func() { c.evidence.begun.Store(true) },
 	}))
 	returned := false

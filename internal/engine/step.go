@@ -192,7 +192,7 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 	if taken == nil && !door.unsure {
 		s.end()
 	}
-	if failed != nil && !door.answered {
+	if failed != nil && err != nil && !door.unsure && !s.isRefusal(err) {
 		// What the step's policy is certain of holds for the call, too.
 		if verdict, final := policy.OnFailure.Decide(failed); final && verdict == once.Unlock {
 			err = s.markNotDone(err)
@@ -265,8 +265,7 @@ type stepDoor struct {
 	step  Step
 	token func() string // of the call
 
-	answered bool // with something else than what the step returned
-	unsure   bool // with an error that leaves open what the step did
+	unsure bool // it has given an error that leaves open what the step did
 }
 
 // Encode implements Door: the body gets the value itself.
@@ -277,7 +276,6 @@ func (d *stepDoor) Encode(ctx context.Context, result any) (store.Outcome, any, 
 
 // Decode implements Door: the body gets a value of the type of the step.
 func (d *stepDoor) Decode(ctx context.Context, o store.Outcome) (result any, failure, broken error) {
-	d.answered = true
 	into := reflect.New(d.step.Out)
 	failure, broken = d.DecodeInto(ctx, o, into.Interface())
 	return into.Elem().Interface(), failure, broken
@@ -290,7 +288,6 @@ func (d *stepDoor) Refuse(ctx context.Context, r Refusal) error {
 		r.Activity += " " + d.step.Name
 	}
 	err := d.Door.Refuse(ctx, r)
-	d.answered = true
 	switch r.Reason {
 	case once.InFlight, once.Mismatch, once.StoreDown, once.BadKey, once.BadSetup:
 		d.steps.refuse(err)
