@@ -58,7 +58,8 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, 
 // Forget erases the record r, which Find, Store.Load or Store.List gave, for instance
 // because its customer asks for it. Nothing is left of it but its key, its fence, the
 // nonces of its claims and this decision, for store.TombstoneTTL; then that is gone,
-// too. The next call of the key runs. It returns the record as it then is.
+// too. The next call of the key runs. It returns the record as it then is. Records of the
+// call's steps stay, and are replayed: forget them too.
 //
 // Unless Decision.Force is set, Forget refuses what runs or is in doubt, and, with
 // resolve.ErrTooEarly, what an operator has settled while the last owner may still act;

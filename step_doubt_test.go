@@ -465,3 +465,31 @@ func TestStep_ThatWasSupersededSpeaksForNobody(t *testing.T) {
 		require.True(t, atmostonce.MayHaveHappened(err), name)
 	}
 }
+
+// Steps are decided about apart from their call.
+func TestStep_OfACallThatIsReopenedIsReplayedUnlessItIsReopenedToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrder(t, byID, atmostonce.Options{})
+		reopen := func(names ...string) {
+			<-time.After(time.Hour)
+			for i, name := range names {
+				var err error
+				if r := o.records()[name]; i == 0 {
+					_, err = o.guard.Forget(t.Context(), r, ann)
+				} else {
+					_, err = o.guard.Resolve(t.Context(), r, resolve.AsNotDone(), ann)
+				}
+				require.NoError(t, err, name)
+			}
+			_, err := o.call()
+			require.NoError(t, err)
+		}
+		reopen()
+		require.Equal(t, []string{"reserve", "charge", "ship"}, o.effects)
+		reopen("k:7")
+		require.Equal(t, []string{"reserve", "charge", "ship"}, o.effects)
+		reopen("s:charge", "s:ship", "k:7")
+		require.Equal(t, []string{"reserve", "charge", "ship", "charge", "ship"}, o.effects)
+	})
+}

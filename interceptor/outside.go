@@ -117,8 +117,9 @@ func (g *Guard) check(r store.Record, f resolve.Finding) error {
 // instance because its customer asks for it. Nothing is left of it but its key, its
 // fence, the nonces of its claims and this decision, for store.TombstoneTTL; then
 // that is gone, too. The next call of the key runs, so that the effect may happen
-// again. It returns the record as it then is. The notice Erased, which the observers
-// get, is what remains as evidence.
+// again. It returns the record as it then is. Records of the call's steps stay, and
+// are replayed: forget them too. The notice Erased, which the observers get, is what
+// remains as evidence.
 //
 // Unless Decision.Force is set, Forget refuses what runs, is pending or is in doubt.
 // It refuses with resolve.ErrTooEarly what an operator has settled while the last
