@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -41,19 +42,21 @@ func TestFunction_InDoubtPutsItsActivityInDoubt(t *testing.T) {
 		"in doubt, text only": {once.MaybeDone(errors.New("no answer")), "%v", store.Tombstone}, // believed, as any text
 		"declined":            {errors.New("declined"), "%w", store.Tombstone},
 	} {
-		s := memory()
-		pay := atmostonce.Func(functions(t, memory()), "pay", once.Policy{}, func(context.Context, string) (int, error) { return 0, tc.fails })
-		for range 2 { // its own answer, and that of a duplicate
-			_, err := execute(t, guarded(t, s, once.Policy{}), func(ctx context.Context, in charge) (receipt, error) {
-				if _, err := pay(ctx, in.Order); err != nil {
-					return receipt{}, fmt.Errorf(tc.wrap, err)
-				}
-				return receipt{}, nil
-			}, order(7))
-			require.Error(t, err, name)
-			require.Equal(t, tc.state == store.InDoubt, once.MayHaveHappened(err), name)
-			require.Equal(t, tc.state, only(t, s).State, name)
-		}
+		synctest.Test(t, func(t *testing.T) { // whose clock no other process holds up
+			s := memory()
+			pay := atmostonce.Func(functions(t, memory()), "pay", once.Policy{}, func(context.Context, string) (int, error) { return 0, tc.fails })
+			for range 2 { // its own answer, and that of a duplicate
+				_, err := execute(t, guarded(t, s, once.Policy{}), func(ctx context.Context, in charge) (receipt, error) {
+					if _, err := pay(ctx, in.Order); err != nil {
+						return receipt{}, fmt.Errorf(tc.wrap, err)
+					}
+					return receipt{}, nil
+				}, order(7))
+				require.Error(t, err, name)
+				require.Equal(t, tc.state == store.InDoubt, once.MayHaveHappened(err), name)
+				require.Equal(t, tc.state, only(t, s).State, name)
+			}
+		})
 	}
 }
 
