@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -153,9 +154,11 @@ func isWithin(ctx context.Context, g *Guard, key string) bool {
 		if r == nil {
 			return false
 		}
-		if r.guard == g && r.key == key && !r.over.Load() {
+		if r.key == key && !r.over.Load() && (r.guard == g || sameStore(r.guard.store, g.store)) {
 			return true
 		}
 		ctx = r.Context
 	}
 }
+
+func sameStore(a, b store.Store) bool { return reflect.ValueOf(a).Comparable() && a == b }

@@ -71,15 +71,15 @@ func (d door) Refuse(ctx context.Context, r engine.Refusal) error {
 	return e
 }
 
-// LeavesOpen implements engine.Door: another guarded call that the function has made may
-// have ended so.
-func (d door) LeavesOpen(err error) (open, known bool) {
-	e, ok := err.(*Error) //nolint:errorlint // of err alone
-	return ok && MayHaveHappened(e), ok
-}
+// LeavesOpen implements engine.Door: what the engine knows is enough.
+func (d door) LeavesOpen(error) (open, known bool) { return false, false }
 
-// IsFinal implements engine.Door: nobody tries again by himself.
-func (d door) IsFinal(error, *engine.Retries) bool { return false }
+// IsFinal implements engine.Door: another run would get the same answer, from a step that
+// fails for good, say. Of other errors nobody knows.
+func (d door) IsFinal(err error, _ *engine.Retries) bool {
+	e := (*Error)(nil)
+	return errors.As(err, &e) && e.RetryAfter == 0
+}
 
 // IsPending implements engine.Door.
 func (d door) IsPending(error) bool { return false }

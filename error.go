@@ -2,6 +2,7 @@ package atmostonce
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/atmostonce/atmostonce/internal/engine"
@@ -50,13 +51,11 @@ func (e *Error) Is(target error) bool {
 // guard accepted as "nothing happened", and for a call that was not begun while the
 // store knew of no run.
 func MayHaveHappened(err error) bool {
-	e := (*Error)(nil)
-	if !errors.As(err, &e) {
-		return false
+	switch e := err.(type) { //nolint:errorlint // each branch of a tree
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), MayHaveHappened)
+	case *Error:
+		return e.Refusal.MayHaveHappened()
 	}
-	switch e.Reason {
-	case once.BadKey, once.BadSetup, once.StoreDown, once.BadRecord, once.InFlight:
-		return !e.Untouched
-	}
-	return true
+	return err != nil && MayHaveHappened(errors.Unwrap(err))
 }

@@ -211,3 +211,31 @@ func TestCodec_ThatBreaksIsARefusal(t *testing.T) {
 		require.Equal(t, 3, runs)
 	}
 }
+
+// hollow is an error whose methods need a value.
+type hollow struct {
+	cause error
+	kind  string
+}
+
+func (h *hollow) Error() string { return h.kind }
+func (h *hollow) Unwrap() error { return h.cause }
+func (h *hollow) Type() string  { return h.kind }
+
+func TestFailure_ThatIsANilPointerIsInDoubt(t *testing.T) {
+	t.Parallel()
+	for _, p := range []once.FailurePolicy{once.Unlock, once.Lock, once.Doubt} {
+		for _, err := range []error{(*hollow)(nil), fmt.Errorf("charge: %w", &hollow{(*hollow)(nil), "k"}), errors.Join(errDeclined, fmt.Errorf("b: %w", (*hollow)(nil)))} {
+			g := newGuard(t, atmostonce.Options{Defaults: once.Policy{OnFailure: p, InDoubt: once.Rerun}})
+			charge := atmostonce.Func(g, "charge", byID, func(context.Context, event) (receipt, error) { return receipt{}, err })
+			_, got := charge(t.Context(), event{ID: "7"})
+			requireRefusal(t, got, once.InDoubt)
+			stepped := atmostonce.Func(g, "stepped", byID, func(ctx context.Context, _ event) (receipt, error) {
+				return atmostonce.Step(ctx, "charge", func(context.Context) (receipt, error) { return receipt{}, err })
+			})
+			_, got = stepped(t.Context(), event{ID: "7"})
+			requireRefusal(t, got, once.InDoubt)
+			require.NoError(t, g.Close(t.Context()))
+		}
+	}
+}

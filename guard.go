@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,9 @@ import (
 // Options are the options of New. None is required.
 type Options struct {
 	// Namespace begins the keys, so that programs with functions of one name can share
-	// a store. It is not one of Temporal's. Defaults to "functions".
+	// a store: in one namespace of one store, functions of one name are one function,
+	// whichever guard they have. It must not be one of Temporal's whose activities are
+	// guarded over the store. Defaults to "functions".
 	Namespace string
 	// Defaults stand in for what a function's policy does not say, and are the policy of
 	// Do. InDoubt Resume, which needs Temporal's retries, is refused, and so is a Scope
@@ -78,6 +81,7 @@ type Options struct {
 // from any number of goroutines. Make it with New.
 type Guard struct {
 	engine  *engine.Engine
+	store   store.Store
 	options Options
 	errors  known
 	life    *engine.Life
@@ -127,7 +131,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 		host = "unknown host"
 	}
 	g := &Guard{
-		options: o, errors: errs, life: engine.NewLife(), lease: ours.Lease, process: strconv.Itoa(os.Getpid()) + "@" + host, run: rand.Text(),
+		store: s, options: o, errors: errs, life: engine.NewLife(), lease: ours.Lease, process: strconv.Itoa(os.Getpid()) + "@" + host, run: rand.Text(),
 		funcs: map[string]function{}, flights: flights{all: map[string]*flight{}},
 	}
 	g.engine = engine.New(s, ours, sink{o.Logger})
@@ -225,8 +229,11 @@ func (g *Guard) register(name string, t reflect.Type, p once.Policy, unfit error
 
 // know makes a name known as that of a function of type t, and returns why it cannot be.
 func (g *Guard) know(name string, t reflect.Type, p once.Policy) error {
-	if name == "" {
+	switch {
+	case name == "":
 		return errors.New("the name is empty")
+	case strings.HasSuffix(name, engine.ActivityOfSteps):
+		return fmt.Errorf("the name ends in %s, as those under which steps are recorded", engine.ActivityOfSteps)
 	}
 	g.mu.RLock()
 	known, again := g.funcs[name]

@@ -2,8 +2,10 @@ package atmostonce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/atmostonce/atmostonce/internal/engine"
 	"github.com/atmostonce/atmostonce/once"
@@ -37,8 +39,9 @@ func (g *Guard) Find(ctx context.Context, digest string) (store.Record, error) {
 // The result is encoded by the guard's Codec, and remembered as long as the policy of
 // the function of that name says, or Options.Defaults if this guard has none. A result
 // of another type than that function's is refused with resolve.ErrResultType; AsDone
-// takes nil for a struct{}. A record of another Namespace is refused: its results may be
-// encoded in another way. store.ErrMoved says that the record has changed since it was
+// takes nil for a struct{}. A record of a step has the policy of its call, and a result of
+// any type. A record of another Namespace, or of an activity, is refused: its results may
+// be encoded in another way. store.ErrMoved says that the record has changed since it was
 // read: read it again. A store that cannot be reached is asked again until ctx ends.
 func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
 	if !g.made() {
@@ -55,7 +58,8 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, 
 // Forget erases the record r, which Find, Store.Load or Store.List gave, for instance
 // because its customer asks for it. Nothing is left of it but its key, its fence, the
 // nonces of its claims and this decision, for store.TombstoneTTL; then that is gone,
-// too. The next call of the key runs. It returns the record as it then is.
+// too. The next call of the key runs. It returns the record as it then is. Records of the
+// call's steps stay, and are replayed: forget them too.
 //
 // Unless Decision.Force is set, Forget refuses what runs or is in doubt, and, with
 // resolve.ErrTooEarly, what an operator has settled while the last owner may still act;
@@ -68,13 +72,18 @@ func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) 
 	return g.engine.Operator.Forget(ctx, r, d, policy)
 }
 
-// function returns what is known of the function whose record r is.
+// function returns what is known of the function whose record r is; of the type of a
+// step's result nothing is.
 func (g *Guard) function(r store.Record) (known function, policy once.Policy) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	known, found := g.funcs[r.Info.Activity]
+	name, isStep := strings.CutSuffix(r.Info.Activity, engine.ActivityOfSteps)
+	known, found := g.funcs[name]
 	if !found {
 		return known, g.options.Defaults
+	}
+	if isStep {
+		return function{}, known.policy
 	}
 	return known, known.policy
 }
@@ -82,6 +91,9 @@ func (g *Guard) function(r store.Record) (known function, policy once.Policy) {
 // check refuses a finding that a call of r's function, of that type, could not have
 // ended in.
 func (g *Guard) check(r store.Record, f resolve.Finding, is reflect.Type) error {
+	if h := r.Info.Holder; h.WorkflowID != "" || h.ActivityID != "" {
+		return errors.New("it is the record of an activity: a guard of activities decides about it")
+	}
 	if ns := r.Info.Holder.Namespace; ns != g.options.Namespace {
 		return fmt.Errorf("it is of namespace %q, and this guard's is %q", ns, g.options.Namespace)
 	}

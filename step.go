@@ -28,8 +28,9 @@ import (
 // struct{} if there is none, and returns an Out.
 //
 // Errors are those of a guarded call. A failed step that left no effect behind runs
-// again in the next run. A body that returns the error of a step in doubt puts its call
-// in doubt, too. The error of a step that was not run, because the store is down, say,
+// again in the next run. A body that returns an error, be it the step's or another one,
+// puts its call in doubt while a step is in doubt or runs, unless NotDone or Classify
+// says otherwise of the call. The error of a step that was not run, because the store is down, say,
 // counts for the call's OnFailure as one that says nothing of an effect, and is never
 // kept.
 func Step[Out any](ctx context.Context, name string, f func(context.Context) (Out, error), policy ...once.Policy) (Out, error) {

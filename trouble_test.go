@@ -34,6 +34,7 @@ func TestFunc_RefusesWhatCannotBeGuarded(t *testing.T) {
 	}{
 		"no function":                      {"charge", byID, nil, "the function is nil"},
 		"no name":                          {"", byID, echo, "the name is empty"},
+		"the name of steps":                {"charge/step", byID, echo, "the name ends in /step"},
 		"a policy of retries":              {"charge", under(func(p *once.Policy) { p.InDoubt = once.Resume }), echo, "Resume"},
 		"a scope of workflows":             {"charge", under(func(p *once.Policy) { p.Scope = keys.PerRun }), echo, "Scope PerRun is one of workflows"},
 		"a key of another type":            {"charge", once.Policy{Key: keys.From(func(int) string { return "7" })}, echo, "Key"},

@@ -57,11 +57,7 @@ func MayHaveHappened(err error) bool {
 		return true
 	}
 	if r, ok := Why(err); ok {
-		switch r.Reason {
-		case BadKey, BadSetup, StoreDown, BadRecord, InFlight:
-			return !r.Untouched
-		}
-		return true
+		return r.MayHaveHappened()
 	}
 	if errors.As(err, &canceled) || errors.As(err, &panicked) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

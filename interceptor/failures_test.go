@@ -34,6 +34,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/atmostonce/atmostonce"
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -74,6 +75,19 @@ var inDoubtFailures = []kindOfFailure{
 			return post(ctx, http.DefaultClient, "http://"+nobody(t))
 		},
 	}},
+	{"any error of a body that has a [step](steps.md) in doubt, or one that still runs", "the error is not about that step", map[string]failureOf{
+		"plain": func(t *testing.T, ctx context.Context) error {
+			_, err := atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { return 0, once.MaybeDone(errDeclined) })
+			require.ErrorIs(t, err, errDeclined)
+			return errDeclined
+		},
+		"of another step": func(t *testing.T, ctx context.Context) error {
+			_, _ = atmostonce.Step(ctx, "charge", func(context.Context) (int, error) { return 0, context.DeadlineExceeded })
+			_, err := atmostonce.Step(ctx, "ship", func(context.Context) (int, error) { return 0, once.NotDone(errDeclined) })
+			require.ErrorIs(t, err, errDeclined)
+			return err
+		},
+	}},
 	{"any error after the attempt's context has ended", "the attempt was given up, the request perhaps not", map[string]failureOf{
 		"plain": func(_ *testing.T, ctx context.Context) error {
 			ctx.Value(end{}).(context.CancelFunc)()
@@ -90,8 +104,9 @@ var inDoubtFailures = []kindOfFailure{
 		fmt.Errorf("waiting: %w", temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil)),
 		&temporal.TerminatedError{}, &temporal.PanicError{}, isLate{},
 	)},
-	{"an error of which the guard says `InDoubt` or the like, of another activity", "its effect is part of this one's", each(
+	{"an error of which the guard says `InDoubt` or the like, of another activity or a guarded function", "its effect is part of this one's", each(
 		temporal.NewApplicationError("in doubt", string(once.InDoubt)), temporal.NewApplicationError("in flight", string(once.InFlight)),
+		&atmostonce.Error{Refusal: once.Refusal{Reason: once.InDoubt}}, fmt.Errorf("pay: %w", &atmostonce.Error{Refusal: once.Refusal{Reason: once.InFlight}}),
 	)},
 	{"whatever has a `Timeout() bool` that is true", "no answer came in time", each(
 		os.ErrDeadlineExceeded, fmt.Errorf("charge: %w", timeout(true)), syscall.EAGAIN, context.DeadlineExceeded,
@@ -283,7 +298,8 @@ func judged(t *testing.T, p once.Policy, fail failureOf, doubt bool) {
 		if !doubt {
 			want = []store.State{store.Tombstone, store.Failed}
 		}
-		require.Contains(t, want, only(t, s).State, "%T: %v", returned, returned)
+		_, call := stepOf(t, s, "")
+		require.Contains(t, want, call.State, "%T: %v", returned, returned)
 	}
 }
 

@@ -83,8 +83,9 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 // Unlike Store.Resolve it encodes the result as the guard's client does, and
 // remembers it as long as the activity's policy says, or Options.Defaults if this
 // guard does not mark the activity. A result of another type than the activity's is
-// refused with resolve.ErrResultType, if this guard knows the activity's function.
-// store.ErrMoved says that the record has changed since it was read: read it again.
+// refused with resolve.ErrResultType, if this guard knows the activity's function, and so
+// is the record of a function of package atmostonce, whose guard encodes results in
+// another way. store.ErrMoved says that the record has changed since it was read: read it again.
 // A store that cannot be reached is asked again until ctx ends.
 //
 // Temporal does not learn of a pending record that is resolved before the next
@@ -93,7 +94,7 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
 	return g.engine.Operator.Resolve(ctx, r, f, d, engine.Subject{
 		Policy: g.registry.policyOf(r.Info.Activity),
-		Check:  func() error { return checkResult(g.registry.functions(r.Info.Activity), r.Info.Activity, f) },
+		Check:  func() error { return g.check(r, f) },
 		Encode: func(ctx context.Context) (store.Outcome, error) {
 			conv, err := g.clients.outside()
 			if err != nil {
@@ -104,12 +105,21 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, 
 	})
 }
 
+// check refuses a finding that a call of r's activity could not have ended in.
+func (g *Guard) check(r store.Record, f resolve.Finding) error {
+	if h := r.Info.Holder; h.WorkflowID == "" && h.ActivityID == "" && h.ActivityRunID != "" {
+		return errors.New("it is the record of a function: a guard of functions decides about it")
+	}
+	return checkResult(g.registry.functions(r.Info.Activity), r.Info.Activity, f)
+}
+
 // Forget erases the record r, which Guard.Find, Store.Load or Store.List gave, for
 // instance because its customer asks for it. Nothing is left of it but its key, its
 // fence, the nonces of its claims and this decision, for store.TombstoneTTL; then
 // that is gone, too. The next call of the key runs, so that the effect may happen
-// again. It returns the record as it then is. The notice Erased, which the observers
-// get, is what remains as evidence.
+// again. It returns the record as it then is. Records of the call's steps stay, and
+// are replayed: forget them too. The notice Erased, which the observers get, is what
+// remains as evidence.
 //
 // Unless Decision.Force is set, Forget refuses what runs, is pending or is in doubt.
 // It refuses with resolve.ErrTooEarly what an operator has settled while the last

@@ -99,9 +99,14 @@ type verdictError struct {
 }
 
 // said returns what NotDone and MaybeDone say about all that err wraps: Unlock,
-// Doubt, or nothing.
-func said(err error) FailurePolicy {
-	for err != nil {
+// Doubt, or nothing. What they have said in another guarded call was said to its guard.
+func said(err error) (verdict FailurePolicy) {
+	defer func() {
+		if recover() != nil { // a method of somebody's nil pointer, say
+			verdict = FailurePolicy{}
+		}
+	}()
+	for err != nil && !isRefusal(err) {
 		var first error
 		if e, ok := err.(interface{ As(any) bool }); ok {
 			// Some lists show each of their errors in this way alone. One that gives

@@ -1,6 +1,9 @@
 package once
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Reason says why the guard did not run an activity, or does not vouch for it.
 // It is the type of the ApplicationError that the workflow sees, and can be
@@ -63,4 +66,26 @@ type Refusal struct {
 	// knows of no run under the key. That this is the first attempt does not say so:
 	// after a reset of the activity, attempts are counted anew.
 	Untouched bool `json:",omitempty"`
+}
+
+// MayHaveHappened reports whether the effect of the call that was refused may have taken
+// place, in this attempt or in one before it.
+func (r Refusal) MayHaveHappened() bool {
+	switch r.Reason {
+	case BadKey, BadSetup, StoreDown, BadRecord, InFlight:
+		return !r.Untouched
+	}
+	return true
+}
+
+// isRefusal reports whether err itself is a guard's answer: of a function, or of an
+// activity. What it wraps is about a call that has been judged.
+func isRefusal(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // of err alone
+	case interface{ MayHaveHappened() bool }:
+		return true
+	case interface{ Type() string }:
+		return strings.HasPrefix(e.Type(), reasonPrefix)
+	}
+	return false
 }

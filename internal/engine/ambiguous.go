@@ -97,6 +97,9 @@ func (e *evidence) isOpen(err error) bool {
 	if open, known := e.says(err); known {
 		return open
 	}
+	if isOpenRefusal(err) {
+		return true
+	}
 	if x, ok := err.(*exec.ExitError); ok { //nolint:errorlint // one step at a time
 		return killed(x)
 	}

@@ -88,10 +88,10 @@ func (c *call) situation(r store.Record) situation {
 }
 
 // stopping reports whether the call has to stop. A step goes on where nobody else would
-// with its call.
+// with its call, for as long as somebody writes down what came of it.
 func (c *call) stopping() bool {
 	if c.step != "" && c.Alone {
-		return false
+		return c.Life.ctx.Err() != nil
 	}
 	select {
 	case <-c.Life.stopping:

@@ -155,7 +155,11 @@ func (e *evidence) neverTried(err error) bool {
 // policy; over says that err came after the attempt was over.
 func (e *evidence) verdict(p once.FailurePolicy, err error, origin store.Origin, over bool) once.FailurePolicy {
 	verdict, final := p.Decide(err)
-	if !final && (over || e.begun.Load() || e.leavesOpen(err)) {
+	unsure := e.steps.areUnsure()
+	if final && unsure && e.steps.haveMarked(err) {
+		final = false // that was about another step
+	}
+	if !final && (over || unsure || e.begun.Load() || e.leavesOpen(err)) {
 		return once.Doubt
 	}
 	if verdict == once.Lock && origin == store.Taken {

@@ -12,6 +12,19 @@ import (
 // here, by their methods, fields and types. A method of the same name and another
 // signature is not theirs.
 
+// isOpenRefusal reports whether err is the answer of a guard, of functions or of
+// activities, that leaves open what its call did. Of an activity of which only the type
+// is known here, nothing excludes it.
+func isOpenRefusal(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // one step at a time
+	case interface{ MayHaveHappened() bool }:
+		return e.MayHaveHappened()
+	case interface{ Type() string }:
+		return strings.HasPrefix(e.Type(), "atmostonce.")
+	}
+	return false
+}
+
 // sqlOpen reports whether a database says by its SQLSTATE that the connection
 // failed, that a statement's completion is unknown, or that it shut down.
 func sqlOpen(err error) bool {
@@ -111,7 +124,7 @@ func isCanceled(err error) bool {
 	return ok && e.CanceledError()
 }
 
-// isOpenType recognises HTTP/2 streams and connections that ended, of net/http
+// isOpenType recognises workflows and activities that did not answer, HTTP/2 streams and connections that ended, of net/http
 // and of the package that it is made from, and answers of AWS that were not
 // understood. An end by GOAWAY is recognised by its text.
 func isOpenType(err error) bool {
@@ -123,6 +136,8 @@ func isOpenType(err error) bool {
 	switch name {
 	case "StreamError", "ConnectionError":
 		return strings.HasPrefix(from, "net/http") || strings.HasSuffix(from, "golang.org/x/net/http2")
+	case "TimeoutError", "CanceledError", "TerminatedError", "PanicError": // of what a client of Temporal has started
+		return strings.HasPrefix(from, "go.temporal.io/sdk/")
 	case "DeserializationError":
 		snapshot := reflect.Indirect(reflect.ValueOf(err)).FieldByName("Snapshot")
 		return snapshot.IsValid() && snapshot.Type() == reflect.TypeFor[[]byte]()

@@ -52,6 +52,9 @@ func (c *call) observe(ctx context.Context, body Body) (result any, err error) {
 	c.warn(asking)
 	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, false, traceparent)
 	r, asked := c.claim.acquire(asking)
+	if asked != nil && !definite(asked) { // nor must it cost the steps
+		c.steps.mode = once.Off
+	}
 	report.Kind, report.Record = observe.KindExecute, shown(r)
 	over := asked != nil && ctx.Err() != nil
 	if d, why := c.decide(r, asked); d.do != run && !over { // which says nothing about the store

@@ -43,7 +43,10 @@ func (s situation) doubtful(d Door, retries *Retries, cause error) Refusal {
 	}
 	// Under Rerun and Resume the next attempt would run the body again, although it
 	// has said its last word.
-	final := (p == once.Rerun || p == once.Resume) && d.IsFinal(cause, retries)
+	final := false
+	if p == once.Rerun || p == once.Resume {
+		quietly(func() { final = d.IsFinal(cause, retries) }) // which asks cause
+	}
 	return Refusal{
 		Reason: once.InDoubt, Record: s.record, Delay: s.refuseRetryably(once.InDoubt, delay).delay, Cause: cause,
 		// Also under Fail: every decision comes after the settle delay.

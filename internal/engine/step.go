@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +39,9 @@ type steps struct {
 	mu      sync.Mutex
 	open    bool            // the body runs
 	names   map[string]bool // used in this run
+	unsure  int             // how many run, or have ended so that nobody knows
 	refused []error         // of steps that were not run
+	marked  []error         // with NotDone: each speaks of one step
 }
 
 // taking returns body as one whose context takes steps while it runs.
@@ -74,7 +77,41 @@ func (s *steps) take(name string) error {
 		s.names = map[string]bool{}
 	}
 	s.names[name] = true
+	s.unsure++
 	return nil
+}
+
+// end notes that a step has ended, and its own record says how.
+func (s *steps) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsure--
+}
+
+// areUnsure reports whether a step may have an effect that no record vouches for.
+func (s *steps) areUnsure() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unsure > 0
+}
+
+// markNotDone marks the error of a step that has had no effect.
+func (s *steps) markNotDone(err error) error {
+	err = once.NotDone(err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marked = append(s.marked, err)
+	return err
+}
+
+// haveMarked reports whether err wraps such an error.
+func (s *steps) haveMarked(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.marked, func(marked error) bool { return errors.Is(err, marked) })
 }
 
 // refuse notes the error of a step that was not run.
@@ -124,8 +161,9 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 		return nil, errLeaseOver
 	}
 	policy, unfit := s.policy(step)
-	if err := s.take(step.Name); err != nil {
-		unfit = err
+	taken := s.take(step.Name)
+	if taken != nil {
+		unfit = taken
 	}
 	mode, unnamed := s.mode, error(nil)
 	switch outer := &s.call.Identity; {
@@ -137,7 +175,8 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 	r := s.call.Request
 	r.step, r.Policy, r.Identity = step.Name, policy, s.identity(ctx, step.Name)
 	r.Seen, r.Meets = nil, nil // which are about the call's own record
-	r.Door = &stepDoor{Door: r.Door, steps: s, step: step, token: claim.Token}
+	door := &stepDoor{Door: r.Door, steps: s, step: step, token: claim.Token}
+	r.Door = door
 	if len(r.Args) == 0 {
 		r.Args = []any{struct{}{}}
 	}
@@ -150,11 +189,13 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 		result, failed = step.Body(ctx)
 		return result, failed
 	})
-	// The error of the step itself; one whose type cannot be compared would panic at ==.
-	if failed != nil && reflect.DeepEqual(err, once.Plain(failed)) {
+	if taken == nil && !door.unsure {
+		s.end()
+	}
+	if failed != nil && err != nil && !door.unsure && !s.isRefusal(err) {
 		// What the step's policy is certain of holds for the call, too.
 		if verdict, final := policy.OnFailure.Decide(failed); final && verdict == once.Unlock {
-			err = once.NotDone(err)
+			err = s.markNotDone(err)
 		}
 	}
 	return result, err
@@ -226,6 +267,8 @@ type stepDoor struct {
 	steps *steps
 	step  Step
 	token func() string // of the call
+
+	unsure bool // it has given an error that leaves open what the step did
 }
 
 // Encode implements Door: the body gets the value itself.
@@ -251,6 +294,8 @@ func (d *stepDoor) Refuse(ctx context.Context, r Refusal) error {
 	switch r.Reason {
 	case once.InFlight, once.Mismatch, once.StoreDown, once.BadKey, once.BadSetup:
 		d.steps.refuse(err)
+	default:
+		d.unsure = true
 	}
 	return err
 }
