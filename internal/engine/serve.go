@@ -199,7 +199,7 @@ func (c *call) execute(ctx context.Context, r store.Record, body Body) (result a
 		Key: c.Downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
 		Token: func() string { return c.Door.Token(c.claim.bid, origin, c.evidence.begun.Load()) },
 		Begin: func() { c.evidence.begun.Store(true) },
-	}))
+	}), c.engine.renewer)
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
