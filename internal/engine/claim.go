@@ -163,9 +163,9 @@ func (c *claim) write(ctx context.Context, b store.Bid, o store.Outcome) (store.
 // Where the store returns at once, the calling goroutine asks it: the answer is not
 // held up, and two changes of goroutines would take longer than the rest of the call.
 // Only what is well ends there. What is to be repeated or reported, which takes time,
-// goes the way of all stores, and so does what comes after the life has ended.
+// goes the way of all stores.
 func (c *claim) land(ctx context.Context, l *lease, o store.Outcome) store.Record {
-	if !c.store.returns || c.request.Life.ctx.Err() != nil {
+	if !c.store.returns {
 		return c.landBeside(ctx, l, o, nil)
 	}
 	r, err := c.write(context.WithoutCancel(ctx), c.bid, o)

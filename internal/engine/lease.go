@@ -30,10 +30,10 @@ type lease struct {
 	reports   sync.WaitGroup
 
 	// Of the renewer, under its lock:
-	renewal  time.Time // when the claim is to be renewed
-	next     time.Time // when there is something to do: then, or the cut-off
-	renewing bool
-	index    int // in its heap; -1: in none
+	renewal time.Time // when the claim is to be renewed
+	next    time.Time // when there is something to do: then, or the cut-off
+	round   *round    // in which it is being renewed; nil: it is not
+	index   int       // in its heap; -1: in none
 }
 
 // run calls the body. What comes after the body cuts nothing off any more: its

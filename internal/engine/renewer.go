@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,7 +32,6 @@ type renewer struct {
 	watch   time.Time // when these are looked at again
 	timer   *time.Timer
 	armed   time.Time // when the timer fires; zero: it does not run
-	firing  bool
 }
 
 func newRenewer(s measured, o Options) *renewer {
@@ -79,12 +79,40 @@ func (r *renewer) drop(l *lease) {
 	if l.takesOver {
 		r.watched--
 	}
+	if l.round != nil {
+		l.round.leave()
+	}
+}
+
+// round is one renewal of one or more claims. When the last of them has ended, so does
+// the renewal.
+type round struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	open   int // claims that wait for its answer; under the renewer's lock
+}
+
+func (r *round) leave() {
+	if r.open--; r.open == 0 {
+		r.cancel()
+	}
+}
+
+// begin returns the round of leases. The lock is held. After its limit they are due
+// again.
+func (r *renewer) begin(ctx context.Context, of []*lease) *round {
+	begun := &round{open: len(of)}
+	begun.ctx, begun.cancel = context.WithTimeout(ctx, max(r.every(), 10*time.Millisecond))
+	for _, l := range of {
+		l.round = begun
+	}
+	return begun
 }
 
 // arm has the timer fire when there is something to do. The lock is held.
 func (r *renewer) arm(now time.Time) {
-	if r.firing || len(r.leases) == 0 {
-		return // when it has done what it does, it arms itself
+	if len(r.leases) == 0 {
+		return
 	}
 	next := r.leases[0].next
 	if r.watched > 0 && r.watch.Before(next) {
@@ -105,7 +133,7 @@ func (r *renewer) arm(now time.Time) {
 func (r *renewer) fire() {
 	now := time.Now()
 	r.mu.Lock()
-	r.firing, r.armed = true, time.Time{}
+	r.armed = time.Time{}
 	if r.watched > 0 && !now.Before(r.watch) {
 		// No timer follows the wall clock. Where nobody takes over, the look at each
 		// renewal is enough.
@@ -116,11 +144,12 @@ func (r *renewer) fire() {
 		}
 		r.watch = now.Add(r.lease / 20)
 	}
-	due := r.due(now)
-	r.firing = false
+	rounds := r.rounds(now, r.due(now))
 	r.arm(now)
 	r.mu.Unlock()
-	r.renew(now, due)
+	for _, renew := range rounds {
+		go renew()
+	}
 }
 
 // due judges the leases whose time has come, and returns those to renew. The lock is
@@ -140,8 +169,7 @@ func (r *renewer) due(now time.Time) (due []*lease) {
 		if !l.takesOver {
 			l.body.seenAlive(now)
 		}
-		if !l.renewing {
-			l.renewing = true
+		if l.round == nil {
 			// What does not fit into a batch comes earlier next time, in one of its own.
 			l.renewal = l.renewal.Add(-time.Duration(len(due)/maxBatch%20) * r.slack())
 			due = append(due, l)
@@ -154,42 +182,34 @@ func (r *renewer) due(now time.Time) (due []*lease) {
 	return due
 }
 
-// renew renews the claims of leases without waiting for it.
-func (r *renewer) renew(sent time.Time, due []*lease) {
-	switch {
-	case r.store.returns:
-		for _, l := range due {
-			ctx := context.WithoutCancel(l.ctx)
-			record, err := r.store.Renew(ctx, *l.bid)
-			r.renewed(l, sent, store.Renewed{Record: record, Err: err})
-		}
-	case r.batches != nil:
-		for len(due) > 0 {
-			n := min(len(due), maxBatch)
-			batch := due[:n:n]
-			due = due[n:]
-			go r.renewAll(sent, batch)
-		}
-	default:
-		for _, l := range due {
-			go func() {
-				ctx, cancel := r.limit(context.WithoutCancel(l.ctx))
-				defer cancel()
-				record, err := r.store.Renew(ctx, *l.bid)
-				r.renewed(l, sent, store.Renewed{Record: record, Err: err})
-			}()
-		}
+// rounds returns what renews the claims of leases. The lock is held.
+func (r *renewer) rounds(sent time.Time, due []*lease) (rounds []func()) {
+	one := 1
+	if r.batches != nil || r.store.returns {
+		one = maxBatch
 	}
+	for batch := range slices.Chunk(due, one) {
+		ctx := context.Background()
+		if len(batch) == 1 {
+			ctx = context.WithoutCancel(batch[0].ctx)
+		}
+		begun := r.begin(ctx, batch)
+		rounds = append(rounds, func() {
+			defer begun.cancel()
+			if r.batches != nil {
+				r.renewAll(begun.ctx, sent, batch)
+				return
+			}
+			for _, l := range batch {
+				record, err := r.store.Renew(begun.ctx, *l.bid)
+				r.renewed(l, sent, store.Renewed{Record: record, Err: err})
+			}
+		})
+	}
+	return rounds
 }
 
-// limit bounds a renewal: after that the next one is due.
-func (r *renewer) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, max(r.every(), 10*time.Millisecond))
-}
-
-func (r *renewer) renewAll(sent time.Time, batch []*lease) {
-	ctx, cancel := r.limit(context.Background())
-	defer cancel()
+func (r *renewer) renewAll(ctx context.Context, sent time.Time, batch []*lease) {
 	bids := make([]store.Bid, len(batch))
 	for i, l := range batch {
 		bids[i] = *l.bid
@@ -221,10 +241,10 @@ func failed(answers []store.Renewed) error {
 func (r *renewer) renewed(l *lease, sent time.Time, a store.Renewed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.renewing = false
 	if l.index < 0 {
 		return // it has ended meanwhile
 	}
+	l.round = nil
 	ctx := context.WithoutCancel(l.ctx)
 	switch {
 	case a.Err == nil:
