@@ -56,7 +56,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 	if unclear != nil {
 		unnamed = engine.BadSetup(unclear)
 	}
-	return w.guard.engine.Do(ctx, r, mode, unnamed, body)
+	return w.guard.engine.Do(ctx, &r, mode, unnamed, body)
 }
 
 // prepareCall makes the series of an activity known, where it is called for the first

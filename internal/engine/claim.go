@@ -34,12 +34,14 @@ type claim struct {
 	sent time.Time // when the store was last asked for the key
 }
 
-// newClaim returns a claim that has not asked for anything.
-func newClaim(s measured, r *Request, o Options, a *account, counted bool, traceparent string) claim {
-	return claim{store: s, request: r, account: a, counted: counted, bid: store.Bid{
+// open makes c the claim of a call, which has not asked for anything.
+func (c *claim) open(of *call, counted bool, traceparent string) {
+	r, o := of.Request, of.engine.options
+	c.store, c.request, c.account, c.counted = of.engine.store, r, &of.account, counted
+	c.bid = store.Bid{
 		Key: r.Key, Owner: rand.Text(), Lease: o.Lease, TTL: r.retention(o),
 		Info: store.Info{Activity: r.Activity, Input: r.Input, Match: r.Match, Trace: traceparent, Holder: r.Holder},
-	}}
+	}
 }
 
 func (c *claim) nonce() string { return c.bid.Owner }

@@ -51,7 +51,12 @@ type watched struct {
 
 // Value implements context.Context.
 func (w *watched) Value(key any) any {
-	if key == traceKey {
+	switch key {
+	case stepsKey{}:
+		if s := w.evidence.steps; s != nil {
+			return s
+		}
+	case traceKey:
 		w.once.Do(w.trace)
 	}
 	if traced := w.traced.Load(); traced != nil {

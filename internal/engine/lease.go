@@ -21,6 +21,7 @@ func held(lease time.Duration) time.Duration { return lease - lease/10 }
 // lease keeps a claim alive until its outcome is written.
 type lease struct {
 	body *bodyContext
+	own  bodyContext // what body points to
 
 	ctx       context.Context // of the call
 	renewer   *renewer
@@ -72,10 +73,9 @@ func (l *lease) isLost() bool { return l != nil && l.body.lost.Load() }
 // for a minute must not leave every long call to a human; an operator who says
 // that such a call did not happen waits for its deadline, or uses force.
 func (c *claim) hold(ctx context.Context, r *renewer) (context.Context, *lease) {
-	l := &lease{
-		body: newBodyContext(ctx, c.sent, held(c.bid.Lease)), ctx: ctx, renewer: r, account: c.account,
-		bid: &c.bid, takesOver: c.request.Policy.InDoubt.TakesOver(),
-	}
+	l := &lease{ctx: ctx, renewer: r, account: c.account, bid: &c.bid, takesOver: c.request.Policy.InDoubt.TakesOver()}
+	l.body = &l.own
+	l.body.start(ctx, c.sent, held(c.bid.Lease))
 	r.add(l)
 	return l.body, l
 }
