@@ -32,7 +32,21 @@ type claim struct {
 
 	bid  store.Bid
 	sent time.Time // when the store was last asked for the key
+	last lasting   // the context of the write that ends it, where the call makes that itself
 }
+
+// lasting is a context without its end, as context.WithoutCancel makes it. That one is
+// copied each time a value is asked for.
+type lasting struct{ context.Context }
+
+// Deadline implements context.Context.
+func (lasting) Deadline() (t time.Time, ok bool) { return t, false }
+
+// Done implements context.Context.
+func (lasting) Done() <-chan struct{} { return nil }
+
+// Err implements context.Context.
+func (lasting) Err() error { return nil }
 
 // open makes c the claim of a call, which has not asked for anything.
 func (c *claim) open(of *call, counted bool, traceparent string) {
@@ -170,7 +184,8 @@ func (c *claim) land(ctx context.Context, l *lease, o store.Outcome) store.Recor
 	if !c.store.returns {
 		return c.landBeside(ctx, l, o, nil)
 	}
-	r, err := c.write(context.WithoutCancel(ctx), c.bid, o)
+	c.last = lasting{ctx}
+	r, err := c.write(&c.last, c.bid, o)
 	if err != nil || r.Forgotten || l.isLost() {
 		return c.landBeside(ctx, l, o, &answered{r, err})
 	}

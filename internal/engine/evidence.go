@@ -31,11 +31,18 @@ type evidence struct {
 
 	mu      sync.Mutex
 	refused []error // why net/http got no connection
+
+	first watched // the context of the run, as a rule: Observe may need another one
 }
 
 // watch returns a context under which e sees what net/http does.
 func (e *evidence) watch(ctx context.Context) context.Context {
-	return &watched{Context: ctx, evidence: e}
+	w := &e.first
+	if w.evidence != nil {
+		w = &watched{}
+	}
+	w.Context, w.evidence = ctx, e
+	return w
 }
 
 // watched is a context whose trace is made when it is asked for, as net/http does
