@@ -81,7 +81,8 @@ func (c *call) executeAnyway(ctx context.Context, r store.Record, body Body) (ra
 			_ = recover() // of what judges or encodes what the body returned
 		}
 	}()
-	c.granted(r)
+	c.claim.grant(r)
+	c.account.report.Record = shown(r)
 	_, _ = c.execute(ctx, func(bctx context.Context) (any, error) {
 		ran = true
 		claim, _ := once.FromContext(bctx)

@@ -55,44 +55,67 @@ func (c *call) finish(end func(observe.Event)) {
 // turn looks at the key once, and carries out what decide says: run says that the claim
 // is granted, await that it is time to look again; else there is an answer.
 func (c *call) turn(ctx context.Context, pause *pause) (do action, result any, err error) {
-	report := &c.account.report
-	answer := func(result any, err error) (action, any, error) { return refuse, result, err }
 	if ctx.Err() != nil {
-		return answer(c.ended(ctx))
+		result, err = c.ended(ctx)
+		return refuse, result, err
 	}
 	r, err := c.look(ctx)
 	if err != nil && ctx.Err() != nil {
-		return answer(c.ended(ctx))
+		result, err = c.ended(ctx)
+		return refuse, result, err
 	}
-	d, why := c.decide(r, err)
-	report.Earlier = store.Record{} // of a takeover that came too late
-	switch d.do {
-	case takeOver:
-		report.Earlier = shown(r)
-		r, d, why = c.takeOver(ctx, r, false)
-	case ask:
-		report.Earlier, report.Record = shown(r), shown(r)
-		r, d, why = c.ask(ctx, r)
-	}
-	report.Record = shown(r)
+	d, why := c.judge(ctx, &r, err)
+	c.account.report.Record = shown(r)
 	switch d.do {
 	case run:
 		if c.claim.isStale() { // begin nothing under it
 			c.claim.giveBack(ctx)
 			return await, nil, nil
 		}
-		c.granted(r)
+		c.claim.grant(r)
 		return run, nil, nil
 	case replay:
-		return answer(c.replay(ctx, r))
+		result, err = c.replay(ctx, r)
+		return replay, result, err
 	case refuse:
-		return answer(c.fail(ctx, Refusal{Reason: d.reason, Record: r, Retryable: d.retryable, Delay: d.delay, Settling: d.settling,
-			Cause: why, Untouched: err == nil && why == nil && c.isUntouched(r)}))
+		result, err = c.refused(ctx, &r, d, why, err)
+		return refuse, result, err
 	}
 	if err := pause.next(ctx, r, d.delay); err != nil {
-		return answer(c.ended(ctx))
+		result, err = c.ended(ctx)
+		return refuse, result, err
 	}
 	return await, nil, nil
+}
+
+// judge decides on what the store said, and acts on a doubt. r is then the record that
+// the decision is about.
+func (c *call) judge(ctx context.Context, r *store.Record, err error) (d decision, why error) {
+	d, why = c.decide(*r, err)
+	c.account.report.Earlier = store.Record{} // of a takeover that came too late
+	if d.do == takeOver || d.do == ask {
+		return c.clear(ctx, r, d.do)
+	}
+	return d, why
+}
+
+// clear acts on a doubt.
+func (c *call) clear(ctx context.Context, r *store.Record, do action) (d decision, why error) {
+	report := &c.account.report
+	report.Earlier = shown(*r)
+	if do == ask {
+		report.Record = report.Earlier
+		*r, d, why = c.ask(ctx, *r)
+	} else {
+		*r, d, why = c.takeOver(ctx, *r, false)
+	}
+	return d, why
+}
+
+// refused answers as d says; err is what the store said.
+func (c *call) refused(ctx context.Context, r *store.Record, d decision, why, err error) (any, error) {
+	return c.fail(ctx, Refusal{Reason: d.reason, Record: *r, Retryable: d.retryable, Delay: d.delay, Settling: d.settling,
+		Cause: why, Untouched: err == nil && why == nil && c.isUntouched(*r)})
 }
 
 // warn reports risks: of the way in which the call is made, and of the store.
@@ -116,7 +139,7 @@ func (c *call) look(ctx context.Context) (store.Record, error) {
 	if c.Seen != nil {
 		return *c.Seen, nil
 	}
-	if s := c.situation(store.Record{}); s.late || s.givesWay() {
+	if c.comesTooLate() {
 		return c.claim.load(ctx)
 	}
 	r, err := c.claim.acquire(ctx)
@@ -125,6 +148,12 @@ func (c *call) look(ctx context.Context) (store.Record, error) {
 		return c.claim.doubt(ctx, r)
 	}
 	return r, err
+}
+
+// comesTooLate reports whether the call does not ask for the key any more.
+func (c *call) comesTooLate() bool {
+	s := c.situation(store.Record{})
+	return s.late || s.givesWay()
 }
 
 // isFirst reports whether r grants the claim of that nonce as the first run, as far as
@@ -208,19 +237,12 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 	return result, err
 }
 
-// granted notes that r grants the claim.
-func (c *call) granted(r store.Record) {
-	c.claim.grant(r)
-	c.account.report.Record = shown(r)
-}
-
-// execute runs the body under the claim that is granted, and records what came of it.
+// execute runs the body under the claim that is granted, by the record that is reported,
+// and records what came of it.
 func (c *call) execute(ctx context.Context, body Body) (result any, err error) {
 	report := &c.account.report
 	if ctx.Err() != nil {
-		c.claim.release(ctx, nil)
-		report.Record = store.Record{} // nobody has the key
-		return c.ended(ctx)
+		return c.notBegun(ctx)
 	}
 	c.claim.begin()
 	report.Kind, report.Takeover = observe.KindExecute, report.Record.Origin == store.Taken
@@ -235,6 +257,13 @@ func (c *call) execute(ctx context.Context, body Body) (result any, err error) {
 	result, err = c.conclude(ctx, l, result, err)
 	returned = true
 	return result, err
+}
+
+// notBegun answers for a call whose context ended before its body began.
+func (c *call) notBegun(ctx context.Context) (any, error) {
+	c.claim.release(ctx, nil)
+	c.account.report.Record = store.Record{} // nobody has the key
+	return c.ended(ctx)
 }
 
 // claimed is the context of a body, which has the claim.
