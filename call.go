@@ -70,7 +70,7 @@ func (t target[Out]) call(ctx context.Context, args []any, is bool, f func(conte
 			}
 		}
 	}
-	result, err := g.engine.Do(ctx, r, mode, unnamed, func(ctx context.Context) (any, error) { return f(ctx) })
+	result, err := g.engine.Do(ctx, &r, mode, unnamed, func(ctx context.Context) (any, error) { return f(ctx) })
 	out, _ = result.(Out)
 	return out, err
 }

@@ -50,7 +50,7 @@ func nested(tb testing.TB, n int) []byte {
 }
 
 func TestCodec_RefusesACostlyRecordAtOnce(t *testing.T) { //nolint:paralleltest // it measures what is allocated
-	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	c := codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}
 	deepest := nested(t, maxCauses-1)
 	_, failure, broken := c.replay(t.Context(), store.Outcome{State: store.Failed, Data: deepest})
 	require.NoError(t, broken)
@@ -87,7 +87,7 @@ func TestCodec_BoundsWhatWasSealed(t *testing.T) {
 	t.Parallel()
 	conv := newConverters(nil, nil)
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), converter.NewZlibCodec(converter.ZlibCodecOptions{}))
-	c := codec{conv, targetOf(infoOf("order-7"))}
+	c := codec{converters: conv, where: targetOf(infoOf("order-7"))}
 	p, err := conv.rest.ToPayload(make([]byte, 32<<20))
 	require.NoError(t, err)
 	data, err := proto.Marshal(p)
@@ -127,18 +127,18 @@ func TestCodec_KeepsNothingThatItWouldNotRead(t *testing.T) {
 	t.Parallel()
 	conv := newConverters(nil, nil)
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), growing{20 << 20})
-	o, _, err := codec{conv, targetOf(infoOf("order-7"))}.encode(t.Context(), "x", engine.MaxOutcome)
+	o, _, err := codec{converters: conv, where: targetOf(infoOf("order-7"))}.encode(t.Context(), "x", engine.MaxOutcome)
 	require.NoError(t, err)
 	require.Nil(t, o.Data)
 	require.Contains(t, o.Missing, "sealed by Options.DataConverter")
 
-	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	c := codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}
 	o, replayed := c.encodeFailure(t.Context(), temporal.NewApplicationError("m", "T", strings.Repeat("x", 4<<20)))
 	require.Empty(t, o.Missing)
 	require.ErrorContains(t, replayed, "m (atmostonce has left out its details and causes: its 41")
 
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), talkative{})
-	o, _, _ = codec{conv, targetOf(infoOf("order-7"))}.encode(t.Context(), "x", engine.MaxOutcome)
+	o, _, _ = codec{converters: conv, where: targetOf(infoOf("order-7"))}.encode(t.Context(), "x", engine.MaxOutcome)
 	require.Less(t, len(o.Missing), maxMissing+100)
 }
 
@@ -159,7 +159,7 @@ func TestCodec_KeepsTheKindOfEachFailure(t *testing.T) {
 			temporal.NewApplicationError("declined\xff", "T"),
 			temporal.NewApplicationErrorWithCause("declined", "T", errors.New("\xff")),
 		} {
-			c := codec{conv, targetOf(infoOf("order-7"))}
+			c := codec{converters: conv, where: targetOf(infoOf("order-7"))}
 			o, answer := c.encodeFailure(t.Context(), err)
 			require.Empty(t, o.Missing, name)
 			_, failure, broken := c.replay(t.Context(), o)
@@ -209,7 +209,7 @@ func (e endless) Unwrap() error { return e }
 // An error that a body returns can have any number of causes. Its record can be
 // replayed.
 func TestCodec_LeavesOutCausesWithoutEnd(t *testing.T) { //nolint:paralleltest // it measures what is allocated
-	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	c := codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}
 	wrap := map[string]func(error) error{
 		"fmt":         func(err error) error { return fmt.Errorf("w: %w", err) },
 		"shown":       func(err error) error { return shownCause{err} },
@@ -253,7 +253,7 @@ func isRetryable(err error) bool {
 }
 
 func FuzzCodec_Replay(f *testing.F) {
-	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	c := codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}
 	for _, result := range []any{nil, "text", 7, []byte{0xff}, map[string]any{"a": []int{1}}} {
 		o, _, err := c.encode(f.Context(), result, engine.MaxOutcome)
 		require.NoError(f, err)
@@ -284,7 +284,7 @@ func FuzzCodec_Replay(f *testing.F) {
 			o.State = store.Failed
 		}
 		for _, conv := range []*converters{newConverters(nil, nil), sealedCauses()} {
-			c := codec{conv, targetOf(infoOf("order-7"))}
+			c := codec{converters: conv, where: targetOf(infoOf("order-7"))}
 			var failure, broken error
 			requireCheap(t, len(data)+len(context), func() { _, failure, broken = c.replay(t.Context(), o) })
 			requireCheap(t, len(data)+len(context), func() {
@@ -306,7 +306,7 @@ func FuzzCodec_Replay(f *testing.F) {
 }
 
 func FuzzCodec_Context(f *testing.F) {
-	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	c := codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}
 	f.Add(c.seal(f.Context(), store.Outcome{}).Context)
 	f.Add(strings.Repeat(`{"Nexus":`, 9000))
 	f.Add(`{"Namespace":"\ud800"}`)

@@ -21,17 +21,46 @@ import (
 
 type captureKey struct{}
 
-// capture is what one activity task leaves of its client and its input.
+// capture is what one activity task leaves of its client and its input. It is a context,
+// too, which has it as a value.
 type capture struct {
+	context.Context
 	client *clientInfo // nil: the client is not made yet
 
 	mu    sync.Mutex
+	views [4]watch // for the task; made of them are taken
+	made  int
 	bound bool // the worker's data converter is the watch
 	seen  bool
 	wire  *commonpb.Payloads
 
 	replayed any // the answer that is a replayed outcome, decoded
 	recorded *commonpb.Payloads
+}
+
+// Value implements context.Context.
+func (c *capture) Value(key any) any {
+	if key == (captureKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// view returns a watch of dc for the task. The SDK makes several, and each would be
+// allocated.
+func (c *capture) view(dc converter.DataConverter) *watch {
+	if c == nil {
+		return &watch{dc, nil}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.made == len(c.views) {
+		return &watch{dc, c}
+	}
+	w := &c.views[c.made]
+	c.made++
+	w.DataConverter, w.capture = dc, c
+	return w
 }
 
 // captureOf returns the capture of the activity that ctx belongs to, or nil.
@@ -112,7 +141,7 @@ func (l *clientLink) ExtractToWorkflow(ctx workflow.Context, _ workflow.HeaderRe
 
 // Extract implements the SDK's ContextPropagator.
 func (l *clientLink) Extract(ctx context.Context, _ workflow.HeaderReader) (context.Context, error) {
-	return context.WithValue(ctx, captureKey{}, &capture{client: l.client.Load()}), nil
+	return &capture{Context: ctx, client: l.client.Load()}, nil
 }
 
 // watch is the client's data converter with an eye on what activities decode. It
@@ -134,7 +163,7 @@ func (w *watch) WithSerializationContext(sc converter.SerializationContext) conv
 	if !ok {
 		return w
 	}
-	return &watch{bound.WithSerializationContext(sc), w.capture}
+	return w.capture.view(bound.WithSerializationContext(sc))
 }
 
 // WithContext implements the SDK's ContextAware.
@@ -151,7 +180,7 @@ func (w *watch) WithContext(ctx context.Context) converter.DataConverter {
 	if !ok && c == w.capture {
 		return w
 	}
-	return &watch{inner, c}
+	return c.view(inner)
 }
 
 // WithWorkflowContext implements the SDK's ContextAware.

@@ -19,7 +19,7 @@ import (
 
 func TestCause_IsWhatTemporalWouldGet(t *testing.T) {
 	t.Parallel()
-	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	c := codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}
 	for name, err := range map[string]error{
 		"plain":       io.ErrUnexpectedEOF,
 		"application": temporal.NewApplicationError("declined", "Declined", 7),
@@ -43,7 +43,7 @@ func TestCause_IsWhatTemporalWouldGet(t *testing.T) {
 func TestCause_IsBounded(t *testing.T) {
 	t.Parallel()
 	for name, conv := range map[string]*converters{"plain": newConverters(nil, nil), "sealed": sealedCauses()} {
-		c := codec{conv, targetOf(infoOf("order-7"))}
+		c := codec{converters: conv, where: targetOf(infoOf("order-7"))}
 		for _, text := range []string{strings.Repeat("x", 1<<20), strings.Repeat("\x00\"", 1<<16), strings.Repeat("ü", 1<<15), "\xff\xfe", ""} {
 			o := c.doubt(t.Context(), temporal.NewApplicationError(text, strings.Repeat("Type", 1000)))
 			require.NotEmpty(t, o.Data, name)
@@ -67,10 +67,10 @@ func sealedCauses() *converters {
 func TestCause_IsEncryptedWhereFailuresAre(t *testing.T) {
 	t.Parallel()
 	conv := sealedCauses()
-	o := codec{conv, targetOf(infoOf("order-7"))}.doubt(t.Context(), temporal.NewApplicationError("card 4711 was not charged", "Reset"))
+	o := codec{converters: conv, where: targetOf(infoOf("order-7"))}.doubt(t.Context(), temporal.NewApplicationError("card 4711 was not charged", "Reset"))
 	require.NotEmpty(t, o.Data)
 	require.NotContains(t, string(o.Data), "4711")
-	other := codec{conv, targetOf(infoOf("order-8"))}.cause(t.Context(), o)
+	other := codec{converters: conv, where: targetOf(infoOf("order-8"))}.cause(t.Context(), o)
 	require.ErrorContains(t, other, "card 4711 was not charged")
 }
 
@@ -83,7 +83,7 @@ func (neverFails) FailureToError(*failurepb.Failure) error { panic("cannot decod
 
 func TestCause_ThatCannotBeKeptIsLeftOut(t *testing.T) {
 	t.Parallel()
-	bad, good := codec{newConverters(nil, neverFails{}), targetOf(infoOf("order-7"))}, codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	bad, good := codec{converters: newConverters(nil, neverFails{}), where: targetOf(infoOf("order-7"))}, codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}
 	require.Equal(t, store.Outcome{State: store.InDoubt}, bad.doubt(t.Context(), io.EOF))
 	o := good.doubt(t.Context(), io.EOF)
 	require.NoError(t, bad.cause(t.Context(), o))

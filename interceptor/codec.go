@@ -1,11 +1,13 @@
 package interceptor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 
 	commonpb "go.temporal.io/api/common/v1"
 	failurepb "go.temporal.io/api/failure/v1"
@@ -79,14 +81,20 @@ func targetOf(info sdkactivity.Info) target {
 	if info.WorkflowType != nil {
 		t.WorkflowType = info.WorkflowType.Name
 	}
-	// SDK 1.50 does not have the field.
-	if f := reflect.ValueOf(info).FieldByName(nexusField); f.IsValid() {
+	if nexusIndex != nil {
+		f := reflect.ValueOf(info).FieldByIndex(nexusIndex)
 		if nexus, ok := f.Interface().(*converter.NexusSerializationContext); ok && nexus != nil {
 			t.Nexus = *nexus
 		}
 	}
 	return t
 }
+
+// nexusIndex is where activity.Info has the field. SDK 1.50 does not have it.
+var nexusIndex = func() []int {
+	f, _ := reflect.TypeFor[sdkactivity.Info]().FieldByName(nexusField)
+	return f.Index
+}()
 
 // nexusField is the name of a field in activity.Info, and in the options by which
 // a client completes an activity.
@@ -97,6 +105,8 @@ const nexusField = "NexusSerializationContext"
 type codec struct {
 	*converters
 	where target
+	// bound, if not nil, is data for where, in the context of the call.
+	bound converter.DataConverter
 }
 
 // in returns dc as it encodes for sc.
@@ -110,11 +120,17 @@ func in(ctx context.Context, dc converter.DataConverter, sc converter.Serializat
 
 // dataIn returns the converter of outcomes for a target.
 func (c codec) dataIn(ctx context.Context, where target) converter.DataConverter {
+	if c.bound != nil && where == c.where {
+		return c.bound
+	}
 	return in(ctx, c.data, where.serialization())
 }
 
 // inputs returns the converter of the call's input.
 func (c codec) inputs(ctx context.Context) converter.DataConverter {
+	if c.where.Nexus == (converter.NexusSerializationContext{}) { // else they are not encoded as outcomes are
+		return c.dataIn(ctx, c.where)
+	}
 	return in(ctx, c.data, c.where.ActivitySerializationContext)
 }
 
@@ -184,9 +200,9 @@ func (c codec) seal(ctx context.Context, o store.Outcome) store.Outcome {
 		}
 		where.Sealed = true
 	}
-	// A struct of strings and bools: it cannot fail.
-	text, _ := json.Marshal(where)
-	o.Context = string(text)
+	text := texts.Get().(*targetText)
+	defer texts.Put(text)
+	o.Context = string(text.of(where))
 	return o
 }
 
@@ -200,7 +216,7 @@ func (c codec) open(ctx context.Context, o store.Outcome) (data []byte, where ta
 	if len(o.Context) > maxContext {
 		return nil, where, false, fmt.Errorf("serialization context of %d bytes", len(o.Context))
 	}
-	if o.Context != "" {
+	if o.Context != "" && !c.isOwn(o, &where) {
 		where = target{}
 		if err := json.Unmarshal([]byte(o.Context), &where); err != nil {
 			return nil, where, false, errContext // err may quote it
@@ -223,6 +239,42 @@ func (c codec) open(ctx context.Context, o store.Outcome) (data []byte, where ta
 		err = c.fits(data)
 	}
 	return data, where, byRest, err
+}
+
+// isOwn reports whether the outcome's context is the text that this codec writes for its
+// own target, as it is with most: then there is nothing to read in it. It notes what
+// seal did.
+func (c codec) isOwn(o store.Outcome, where *target) bool {
+	own := c.where
+	own.Own, own.Sealed = c.own, c.rest != nil && len(o.Data) > 0
+	text := texts.Get().(*targetText)
+	defer texts.Put(text)
+	if string(text.of(own)) != o.Context {
+		return false
+	}
+	*where = own
+	return true
+}
+
+// targetText writes targets as JSON.
+type targetText struct {
+	buffer  bytes.Buffer
+	encoder *json.Encoder
+	target  target
+}
+
+var texts = sync.Pool{New: func() any {
+	t := &targetText{}
+	t.encoder = json.NewEncoder(&t.buffer)
+	return t
+}}
+
+// of returns the text of a target, which is overwritten by the next one.
+func (t *targetText) of(where target) []byte {
+	t.buffer.Reset()
+	t.target = where
+	_ = t.encoder.Encode(&t.target) // a struct of strings and bools: it cannot fail
+	return bytes.TrimSuffix(t.buffer.Bytes(), []byte("\n"))
 }
 
 var errContext = errors.New("its serialization context cannot be read")

@@ -93,7 +93,7 @@ func infoOf(workflowID string) sdkactivity.Info {
 
 func TestCodec_ReplaysTheVeryBytes(t *testing.T) {
 	t.Parallel()
-	c := codec{sealedConverters(), targetOf(infoOf("order-7"))}
+	c := codec{converters: sealedConverters(), where: targetOf(infoOf("order-7"))}
 	o, answer, err := c.encode(t.Context(), map[string]string{"secret": "plaintext"}, 1<<20)
 	require.NoError(t, err)
 	require.NotContains(t, string(o.Data), "plaintext")
@@ -110,7 +110,7 @@ func TestCodec_ReplaysTheVeryBytes(t *testing.T) {
 func TestCodec_MovesAResultToAnotherWorkflow(t *testing.T) {
 	t.Parallel()
 	conv := sealedConverters()
-	first, second := codec{conv, targetOf(infoOf("order-7"))}, codec{conv, targetOf(infoOf("order-8"))}
+	first, second := codec{converters: conv, where: targetOf(infoOf("order-7"))}, codec{converters: conv, where: targetOf(infoOf("order-8"))}
 	o, answer, err := first.encode(t.Context(), "result", 1<<20)
 	require.NoError(t, err)
 	var got string
@@ -127,7 +127,7 @@ func TestCodec_MovesAFailureToAnotherWorkflow(t *testing.T) {
 	// The SDK gives the converter the context of each call.
 	dc := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{})
 	conv := newConverters(dc, boundFailures{dc})
-	first, second := codec{conv, targetOf(infoOf("order-7"))}, codec{conv, targetOf(infoOf("order-8"))}
+	first, second := codec{converters: conv, where: targetOf(infoOf("order-7"))}, codec{converters: conv, where: targetOf(infoOf("order-8"))}
 	outcome, _ := first.encodeFailure(t.Context(), temporal.NewApplicationErrorWithOptions("declined", "Declined", temporal.ApplicationErrorOptions{
 		Details: []any{"detail"}, Cause: temporal.NewApplicationError("no funds", "Funds", 42),
 	}))
@@ -164,7 +164,7 @@ func (b boundFailures) WithSerializationContext(sc converter.SerializationContex
 
 func TestCodec_FailureKeepsEverything(t *testing.T) {
 	t.Parallel()
-	c := codec{sealedConverters(), targetOf(infoOf("order-7"))}
+	c := codec{converters: sealedConverters(), where: targetOf(infoOf("order-7"))}
 	original := temporal.NewApplicationErrorWithOptions("declined", "Declined", temporal.ApplicationErrorOptions{
 		Cause: errors.New("no funds"), Details: []any{"detail"},
 	})
@@ -190,7 +190,7 @@ func TestCodec_DigestIsOfThePlainInput(t *testing.T) {
 		A int
 		B string
 	}
-	c := codec{sealedConverters(), targetOf(infoOf("order-7"))}
+	c := codec{converters: sealedConverters(), where: targetOf(infoOf("order-7"))}
 	encode := func(args ...any) *commonpb.Payloads {
 		p, err := c.dataIn(t.Context(), c.where).ToPayloads(args...)
 		require.NoError(t, err)
@@ -210,7 +210,7 @@ func TestCodec_DigestIsOfThePlainInput(t *testing.T) {
 	require.NotEqual(t, digest(encode(map[string]any{"id": uint64(1234567890123456789)})), digest(encode(map[string]any{"id": uint64(1234567890123456788)})))
 	local := infoOf("order-7")
 	local.IsLocalActivity = true
-	given, err := codec{sealedConverters(), targetOf(local)}.digest(t.Context(), nil, []any{encode("x")})
+	given, err := codec{converters: sealedConverters(), where: targetOf(local)}.digest(t.Context(), nil, []any{encode("x")})
 	require.NoError(t, err)
 	require.Equal(t, digest(encode("x")), given, "local activities of the test suite hand over payloads")
 	require.NotEqual(t, digest(encode("x")), digest(nil, encode("x")), "others may take them as their argument")
@@ -231,7 +231,7 @@ func (u undecoded) Get(ptrs ...any) error { return u.dc.FromPayloads(u.values, p
 
 func TestCodec_SaysWhatItCannotRead(t *testing.T) {
 	t.Parallel()
-	c := codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}
+	c := codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}
 	for name, o := range map[string]store.Outcome{
 		"result":  {State: store.Succeeded, Data: []byte{0xff}},
 		"failure": {State: store.Failed, Data: []byte{0xff}},

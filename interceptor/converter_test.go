@@ -133,7 +133,7 @@ func TestDigest_ACodecThatIsAwayIsAskedAgain(t *testing.T) {
 		t.Run(fmt.Sprint(missed), func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			c := codec{newConverters(converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: &calls}), nil), targetOf(infoOf(""))}
+			c := codec{converters: newConverters(converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: &calls}), nil), where: targetOf(infoOf(""))}
 			wire, err := c.inputs(t.Context()).ToPayloads("input")
 			require.NoError(t, err)
 			want, err := c.digest(t.Context(), nil, []any{"input"})
@@ -160,7 +160,7 @@ func TestSeal_RestsUnderTheOptionsConverterToo(t *testing.T) {
 	t.Parallel()
 	conv := newConverters(nil, nil)
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{})
-	first, second := codec{conv, targetOf(infoOf("order-7"))}, codec{conv, targetOf(infoOf("order-8"))}
+	first, second := codec{converters: conv, where: targetOf(infoOf("order-7"))}, codec{converters: conv, where: targetOf(infoOf("order-8"))}
 
 	o, answer, err := first.encode(t.Context(), "plaintext", 1<<20)
 	require.NoError(t, err)
@@ -171,7 +171,7 @@ func TestSeal_RestsUnderTheOptionsConverterToo(t *testing.T) {
 	calls := 100
 	broken := newConverters(nil, nil)
 	broken.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: &calls})
-	require.Equal(t, store.Outcome{State: store.InDoubt}, codec{broken, targetOf(infoOf("order-7"))}.doubt(t.Context(), errors.New("plaintext")))
+	require.Equal(t, store.Outcome{State: store.InDoubt}, codec{converters: broken, where: targetOf(infoOf("order-7"))}.doubt(t.Context(), errors.New("plaintext")))
 	require.Equal(t, 99, calls, "a codec that is away is asked once")
 	doubt := first.doubt(t.Context(), errors.New("plaintext"))
 	require.NotEmpty(t, doubt.Data)
@@ -192,7 +192,7 @@ func TestSeal_RestsUnderTheOptionsConverterToo(t *testing.T) {
 	require.NoError(t, errors.Join(failure, err))
 	require.Nil(t, result)
 
-	_, _, err = codec{newConverters(nil, nil), targetOf(infoOf("order-7"))}.replay(t.Context(), o)
+	_, _, err = codec{converters: newConverters(nil, nil), where: targetOf(infoOf("order-7"))}.replay(t.Context(), o)
 	require.ErrorIs(t, err, errSealed)
 
 	conv.rest = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: new(1)})
@@ -215,7 +215,7 @@ func (celsius) TransferTypeConverter() (converter.TransferTypeConverter, error) 
 
 func TestCodec_EncodesAValueAsTheTypeThatItChooses(t *testing.T) {
 	t.Parallel()
-	c := codec{sealedConverters(), targetOf(infoOf("order-7"))}
+	c := codec{converters: sealedConverters(), where: targetOf(infoOf("order-7"))}
 	for _, result := range []any{celsius{27}, &celsius{27}} {
 		_, answer, err := c.encode(t.Context(), result, 1<<20)
 		require.NoError(t, err)
@@ -224,7 +224,7 @@ func TestCodec_EncodesAValueAsTheTypeThatItChooses(t *testing.T) {
 		require.Equal(t, transfer{300}, got)
 	}
 	broken := newConverters(converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), away{calls: new(1)}), nil)
-	o, _, err := codec{broken, targetOf(infoOf("order-7"))}.encode(t.Context(), celsius{27}, 1<<20)
+	o, _, err := codec{converters: broken, where: targetOf(infoOf("order-7"))}.encode(t.Context(), celsius{27}, 1<<20)
 	require.ErrorContains(t, err, errAway.Error())
 	require.NotEmpty(t, o.Missing)
 }
@@ -251,10 +251,10 @@ func TestTarget_IsTheNexusCaller(t *testing.T) {
 
 	var asked []converter.SerializationContext
 	conv := newConverters(contextual{converter.GetDefaultDataConverter(), &asked}, nil)
-	o, _, err := codec{conv, targetOf(info)}.encode(t.Context(), "result", 1<<20)
+	o, _, err := codec{converters: conv, where: targetOf(info)}.encode(t.Context(), "result", 1<<20)
 	require.NoError(t, err)
 	require.Equal(t, []converter.SerializationContext{nexus}, asked)
-	other := codec{conv, targetOf(infoOf("order-8"))}
+	other := codec{converters: conv, where: targetOf(infoOf("order-8"))}
 	_, moved, _, err := other.open(t.Context(), o)
 	require.NoError(t, err)
 	require.Equal(t, nexus, moved.Nexus, "the record keeps it")

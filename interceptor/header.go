@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
@@ -88,6 +89,10 @@ func readHeader(ctx context.Context) (h callHeader, err error) {
 	if !found {
 		return callHeader{}, nil
 	}
+	return decodeHeader(payload)
+}
+
+func decodeHeader(payload *commonpb.Payload) (h callHeader, err error) {
 	if encoding := string(payload.GetMetadata()[converter.MetadataEncoding]); encoding != converter.MetadataEncodingJSON {
 		return callHeader{}, fmt.Errorf("the header %q has encoding %q", headerName, encoding)
 	}

@@ -18,7 +18,7 @@ type heartbeat struct {
 	details []any // of the body's last heartbeat in this attempt
 	seen    bool
 
-	over     <-chan struct{} // closed when the attempt has ended
+	attempt  context.Context // nil: it has not begun
 	stopping <-chan struct{} // closed when the worker begins to stop
 	stopOnce sync.Once
 	stop     chan struct{}
@@ -38,11 +38,15 @@ func (h *heartbeat) RecordHeartbeat(ctx context.Context, details ...any) {
 func (h *heartbeat) GetWorkerStopChannel(ctx context.Context) <-chan struct{} {
 	h.stopOnce.Do(func() {
 		h.stop = make(chan struct{})
+		var over <-chan struct{}
+		if h.attempt != nil {
+			over = h.attempt.Done()
+		}
 		go func() {
 			select {
 			case <-h.stopping:
 			case <-h.Next.GetWorkerStopChannel(ctx):
-			case <-h.over:
+			case <-over:
 				return // nobody listens any more
 			}
 			close(h.stop)

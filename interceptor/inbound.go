@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	commonpb "go.temporal.io/api/common/v1"
 	sdkactivity "go.temporal.io/sdk/activity"
@@ -23,6 +24,10 @@ type inbound struct {
 	worker  *workerGuard
 	verdict verdict
 	beat    heartbeat
+	door    door
+	call    engine.Request
+
+	guarding guarding
 }
 
 // Init implements the SDK's ActivityInboundInterceptor.
@@ -33,43 +38,96 @@ func (i *inbound) Init(outbound sdkinterceptor.ActivityOutboundInterceptor) erro
 
 type guardedBy struct{ guard *Guard }
 
-// ExecuteActivity implements the SDK's ActivityInboundInterceptor.
+// guarding is the context of a call that the guard guards.
+type guarding struct {
+	context.Context
+	by guardedBy
+}
+
+// Value implements context.Context.
+func (g *guarding) Value(key any) any {
+	if key == any(g.by) {
+		return true
+	}
+	return g.Context.Value(key)
+}
+
+// ExecuteActivity implements the SDK's ActivityInboundInterceptor. It is on the stack
+// while the body runs.
 func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.ExecuteActivityInput) (any, error) {
-	i.beat.over = ctx.Done()
+	i.beat.attempt = ctx
 	body := func(ctx context.Context) (any, error) { return i.Next.ExecuteActivity(ctx, in) }
-	w, key := i.worker, guardedBy{i.worker.guard}
+	key := guardedBy{i.worker.guard}
 	if ctx.Value(key) != nil {
 		return body(ctx) // installed twice: the outer one guards
 	}
-	m, marked, unclear := i.verdict.with(in.Args)
-	if !marked {
+	i.guarding = guarding{ctx, key}
+	mode, unnamed, guards := i.prepare(&i.guarding, in.Args)
+	if !guards {
 		return body(ctx)
 	}
-	ctx = context.WithValue(ctx, key, true)
+	return i.worker.guard.engine.Do(&i.guarding, &i.call, mode, unnamed, body)
+}
+
+// prepare makes the call that the engine is to guard; guards reports whether it is.
+// unnamed is why it has no key.
+func (i *inbound) prepare(ctx context.Context, args []any) (mode once.Mode, unnamed error, guards bool) {
+	m, marked, unclear := i.verdict.with(args)
+	if !marked {
+		return mode, nil, false
+	}
+	w, r := i.worker, &i.call
 	if !w.announced.Load() {
 		w.announce(sdkactivity.GetLogger(ctx))
 	}
-	r := i.request(ctx, m, in.Args)
+	i.request(ctx, m, args)
 	w.prepareCall(ctx, engine.Place{Namespace: r.Holder.Namespace, Queue: r.Queue, Activity: r.Activity})
-	mode := w.guard.registry.marks.modeOf(m, r.Activity)
-	unnamed := i.identified(ctx, &r, m, mode)
+	mode = w.guard.registry.marks.modeOf(m, r.Activity)
+	unnamed = i.identified(ctx, r, m, mode)
 	if unclear != nil {
 		unnamed = engine.BadSetup(unclear)
 	}
-	return w.guard.engine.Do(ctx, r, mode, unnamed, body)
+	return mode, unnamed, true
 }
 
 // prepareCall makes the series of an activity known, where it is called for the first
 // time.
 func (w *workerGuard) prepareCall(ctx context.Context, p engine.Place) {
 	to := w.guard.clients.Destination(ctx)
+	if w.known.has(p, to) {
+		return
+	}
 	if w.guard.engine.Prepare(ctx, to, p) && to == nil {
 		w.guard.clients.learnFrom(ctx)
 	}
+	w.known.add(p, to)
 }
 
-// request returns what the engine is to do, without what identified finds out.
-func (i *inbound) request(ctx context.Context, m mark, args []any) engine.Request {
+// places are those of which a worker has made the series known, with where they went
+// last: a worker has one client, as a rule.
+type places struct {
+	mu  sync.RWMutex
+	all map[engine.Place]any
+}
+
+func (s *places) has(p engine.Place, to any) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	last, known := s.all[p]
+	return known && last == to
+}
+
+func (s *places) add(p engine.Place, to any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[engine.Place]any{}
+	}
+	s.all[p] = to
+}
+
+// request notes what the engine is to do, without what identified finds out.
+func (i *inbound) request(ctx context.Context, m mark, args []any) {
 	w, info := i.worker, sdkactivity.GetInfo(ctx)
 	life := w.life.Load()
 	i.beat.stopping = life.Stopping()
@@ -77,15 +135,15 @@ func (i *inbound) request(ctx context.Context, m mark, args []any) engine.Reques
 	if !ok {
 		deadline = info.Deadline
 	}
-	d := &door{info: info, beat: &i.beat, surrounded: w.isSurrounded(ctx), returns: i.verdict.code.result(), limit: w.guard.options.MaxOutcome}
-	return engine.Request{
+	i.door = door{info: info, beat: &i.beat, surrounded: w.isSurrounded(ctx), returns: i.verdict.code.result(), limit: w.guard.options.MaxOutcome}
+	i.call = engine.Request{
 		Identity: engine.Identity{Activity: info.ActivityType.Name, Queue: info.TaskQueue, Holder: store.Holder{
 			Namespace: info.Namespace, WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
 			ActivityID: info.ActivityID, ActivityRunID: info.ActivityRunID, Local: info.IsLocalActivity,
 			Scheduled: info.ScheduledTime.UTC(), Attempt: info.Attempt, Worker: w.name,
 		}},
 		Attempt: attemptOf(info, callHeader{}).Until(deadline, i.beat.Next.GetWorkerStopChannel(ctx)),
-		Policy:  m.policy, Args: args, Door: d, Life: life.Life,
+		Policy:  m.policy, Args: args, Door: &i.door, Life: life.Life,
 	}
 }
 
@@ -147,8 +205,9 @@ func (i *inbound) identify(ctx context.Context, r *engine.Request, m mark, mode 
 	if conv == nil {
 		return engine.BadSetup(errNoConverter)
 	}
-	d, _ := r.Door.(*door)
-	d.codec = codec{conv, targetOf(d.info)}
+	d := &i.door
+	d.codec = codec{converters: conv, where: targetOf(d.info)}
+	d.codec.bound = d.codec.dataIn(ctx, d.codec.where)
 	var header callHeader
 	if d.info.WorkflowExecution.ID != "" {
 		header, r.HeaderErr = readHeader(ctx)

@@ -30,9 +30,13 @@ func (c codec) digest(ctx context.Context, wire *commonpb.Payloads, args []any) 
 
 // digestOf returns the digest of payloads that are not encrypted.
 func digestOf(payloads []*commonpb.Payload) string {
-	parts := make([]keys.Arg, len(payloads))
-	for i, p := range payloads {
-		parts[i] = keys.Arg{Encoding: string(p.GetMetadata()[converter.MetadataEncoding]), Data: canonicalData(p)}
+	parts := make([]keys.Arg, 0, 4) // as many as most have; more are allocated
+	for _, p := range payloads {
+		encoding := converter.MetadataEncodingJSON // a constant need not be copied
+		if e := p.GetMetadata()[converter.MetadataEncoding]; string(e) != encoding {
+			encoding = string(e)
+		}
+		parts = append(parts, keys.Arg{Encoding: encoding, Data: canonicalData(p)})
 	}
 	return keys.Digest(parts)
 }
@@ -124,8 +128,16 @@ func rawsOf(get func(ptrs ...any) error) ([]*commonpb.Payload, error) {
 }
 
 func raws(n int, get func(ptrs ...any) error) ([]*commonpb.Payload, error) {
-	values := make([]converter.RawValue, n)
-	ptrs, payloads := make([]any, n), make([]*commonpb.Payload, n)
+	var few struct { // at once, for as many as most have
+		values   [4]converter.RawValue
+		ptrs     [4]any
+		payloads [4]*commonpb.Payload
+	}
+	values, ptrs, payloads := few.values[:], few.ptrs[:], few.payloads[:]
+	if n > len(values) {
+		values, ptrs, payloads = make([]converter.RawValue, n), make([]any, n), make([]*commonpb.Payload, n)
+	}
+	values, ptrs, payloads = values[:n], ptrs[:n], payloads[:n]
 	for i := range values {
 		ptrs[i] = &values[i]
 	}

@@ -170,7 +170,7 @@ func endingOf(t ticket, conv *converters, p once.Policy, limit int, result any, 
 	return engine.Ending{
 		Identity: engine.Identity{Activity: t.Bid.Info.Activity, Queue: t.Where.TaskQueue, Holder: h}.Named(t.Bid.Key),
 		Policy:   p,
-		Door:     &door{codec: codec{conv, t.Where}, info: info, limit: limit},
+		Door:     &door{codec: codec{converters: conv, where: t.Where}, info: info, limit: limit},
 		Bid:      t.Bid, Origin: t.Origin, Begun: t.Begun, Result: result, Failure: failure,
 	}
 }
@@ -223,7 +223,7 @@ func passing(err error) bool {
 // encodeFinding encodes a finding as if the call of the record had ended in it.
 func encodeFinding(ctx context.Context, conv *converters, r store.Record, f resolve.Finding, limit int) (store.Outcome, error) {
 	h := r.Info.Holder
-	c := codec{conv, target{ActivitySerializationContext: converter.ActivitySerializationContext{
+	c := codec{converters: conv, where: target{ActivitySerializationContext: converter.ActivitySerializationContext{
 		Namespace: h.Namespace, WorkflowID: h.WorkflowID, ActivityType: r.Info.Activity, IsLocal: h.Local,
 	}}}
 	if f.To == store.Failed {

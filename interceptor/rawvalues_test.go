@@ -92,7 +92,7 @@ func TestDigest_IsOneForAllAttempts(t *testing.T) {
 			require.NoError(t, err)
 			digests := map[string]bool{}
 			for attempt := range attempts {
-				c := codec{newConverters(tt.dc(attempt), nil), targetOf(sdkactivity.Info{})}
+				c := codec{converters: newConverters(tt.dc(attempt), nil), where: targetOf(sdkactivity.Info{})}
 				digest, err := c.digest(t.Context(), wire, []any{tt.value})
 				if err != nil {
 					require.ErrorIs(t, err, errCodec)

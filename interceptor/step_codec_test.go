@@ -17,7 +17,7 @@ func TestDecodeInto_ReadsWhatAnotherWorkflowEncoded(t *testing.T) {
 	t.Parallel()
 	dc := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{})
 	of := func(workflow string) codec {
-		return codec{newConverters(dc, nil), target{ActivitySerializationContext: converter.ActivitySerializationContext{WorkflowID: workflow}}}
+		return codec{converters: newConverters(dc, nil), where: target{ActivitySerializationContext: converter.ActivitySerializationContext{WorkflowID: workflow}}}
 	}
 	o, _, err := of("a").encode(t.Context(), map[string]int{"cents": 5}, engine.MaxOutcome)
 	require.NoError(t, err)

@@ -26,6 +26,7 @@ type workerGuard struct {
 	life  atomic.Pointer[life]
 
 	announced atomic.Bool
+	known     places
 }
 
 // life is a worker's time from start to stop. The SDK's test environments start

@@ -40,7 +40,14 @@ func Digest(args []Arg) string {
 		field([]byte(a.Encoding))
 		field(data)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return digits([sha256.Size]byte(h.Sum(nil)))
+}
+
+// digits returns a digest in hexadecimal.
+func digits(sum [sha256.Size]byte) string {
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], sum[:])
+	return string(text[:])
 }
 
 // canonicalJSON reports ok only where canonical and original mean the same to
@@ -51,7 +58,8 @@ func canonicalJSON(data []byte) (canonical []byte, ok bool) {
 	if !json.Valid(data) {
 		return nil, false
 	}
-	w := writer{in: data, out: make([]byte, 0, len(data))}
+	var open [16]member // as many as most have; more are allocated
+	w := writer{in: data, out: make([]byte, 0, len(data)), open: open[:0]}
 	ok = w.value()
 	return w.out, ok
 }

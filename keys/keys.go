@@ -30,7 +30,6 @@ package keys
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -264,8 +263,8 @@ func (s Scope) part(c Call) (string, error) {
 // that key names: 64 hexadecimal digits, which fit the limits of providers and
 // reveal nothing of the input.
 func Downstream(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:])
+	var text [256]byte // longer ones are allocated
+	return digits(sha256.Sum256(append(text[:0], key...)))
 }
 
 func escape(s string) string {
@@ -284,11 +283,15 @@ func firstArg[In any](c Call) (in In, err error) {
 	case nil:
 		return in, nil
 	case interface{ Get(ptrs ...any) error }:
-		if err := arg.Get(&in); err != nil {
-			return in, fmt.Errorf("keys: the key function wants %v: %w", reflect.TypeFor[In](), err)
-		}
-		return in, nil
+		return decoded[In](arg)
 	default:
 		return in, fmt.Errorf("keys: the key function wants %v, but the call has %T", reflect.TypeFor[In](), arg)
 	}
+}
+
+func decoded[In any](arg interface{ Get(ptrs ...any) error }) (in In, err error) {
+	if err := arg.Get(&in); err != nil {
+		return in, fmt.Errorf("keys: the key function wants %v: %w", reflect.TypeFor[In](), err)
+	}
+	return in, nil
 }

@@ -107,7 +107,7 @@ func (a Attempt) ticks() (c <-chan time.Time, stop func()) {
 
 // retention is how long the record of the request must be remembered: as the policy
 // says, and for as long as a retry of the call can still come.
-func (r Request) retention(o Options) time.Duration {
+func (r *Request) retention(o Options) time.Duration {
 	if r.Policy.TTL == once.Forever {
 		return once.Forever
 	}

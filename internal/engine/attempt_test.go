@@ -53,7 +53,7 @@ func TestRetention_OutlivesWhatCanBeRetried(t *testing.T) {
 	require.Equal(t, once.Forever, within.retention(complete(t)))
 }
 
-func callOf(r Request, o Options) *call { return &call{Request: r, engine: &Engine{options: o}} }
+func callOf(r Request, o Options) *call { return &call{Request: &r, engine: &Engine{options: o}} }
 
 func TestUntouched_RestsOnTheStoreAndNotOnTheAttempt(t *testing.T) {
 	t.Parallel()

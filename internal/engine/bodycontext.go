@@ -21,19 +21,20 @@ type bodyContext struct {
 	span     time.Duration // until the attempt's deadline; negative if it has none
 	limit    time.Duration // how long the claim is held after a sign of life
 	alive    atomic.Pointer[instant]
+	first    instant                   // what alive begins with
 	lost     atomic.Bool               // the claim is another call's, or may be
 	past     atomic.Pointer[time.Time] // when it was found that the body must not go on
 	returned atomic.Bool
 }
 
-func newBodyContext(ctx context.Context, alive time.Time, limit time.Duration) *bodyContext {
-	b := &bodyContext{began: newInstant(time.Now()), span: -1, limit: limit}
+// start makes b the context of a body that begins now.
+func (b *bodyContext) start(ctx context.Context, alive time.Time, limit time.Duration) {
+	b.began, b.span, b.limit, b.first = newInstant(time.Now()), -1, limit, newInstant(alive)
+	b.alive.Store(&b.first)
 	if d, ok := ctx.Deadline(); ok {
 		b.span = max(0, time.Until(d))
 	}
-	b.seenAlive(alive)
 	b.Context, b.cancel = context.WithCancelCause(ctx)
-	return b
 }
 
 func (b *bodyContext) seenAlive(at time.Time) {

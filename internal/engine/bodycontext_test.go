@@ -23,7 +23,9 @@ func agesBy(d time.Duration) map[string]func(i instant) instant {
 
 // claimed is the context of a body that began just now.
 func claimed(ctx context.Context) *bodyContext {
-	return newBodyContext(once.NewContext(ctx, once.Claim{Key: "k"}), time.Now(), time.Minute)
+	b := &bodyContext{}
+	b.start(once.NewContext(ctx, once.Claim{Key: "k"}), time.Now(), time.Minute)
+	return b
 }
 
 func TestInstant_TheClockThatWentFurtherCounts(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 // call is one guarded attempt: it carries out what decide says.
 type call struct {
-	Request
+	*Request
 	engine   *Engine
 	account  account
 	claim    claim    // none before it asks for the key
@@ -40,11 +40,12 @@ type setupError struct{ why error }
 
 func (e *setupError) Error() string { return e.why.Error() }
 
-// Do guards a call in that mode. unnamed is why it has no key; nil if it has one.
-func (e *Engine) Do(ctx context.Context, r Request, mode once.Mode, unnamed error, body Body) (any, error) {
+// Do guards a call in that mode. unnamed is why it has no key; nil if it has one. The
+// request is the call's from now on.
+func (e *Engine) Do(ctx context.Context, r *Request, mode once.Mode, unnamed error, body Body) (any, error) {
 	c := &call{Request: r, engine: e}
 	c.account = account{reporter: e.reporter, identity: &c.Identity, policy: r.Policy.OnDuplicate}
-	c.evidence.says, c.evidence.steps = r.Door.LeavesOpen, &c.steps
+	c.evidence.steps = &c.steps
 	c.steps.call, c.steps.mode = c, mode
 	body = c.steps.taking(body)
 	switch {

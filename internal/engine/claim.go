@@ -32,21 +32,37 @@ type claim struct {
 
 	bid  store.Bid
 	sent time.Time // when the store was last asked for the key
+	last lasting   // the context of the write that ends it, where the call makes that itself
 }
 
-// newClaim returns a claim that has not asked for anything.
-func newClaim(s measured, r *Request, o Options, a *account, counted bool, traceparent string) claim {
-	return claim{store: s, request: r, account: a, counted: counted, bid: store.Bid{
+// lasting is a context without its end, as context.WithoutCancel makes it. That one is
+// copied each time a value is asked for.
+type lasting struct{ context.Context }
+
+// Deadline implements context.Context.
+func (lasting) Deadline() (t time.Time, ok bool) { return t, false }
+
+// Done implements context.Context.
+func (lasting) Done() <-chan struct{} { return nil }
+
+// Err implements context.Context.
+func (lasting) Err() error { return nil }
+
+// open makes c the claim of a call, which has not asked for anything.
+func (c *claim) open(of *call, counted bool, traceparent string) {
+	r, o := of.Request, of.engine.options
+	c.store, c.request, c.account, c.counted = of.engine.store, r, &of.account, counted
+	c.bid = store.Bid{
 		Key: r.Key, Owner: rand.Text(), Lease: o.Lease, TTL: r.retention(o),
 		Info: store.Info{Activity: r.Activity, Input: r.Input, Match: r.Match, Trace: traceparent, Holder: r.Holder},
-	}}
+	}
 }
 
 func (c *claim) nonce() string { return c.bid.Owner }
 
 // acquire asks for the key.
 func (c *claim) acquire(ctx context.Context) (store.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := c.store.limit(ctx)
 	defer cancel()
 	c.bid.Deadline, c.sent = c.request.left(), time.Now()
 	r, err := c.store.Acquire(ctx, c.bid)
@@ -59,7 +75,7 @@ func (c *claim) acquire(ctx context.Context) (store.Record, error) {
 
 // load only looks.
 func (c *claim) load(ctx context.Context) (store.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := c.store.limit(ctx)
 	defer cancel()
 	return c.store.load(ctx, c.request.Holder.Namespace, c.bid.Key)
 }
@@ -137,23 +153,56 @@ func (c *claim) decide(ctx context.Context, from store.Record, o store.Outcome) 
 
 // settle records o, and returns the record if that was done while the answer waited.
 func (c *claim) settle(ctx context.Context, l *lease, o store.Outcome) store.Record {
-	bid := c.bid
-	r := c.land(ctx, l, func(ctx context.Context) (store.Record, error) { return c.store.Settle(ctx, bid, o) })
+	r := c.land(ctx, l, o)
 	c.request.meet(r)
 	return r
 }
 
 // release gives the key back: this claim did nothing.
 func (c *claim) release(ctx context.Context, l *lease) store.Record {
-	bid := c.bid
-	return c.land(ctx, l, func(ctx context.Context) (store.Record, error) { return c.store.Release(ctx, bid) })
+	return c.land(ctx, l, store.Outcome{})
+}
+
+// write is the write that ends a claim: without an outcome it gives the key back.
+func (c *claim) write(ctx context.Context, b store.Bid, o store.Outcome) (store.Record, error) {
+	if o.State == store.Absent {
+		return c.store.Release(ctx, b)
+	}
+	return c.store.Settle(ctx, b, o)
 }
 
 // land carries out the write that ends a claim. It outlives the attempt's context,
 // since the effect does, too. The answer waits for it, but no longer
 // than the attempt can; then the write goes on in the background, with the lease
 // renewed, until it lands or the life has ended.
-func (c *claim) land(ctx context.Context, l *lease, write func(context.Context) (store.Record, error)) store.Record {
+//
+// Where the store returns at once, the calling goroutine asks it: the answer is not
+// held up, and two changes of goroutines would take longer than the rest of the call.
+// Only what is well ends there. What is to be repeated or reported, which takes time,
+// goes the way of all stores.
+func (c *claim) land(ctx context.Context, l *lease, o store.Outcome) store.Record {
+	if !c.store.returns {
+		return c.landBeside(ctx, l, o, nil)
+	}
+	c.last = lasting{ctx}
+	r, err := c.write(&c.last, c.bid, o)
+	if err != nil || r.Forgotten || l.isLost() {
+		return c.landBeside(ctx, l, o, &answered{r, err})
+	}
+	l.end()
+	return r
+}
+
+// answered is what the store has said of a write.
+type answered struct {
+	record store.Record
+	err    error
+}
+
+// landBeside is land on another goroutine. before is the answer to the first try, if
+// there was one.
+func (c *claim) landBeside(ctx context.Context, l *lease, o store.Outcome, before *answered) store.Record {
+	bid := c.bid
 	landed := make(chan store.Record, 1)
 	detached := context.WithoutCancel(ctx)
 	var why atomic.Pointer[error]
@@ -179,8 +228,12 @@ func (c *claim) land(ctx context.Context, l *lease, write func(context.Context) 
 			}
 			c.account.wrote(detached, store.Record{}, err)
 		})
-		r, err := persist(detached, stop, func(ctx context.Context) (store.Record, error) {
-			r, err := write(ctx)
+		r, err := persist(detached, stop, func(ctx context.Context) (r store.Record, err error) {
+			if before != nil {
+				r, err, before = before.record, before.err, nil
+			} else {
+				r, err = c.write(ctx, bid, o)
+			}
 			why.Store(&err)
 			return r, err
 		})

@@ -26,6 +26,7 @@ type Engine struct {
 	store    measured
 	reporter *reporter
 	checks   *checks
+	renewer  *renewer
 
 	Census   *Census   // of the store's open records
 	Operator *Operator // decides about records
@@ -64,8 +65,9 @@ func CheckStore(s store.Store) error {
 // New returns an engine. The options are complete.
 func New(s store.Store, o Options, sink Sink) *Engine {
 	r := newReporter(kindOf(s), o.Observers, sink)
-	e := &Engine{options: o, reporter: r, store: measured{s, r}}
+	e := &Engine{options: o, reporter: r, store: measure(s, r)}
 	e.checks = &checks{store: e.store, lease: o.Lease, began: time.Now()}
+	e.renewer = newRenewer(e.store, o)
 	e.Census, e.Operator = newCensus(e.store, o.CountRecords), &Operator{e.store, o.SettleDelay}
 	if w, watches := s.(store.OwnerWatcher); watches {
 		quietly(func() { e.seesDeath = w.SeesDeath() })

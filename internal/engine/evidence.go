@@ -31,11 +31,18 @@ type evidence struct {
 
 	mu      sync.Mutex
 	refused []error // why net/http got no connection
+
+	first watched // the context of the run, as a rule: Observe may need another one
 }
 
 // watch returns a context under which e sees what net/http does.
 func (e *evidence) watch(ctx context.Context) context.Context {
-	return &watched{Context: ctx, evidence: e}
+	w := &e.first
+	if w.evidence != nil {
+		w = &watched{}
+	}
+	w.Context, w.evidence = ctx, e
+	return w
 }
 
 // watched is a context whose trace is made when it is asked for, as net/http does
@@ -51,7 +58,12 @@ type watched struct {
 
 // Value implements context.Context.
 func (w *watched) Value(key any) any {
-	if key == traceKey {
+	switch key {
+	case stepsKey{}:
+		if s := w.evidence.steps; s != nil {
+			return s
+		}
+	case traceKey:
 		w.once.Do(w.trace)
 	}
 	if traced := w.traced.Load(); traced != nil {

@@ -3,9 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
-	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -21,8 +21,20 @@ func held(lease time.Duration) time.Duration { return lease - lease/10 }
 // lease keeps a claim alive until its outcome is written.
 type lease struct {
 	body *bodyContext
-	stop context.CancelFunc
-	done chan struct{}
+	own  bodyContext // what body points to
+
+	ctx       context.Context // of the call
+	renewer   *renewer
+	account   *account
+	bid       *store.Bid // does not change while it is held
+	takesOver bool       // other calls may, by themselves
+	reports   sync.WaitGroup
+
+	// Of the renewer, under its lock:
+	renewal time.Time // when the claim is to be renewed
+	next    time.Time // when there is something to do: then, or the cut-off
+	round   *round    // in which it is being renewed; nil: it is not
+	index   int       // in its heap; -1: in none
 }
 
 // run calls the body. What comes after the body cuts nothing off any more: its
@@ -38,11 +50,17 @@ func (l *lease) run(ctx context.Context, body Body) (any, error) {
 
 // end stops the renewals. A nil lease has none.
 func (l *lease) end() {
-	if l != nil {
-		l.stop()
-		<-l.done
+	if l == nil {
+		return
 	}
+	l.renewer.remove(l)
+	l.report()
+	l.reports.Wait()
+	l.body.cancel(nil)
 }
+
+// isLost reports whether the claim is another call's, or may be.
+func (l *lease) isLost() bool { return l != nil && l.body.lost.Load() }
 
 // hold renews the claim every third of its lease, whether or not ctx ends:
 // a body may outlive its attempt. The context that it returns is canceled when
@@ -54,98 +72,39 @@ func (l *lease) end() {
 // was suspended, and did not even come to renew it. A store that cannot be reached
 // for a minute must not leave every long call to a human; an operator who says
 // that such a call did not happen waits for its deadline, or uses force.
-func (c *claim) hold(ctx context.Context) (context.Context, *lease) {
-	body := newBodyContext(ctx, c.sent, held(c.bid.Lease))
-	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l := &lease{body: body, stop: stop, done: make(chan struct{})}
-	r := &renewal{store: c.store, account: c.account, bid: c.bid, body: body, takesOver: c.request.Policy.InDoubt.TakesOver()}
-	go func() {
-		defer close(l.done)
-		defer body.cancel(nil)
-		r.run(rctx)
-		r.report(rctx)
-	}()
-	return body, l
+func (c *claim) hold(ctx context.Context, r *renewer) (context.Context, *lease) {
+	l := &lease{ctx: ctx, renewer: r, account: c.account, bid: &c.bid, takesOver: c.request.Policy.InDoubt.TakesOver()}
+	l.body = &l.own
+	l.body.start(ctx, c.sent, held(c.bid.Lease))
+	r.add(l)
+	return l.body, l
 }
 
-type renewal struct {
-	store     measured
-	account   *account
-	bid       store.Bid
-	body      *bodyContext
-	takesOver bool // other calls may, by themselves
-}
-
-func (r *renewal) run(ctx context.Context) {
-	every := time.NewTicker(r.bid.Lease / 3)
-	defer every.Stop()
-	// A body that waits does not ask; and a renewal that hangs must not hold up
-	// the cut-off.
-	end := time.NewTimer(r.body.left())
-	defer end.Stop()
-	watch := time.NewTicker(r.bid.Lease / 20) // no timer follows the wall clock
-	defer watch.Stop()
-	answers := make(chan bool, 1)
-	renewing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-end.C:
-			r.body.judge()
-		case <-watch.C:
-			r.body.judge()
-		case <-every.C:
-			sent := time.Now()
-			r.body.judgeAt(sent) // a renewal does not bring back what is over
-			if !r.takesOver {
-				r.body.seenAlive(sent)
-			}
-			if !renewing {
-				renewing = true
-				go func() { answers <- r.renew(ctx, sent) }()
-			}
-		case lost := <-answers:
-			renewing = false
-			if lost && ctx.Err() == nil {
-				r.body.lose(time.Now(), errSuperseded)
-				r.account.noticeLeaseLost(ctx, store.Record{}, errSuperseded)
-				return
-			}
-		}
-		if left := r.body.left(); left > 0 {
-			end.Reset(left)
-		}
-		r.report(ctx)
+// plan says when there is something to do for the lease. A body that waits does not
+// ask, so its cut-off is not left to it.
+func (l *lease) plan(now time.Time) {
+	l.next = l.renewal
+	if l.isLost() || l.body.returned.Load() {
+		return
+	}
+	if end := now.Add(l.body.left()); end.Before(l.next) {
+		l.next = end
 	}
 }
 
-// renew reports whether somebody else has the key.
-func (r *renewal) renew(ctx context.Context, sent time.Time) (lost bool) {
-	tctx, cancel := context.WithTimeout(ctx, max(r.bid.Lease/3, 10*time.Millisecond))
-	defer cancel()
-	rec, err := r.store.Renew(tctx, r.bid)
-	switch {
-	case err == nil:
-		if r.takesOver {
-			r.body.seenAlive(sent) // the store counts from when it got it, which was later
-		}
-	case ctx.Err() != nil:
-	case errors.Is(err, store.ErrSuperseded):
-		// Not by this claim's own settle, which a renewal may come after.
-		return rec.Owner != r.bid.Owner || rec.By == store.ByOperator
-	case errors.Is(err, store.ErrGone):
-		r.account.notice(ctx, observe.StoreLost, rec, err)
-	default:
-		r.account.notice(ctx, observe.RenewFailed, rec, err)
+// judge cuts the body off if it is over by then. The renewer's lock is held, so that
+// the lease does not end meanwhile.
+func (l *lease) judge(now time.Time) {
+	l.body.judgeAt(now)
+	if l.isLost() && !l.account.leaseLost.Load() {
+		l.reports.Go(l.report)
 	}
-	return false
 }
 
 // report reports that the body was cut off. Whoever asks the context does not: an
 // observer can take its time.
-func (r *renewal) report(ctx context.Context) {
-	if r.body.lost.Load() {
-		r.account.noticeLeaseLost(context.WithoutCancel(ctx), store.Record{}, errLeaseOver)
+func (l *lease) report() {
+	if l.isLost() {
+		l.account.noticeLeaseLost(context.WithoutCancel(l.ctx), store.Record{}, errLeaseOver)
 	}
 }

@@ -13,6 +13,24 @@ import (
 type measured struct {
 	store.Store
 	reporter *reporter
+	// returns is set where each call is certain to return at once, whatever happens. Of
+	// this module's stores that is Memory, which waits for nothing: Redis waits for a
+	// network, files for a disk. A store of the user's is never taken to, one that has a
+	// Memory inside included.
+	returns bool
+}
+
+func measure(s store.Store, r *reporter) measured {
+	_, returns := s.(*store.Memory)
+	return measured{s, r, returns}
+}
+
+// limit returns the context of one call of the store.
+func (m measured) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if m.returns {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, storeTimeout)
 }
 
 // unknownKind is the kind of a store that does not say its kind.
@@ -26,13 +44,6 @@ func kindOf(s store.Store) string {
 	return kind
 }
 
-func (m measured) call(ctx context.Context, operation, namespace string, f func() (store.Record, error)) (store.Record, error) {
-	began := time.Now()
-	r, err := f()
-	m.took(ctx, operation, namespace, time.Since(began), err)
-	return r, err
-}
-
 func (m measured) took(ctx context.Context, operation, namespace string, took time.Duration, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // its caller gave up, which says nothing about the store
@@ -41,30 +52,51 @@ func (m measured) took(ctx context.Context, operation, namespace string, took ti
 		Values: [5]string{namespace, m.reporter.kind, operation, observe.StoreErrorType(err)}})
 }
 
-func (m measured) Acquire(ctx context.Context, b store.Bid) (store.Record, error) {
-	return m.call(ctx, "acquire", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Acquire(ctx, b) })
+func (m measured) Acquire(ctx context.Context, b store.Bid) (r store.Record, err error) {
+	began := time.Now()
+	r, err = m.Store.Acquire(ctx, b)
+	m.took(ctx, "acquire", b.Info.Holder.Namespace, time.Since(began), err)
+	return r, err
 }
 
-func (m measured) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
-	return m.call(ctx, "renew", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Renew(ctx, b) })
+func (m measured) Renew(ctx context.Context, b store.Bid) (r store.Record, err error) {
+	began := time.Now()
+	r, err = m.Store.Renew(ctx, b)
+	m.took(ctx, "renew", b.Info.Holder.Namespace, time.Since(began), err)
+	return r, err
 }
 
-func (m measured) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store.Record, error) {
-	return m.call(ctx, "settle", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Settle(ctx, b, o) })
+func (m measured) Settle(ctx context.Context, b store.Bid, o store.Outcome) (r store.Record, err error) {
+	began := time.Now()
+	r, err = m.Store.Settle(ctx, b, o)
+	m.took(ctx, "settle", b.Info.Holder.Namespace, time.Since(began), err)
+	return r, err
 }
 
-func (m measured) Release(ctx context.Context, b store.Bid) (store.Record, error) {
-	return m.call(ctx, "release", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Release(ctx, b) })
+func (m measured) Release(ctx context.Context, b store.Bid) (r store.Record, err error) {
+	began := time.Now()
+	r, err = m.Store.Release(ctx, b)
+	m.took(ctx, "release", b.Info.Holder.Namespace, time.Since(began), err)
+	return r, err
 }
 
-func (m measured) Takeover(ctx context.Context, b store.Bid, from store.Record) (store.Record, error) {
-	return m.call(ctx, "takeover", b.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Takeover(ctx, b, from) })
+func (m measured) Takeover(ctx context.Context, b store.Bid, from store.Record) (r store.Record, err error) {
+	began := time.Now()
+	r, err = m.Store.Takeover(ctx, b, from)
+	m.took(ctx, "takeover", b.Info.Holder.Namespace, time.Since(began), err)
+	return r, err
 }
 
-func (m measured) Resolve(ctx context.Context, key string, from store.Record, r store.Resolution) (store.Record, error) {
-	return m.call(ctx, "resolve", from.Info.Holder.Namespace, func() (store.Record, error) { return m.Store.Resolve(ctx, key, from, r) })
+func (m measured) Resolve(ctx context.Context, key string, from store.Record, res store.Resolution) (r store.Record, err error) {
+	began := time.Now()
+	r, err = m.Store.Resolve(ctx, key, from, res)
+	m.took(ctx, "resolve", from.Info.Holder.Namespace, time.Since(began), err)
+	return r, err
 }
 
-func (m measured) load(ctx context.Context, namespace, key string) (store.Record, error) {
-	return m.call(ctx, "load", namespace, func() (store.Record, error) { return m.Store.Load(ctx, key) })
+func (m measured) load(ctx context.Context, namespace, key string) (r store.Record, err error) {
+	began := time.Now()
+	r, err = m.Store.Load(ctx, key)
+	m.took(ctx, "load", namespace, time.Since(began), err)
+	return r, err
 }

@@ -50,7 +50,7 @@ func (c *call) observe(ctx context.Context, body Body) (result any, err error) {
 	asking, cancel := context.WithTimeout(ctx, min(storeTimeout, c.span()/10))
 	defer cancel()
 	c.warn(asking)
-	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, false, traceparent)
+	c.claim.open(c, false, traceparent)
 	r, asked := c.claim.acquire(asking)
 	if asked != nil && !definite(asked) { // nor must it cost the steps
 		c.steps.mode = once.Off
@@ -84,7 +84,9 @@ func (c *call) executeAnyway(ctx context.Context, r store.Record, body Body) (ra
 			_ = recover() // of what judges or encodes what the body returned
 		}
 	}()
-	_, _ = c.execute(ctx, r, func(bctx context.Context) (any, error) {
+	c.claim.grant(r)
+	c.account.report.Record = shown(r)
+	_, _ = c.execute(ctx, func(bctx context.Context) (any, error) {
 		ran = true
 		claim, _ := once.FromContext(bctx)
 		result, err = body(once.NewContext(c.evidence.watch(ctx), claim))

@@ -28,7 +28,7 @@ type Request struct {
 }
 
 // meet hands on what is known of the key for good.
-func (r Request) meet(record store.Record) {
+func (r *Request) meet(record store.Record) {
 	if r.Meets != nil && (record.State == store.Succeeded || record.State == store.Failed) {
 		r.Meets(record)
 	}

@@ -15,58 +15,107 @@ import (
 // storeRetry is after how long a caller is to come back while the store is down.
 const storeRetry = 5 * time.Second
 
-// serve carries the call from its claim to its answer.
+// serve carries the call from its claim to its answer. While the body runs, its frames
+// are on the stack: what is large is in those of the functions that it calls, which are
+// gone by then.
 func (c *call) serve(ctx context.Context, body Body) (any, error) {
-	report := &c.account.report
-	*report = c.account.event(observe.KindClaim)
-	ctx, traceparent, end := c.account.begin(ctx, *report)
-	defer func() {
-		if report.Kind == observe.KindClaim { // a function of the user's panics
-			report.Kind = observe.KindFail
-		}
-		end(*report)
-	}()
+	ctx, traceparent, end := c.begin(ctx)
+	defer c.finish(end)
 	c.warn(ctx)
-	c.claim = newClaim(c.engine.store, &c.Request, c.engine.options, &c.account, true, traceparent)
+	c.claim.open(c, true, traceparent)
 	pause := newPause(c)
 	defer pause.end(ctx)
 	for {
-		if ctx.Err() != nil {
-			return c.ended(ctx)
-		}
-		r, err := c.look(ctx)
-		if err != nil && ctx.Err() != nil {
-			return c.ended(ctx)
-		}
-		d, why := c.decide(r, err)
-		report.Earlier = store.Record{} // of a takeover that came too late
-		switch d.do {
-		case takeOver:
-			report.Earlier = shown(r)
-			r, d, why = c.takeOver(ctx, r, false)
-		case ask:
-			report.Earlier, report.Record = shown(r), shown(r)
-			r, d, why = c.ask(ctx, r)
-		}
-		report.Record = shown(r)
-		switch d.do {
+		switch do, result, err := c.turn(ctx, pause); do {
 		case run:
-			if c.claim.isStale() { // begin nothing under it
-				c.claim.giveBack(ctx)
-				continue
-			}
 			pause.end(ctx)
-			return c.execute(ctx, r, body)
-		case replay:
-			return c.replay(ctx, r)
-		case refuse:
-			return c.fail(ctx, Refusal{Reason: d.reason, Record: r, Retryable: d.retryable, Delay: d.delay, Settling: d.settling,
-				Cause: why, Untouched: err == nil && why == nil && c.isUntouched(r)})
-		}
-		if err := pause.next(ctx, r, d.delay); err != nil {
-			return c.ended(ctx)
+			return c.execute(ctx, body)
+		case await:
+		default:
+			return result, err
 		}
 	}
+}
+
+// begin reports that the call begins.
+func (c *call) begin(ctx context.Context) (bctx context.Context, traceparent string, end func(observe.Event)) {
+	c.account.report = c.account.event(observe.KindClaim)
+	return c.account.begin(ctx, c.account.report)
+}
+
+// finish reports that it has ended.
+func (c *call) finish(end func(observe.Event)) {
+	report := &c.account.report
+	if report.Kind == observe.KindClaim { // a function of the user's panics
+		report.Kind = observe.KindFail
+	}
+	end(*report)
+}
+
+// turn looks at the key once, and carries out what decide says: run says that the claim
+// is granted, await that it is time to look again; else there is an answer.
+func (c *call) turn(ctx context.Context, pause *pause) (do action, result any, err error) {
+	if ctx.Err() != nil {
+		result, err = c.ended(ctx)
+		return refuse, result, err
+	}
+	r, err := c.look(ctx)
+	if err != nil && ctx.Err() != nil {
+		result, err = c.ended(ctx)
+		return refuse, result, err
+	}
+	d, why := c.judge(ctx, &r, err)
+	c.account.report.Record = shown(r)
+	switch d.do {
+	case run:
+		if c.claim.isStale() { // begin nothing under it
+			c.claim.giveBack(ctx)
+			return await, nil, nil
+		}
+		c.claim.grant(r)
+		return run, nil, nil
+	case replay:
+		result, err = c.replay(ctx, r)
+		return replay, result, err
+	case refuse:
+		result, err = c.refused(ctx, &r, d, why, err)
+		return refuse, result, err
+	}
+	if err := pause.next(ctx, r, d.delay); err != nil {
+		result, err = c.ended(ctx)
+		return refuse, result, err
+	}
+	return await, nil, nil
+}
+
+// judge decides on what the store said, and acts on a doubt. r is then the record that
+// the decision is about.
+func (c *call) judge(ctx context.Context, r *store.Record, err error) (d decision, why error) {
+	d, why = c.decide(*r, err)
+	c.account.report.Earlier = store.Record{} // of a takeover that came too late
+	if d.do == takeOver || d.do == ask {
+		return c.clear(ctx, r, d.do)
+	}
+	return d, why
+}
+
+// clear acts on a doubt.
+func (c *call) clear(ctx context.Context, r *store.Record, do action) (d decision, why error) {
+	report := &c.account.report
+	report.Earlier = shown(*r)
+	if do == ask {
+		report.Record = report.Earlier
+		*r, d, why = c.ask(ctx, *r)
+	} else {
+		*r, d, why = c.takeOver(ctx, *r, false)
+	}
+	return d, why
+}
+
+// refused answers as d says; err is what the store said.
+func (c *call) refused(ctx context.Context, r *store.Record, d decision, why, err error) (any, error) {
+	return c.fail(ctx, Refusal{Reason: d.reason, Record: *r, Retryable: d.retryable, Delay: d.delay, Settling: d.settling,
+		Cause: why, Untouched: err == nil && why == nil && c.isUntouched(*r)})
 }
 
 // warn reports risks: of the way in which the call is made, and of the store.
@@ -90,7 +139,7 @@ func (c *call) look(ctx context.Context) (store.Record, error) {
 	if c.Seen != nil {
 		return *c.Seen, nil
 	}
-	if s := c.situation(store.Record{}); s.late || s.givesWay() {
+	if c.comesTooLate() {
 		return c.claim.load(ctx)
 	}
 	r, err := c.claim.acquire(ctx)
@@ -99,6 +148,12 @@ func (c *call) look(ctx context.Context) (store.Record, error) {
 		return c.claim.doubt(ctx, r)
 	}
 	return r, err
+}
+
+// comesTooLate reports whether the call does not ask for the key any more.
+func (c *call) comesTooLate() bool {
+	s := c.situation(store.Record{})
+	return s.late || s.givesWay()
 }
 
 // isFirst reports whether r grants the claim of that nonce as the first run, as far as
@@ -182,44 +237,61 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 	return result, err
 }
 
-// execute runs the body under the claim that r grants, and records what came of
-// it.
-func (c *call) execute(ctx context.Context, r store.Record, body Body) (result any, err error) {
+// execute runs the body under the claim that is granted, by the record that is reported,
+// and records what came of it.
+func (c *call) execute(ctx context.Context, body Body) (result any, err error) {
 	report := &c.account.report
-	c.claim.grant(r)
 	if ctx.Err() != nil {
-		c.claim.release(ctx, nil)
-		report.Record = store.Record{} // nobody has the key
-		return c.ended(ctx)
+		return c.notBegun(ctx)
 	}
 	c.claim.begin()
-	report.Kind, report.Takeover, report.Record = observe.KindExecute, r.Origin == store.Taken, shown(r)
-	origin := r.Origin
-	bctx, l := c.claim.hold(once.NewContext(c.evidence.watch(ctx), once.Claim{
-		Key: c.Downstream, Fence: r.Fence, Takeover: r.Origin == store.Taken,
-		Token: func() string { return c.Door.Token(c.claim.bid, origin, c.evidence.begun.Load()) },
-		Begin: func() { c.evidence.begun.Store(true) },
-	}))
+	report.Kind, report.Takeover = observe.KindExecute, report.Record.Origin == store.Taken
+	bctx, l := c.claim.hold(c.claimed(ctx), c.engine.renewer)
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
-			report.Reason, report.Settling = once.InDoubt, c.situation(r).isPassing()
-			c.claim.settle(ctx, l, c.Door.EncodeDoubt(ctx, c.Door.Panicked()))
+			c.panicked(ctx, l)
 		}
 	}()
 	result, err = l.run(bctx, body)
-	result, err = c.conclude(ctx, r, l, result, err)
+	result, err = c.conclude(ctx, l, result, err)
 	returned = true
 	return result, err
 }
 
+// notBegun answers for a call whose context ended before its body began.
+func (c *call) notBegun(ctx context.Context) (any, error) {
+	c.claim.release(ctx, nil)
+	c.account.report.Record = store.Record{} // nobody has the key
+	return c.ended(ctx)
+}
+
+// claimed is the context of a body, which has the claim.
+func (c *call) claimed(ctx context.Context) context.Context {
+	fence, origin := c.claim.bid.Fence, c.account.report.Record.Origin
+	return once.NewContext(c.evidence.watch(ctx), once.Claim{
+		Key: c.Downstream, Fence: fence, Takeover: origin == store.Taken,
+		Token: func() string { return c.Door.Token(c.claim.bid, origin, c.evidence.begun.Load()) },
+		Begin: func() { c.evidence.begun.Store(true) },
+	})
+}
+
+// panicked records that a body did not return.
+func (c *call) panicked(ctx context.Context, l *lease) {
+	report := &c.account.report
+	report.Reason, report.Settling = once.InDoubt, c.situation(report.Record).isPassing()
+	c.claim.settle(ctx, l, c.Door.EncodeDoubt(ctx, c.Door.Panicked()))
+}
+
 // conclude records the outcome of a body that returned, and makes the answer.
-func (c *call) conclude(ctx context.Context, r store.Record, l *lease, result any, err error) (any, error) {
+func (c *call) conclude(ctx context.Context, l *lease, result any, err error) (any, error) {
+	origin := c.account.report.Record.Origin
 	switch {
 	case err == nil:
 		o, answer, broken := c.Door.Encode(ctx, result)
 		c.claim.settle(ctx, l, o)
 		if broken != nil {
+			r := c.account.report.Record
 			r.Outcome = o
 			return c.ran(c.fail(ctx, Refusal{Reason: once.OutcomeNotKept, Record: r, Cause: broken}))
 		}
@@ -228,7 +300,8 @@ func (c *call) conclude(ctx context.Context, r store.Record, l *lease, result an
 		c.claim.settle(ctx, l, store.Outcome{State: store.Pending})
 		return nil, err
 	}
-	verdict := c.evidence.verdict(c.Policy.OnFailure, err, r.Origin, l.body.Err() != nil)
+	c.evidence.says = c.Door.LeavesOpen
+	verdict := c.evidence.verdict(c.Policy.OnFailure, err, origin, l.body.Err() != nil)
 	if verdict == once.Lock && c.steps.wraps(err) { // it is not the last word
 		verdict = once.Unlock
 	}
@@ -237,7 +310,7 @@ func (c *call) conclude(ctx context.Context, r store.Record, l *lease, result an
 	switch verdict {
 	case once.Unlock:
 		now = c.claim.release(ctx, l)
-		if r.Origin != store.Taken {
+		if origin != store.Taken {
 			break
 		}
 		// An earlier run is still in doubt, whatever this one did.

@@ -49,7 +49,10 @@ func (s *steps) taking(body Body) Body {
 	return func(ctx context.Context) (any, error) {
 		s.turn(true)
 		defer s.turn(false)
-		return body(context.WithValue(ctx, stepsKey{}, s))
+		if ctx.Value(stepsKey{}) != s { // it has no claim; see watched
+			ctx = context.WithValue(ctx, stepsKey{}, s)
+		}
+		return body(ctx)
 	}
 }
 
@@ -172,7 +175,7 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 	case outer.Key == "": // nothing guards the call either
 		mode = once.Off
 	}
-	r := s.call.Request
+	r := *s.call.Request
 	r.step, r.Policy, r.Identity = step.Name, policy, s.identity(ctx, step.Name)
 	r.Seen, r.Meets = nil, nil // which are about the call's own record
 	door := &stepDoor{Door: r.Door, steps: s, step: step, token: claim.Token}
@@ -185,7 +188,7 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 		r.Span = time.Until(r.Deadline)
 	}
 	var failed error
-	result, err := s.call.engine.Do(ctx, r, mode, unnamed, func(ctx context.Context) (result any, err error) {
+	result, err := s.call.engine.Do(ctx, &r, mode, unnamed, func(ctx context.Context) (result any, err error) {
 		result, failed = step.Body(ctx)
 		return result, failed
 	})
