@@ -26,6 +26,7 @@ type Engine struct {
 	store    measured
 	reporter *reporter
 	checks   *checks
+	lookouts *lookouts
 
 	Census   *Census   // of the store's open records
 	Operator *Operator // decides about records
@@ -64,7 +65,7 @@ func CheckStore(s store.Store) error {
 // New returns an engine. The options are complete.
 func New(s store.Store, o Options, sink Sink) *Engine {
 	r := newReporter(kindOf(s), o.Observers, sink)
-	e := &Engine{options: o, reporter: r, store: measured{s, r}}
+	e := &Engine{options: o, reporter: r, store: measured{s, r}, lookouts: newLookouts(s)}
 	e.checks = &checks{store: e.store, lease: o.Lease, began: time.Now()}
 	e.Census, e.Operator = newCensus(e.store, o.CountRecords), &Operator{e.store, o.SettleDelay}
 	if w, watches := s.(store.OwnerWatcher); watches {

@@ -34,12 +34,15 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 		if ctx.Err() != nil {
 			return c.ended(ctx)
 		}
-		r, err := c.look(ctx)
+		r, err := pause.look(ctx)
 		if err != nil && ctx.Err() != nil {
 			return c.ended(ctx)
 		}
 		d, why := c.decide(r, err)
 		report.Earlier = store.Record{} // of a takeover that came too late
+		if (d.do == takeOver || d.do == ask) && !pause.act() {
+			d = decision{do: await, delay: time.Until(c.Answer)}
+		}
 		switch d.do {
 		case takeOver:
 			report.Earlier = shown(r)
@@ -55,7 +58,7 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 				c.claim.giveBack(ctx)
 				continue
 			}
-			pause.end(ctx)
+			pause.own(ctx, r)
 			return c.execute(ctx, r, body)
 		case replay:
 			return c.replay(ctx, r)
@@ -87,9 +90,6 @@ func (c *call) warn(ctx context.Context) {
 
 // look acquires the key, or only looks when it is too late to run.
 func (c *call) look(ctx context.Context) (store.Record, error) {
-	if c.Seen != nil {
-		return *c.Seen, nil
-	}
 	if s := c.situation(store.Record{}); s.late || s.givesWay() {
 		return c.claim.load(ctx)
 	}
