@@ -317,7 +317,7 @@ func TestFunc_TenThousandDuplicatesAreOneEffect(t *testing.T) {
 		})
 	}
 	require.Eventually(t, func() bool { return started.Load() == callers && runs.Load() == 1 }, time.Minute, time.Millisecond)
-	require.LessOrEqual(t, runtime.NumGoroutine()-before, callers+100)
+	require.LessOrEqual(t, runtime.NumGoroutine()-before, callers+callers/2, "and those of tests beside this one")
 	require.LessOrEqual(t, s.calls.Load(), 2+int64(time.Since(began)/(500*time.Millisecond)), "those that wait share a look about every second")
 	close(release)
 	all.Wait()

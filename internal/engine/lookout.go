@@ -52,15 +52,15 @@ type lookout struct {
 	version uint64        // of what is known
 	news    chan struct{} // closed when that changes; nil: nobody asks
 
-	owner string // nonce of the call in it that has the key
-	actor *pause // the call in it that finds out about a doubt, or takes over
-	acted bool   // one has, to no avail
+	owner string    // nonce of the call in it that has the key
+	actor *pause    // the call in it that does something about a doubt
+	acted *sighting // the doubt about which one has done something, to no avail
 
 	poll       *backoff.ExponentialBackOff
 	timer      *time.Timer // of the next look; each waiting call may hear it, and one does
 	due        time.Time
 	changed    chan struct{} // of the notifier; likewise
-	believedAt time.Time     // when that was believed
+	believed   time.Time     // when a call was last sent to look
 	registered bool
 	stop       func() // of the notifier
 	over       bool
@@ -161,10 +161,11 @@ func (l *lookout) saw(p *pause, r store.Record, err error, shared bool) {
 		close(l.ended)
 		l.ended = nil
 	}
-	if shared {
-		l.publish(&sighting{number: p.since, record: r, err: err})
-		p.version = l.version
+	if p.owes = !shared; p.owes {
+		return
 	}
+	l.publish(&sighting{number: p.since, record: r, err: err})
+	p.version = l.version
 }
 
 // publish makes s known, unless something later is. The caller holds the lock, as in stir,
@@ -179,7 +180,6 @@ func (l *lookout) publish(s *sighting) {
 		l.owner = ""
 	}
 	if news {
-		l.acted = false
 		l.spread()
 	}
 }
@@ -257,26 +257,34 @@ func (l *lookout) arm(d time.Duration) {
 	l.due = due
 }
 
-// polled says that p has heard the timer.
-func (l *lookout) polled(p *pause) {
+// polled says that p has heard the timer, and reports whether it is to look now, as hinted does.
+func (l *lookout) polled(p *pause) bool {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	d := l.poll.NextBackOff()
+	now, d := time.Now(), l.poll.NextBackOff()
 	l.timer.Reset(d)
-	l.due = time.Now().Add(d)
-	p.since, p.owes = l.looks, true
+	l.due = now.Add(d)
+	return l.believe(p, now)
 }
 
-// hinted says that p has heard the notifier, and reports whether it is to look now: one that sends all the time
-// makes the next poll come sooner, no more.
+// hinted says that p has heard the notifier, and reports whether it is to look now. One that
+// sends all the time has the next poll come sooner, no more.
 func (l *lookout) hinted(p *pause) bool {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	if early := hintSpacing - time.Since(l.believedAt); early > 0 {
-		l.arm(early)
+	now := time.Now()
+	if l.believe(p, now) {
+		return true
+	}
+	l.arm(l.believed.Add(hintSpacing).Sub(now))
+	return false
+}
+
+func (l *lookout) believe(p *pause, now time.Time) bool {
+	if now.Sub(l.believed) < hintSpacing { // a look follows that
 		return false
 	}
-	l.believedAt = time.Now()
+	l.believed = now
 	p.since, p.owes = l.looks, true
 	return true
 }
@@ -319,7 +327,7 @@ func (l *lookout) leave(p *pause) {
 	defer l.of.mu.Unlock()
 	stirs := p.owes
 	if l.actor == p {
-		l.actor, l.acted, stirs = nil, true, true
+		l.actor, l.acted, stirs = nil, p.acts, true
 	}
 	if p.nonce != "" && l.owner == p.nonce { // it has told nothing of its end
 		l.owner, stirs = "", true
@@ -362,20 +370,21 @@ func (l *lookout) meet(p *pause, r store.Record) {
 	}
 }
 
-// act reports whether the call is to do something about a doubt. The others wait for the first
-// that does; if that comes to nothing, each does for itself.
-func (l *lookout) act(p *pause) bool {
+// act reports whether the call is to do something about the doubt that r is in. The others
+// wait for the first one that does; if that comes to nothing, each does for itself.
+func (l *lookout) act(p *pause, r store.Record) bool {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
+	doubt := &sighting{record: r}
 	if l.actor == nil {
-		l.actor = p
+		l.actor, p.acts = p, doubt
 	}
-	return l.actor == p || l.acted
+	return l.actor == p || l.acted != nil && !l.acted.differs(doubt)
 }
 
-// believed returns what there is to go by where a look has failed: while a call of this process has
+// ownersWord returns what there is to go by where a look has failed: while a call of this process has
 // the key, that it has.
-func (l *lookout) believed(p *pause) *sighting {
+func (l *lookout) ownersWord(p *pause) *sighting {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	if s := l.last; s != nil && l.owner != "" && l.letsWait(p, s) {

@@ -40,7 +40,7 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 		}
 		d, why := c.decide(r, err)
 		report.Earlier = store.Record{} // of a takeover that came too late
-		if (d.do == takeOver || d.do == ask) && !pause.act() {
+		if (d.do == takeOver || d.do == ask) && !pause.act(r) {
 			d = decision{do: await, delay: time.Until(c.Answer)}
 		}
 		switch d.do {

@@ -27,7 +27,8 @@ type pause struct {
 	version  uint64 // of what is known, when the call last asked
 	owes     bool   // it was to look for all, and has not
 	listened bool
-	nonce    string // by which it has the key
+	nonce    string    // by which it has the key
+	acts     *sighting // the doubt about which it does something
 }
 
 func newPause(c *call) *pause { return &pause{c: c, beat: time.Now()} }
@@ -71,7 +72,7 @@ func (p *pause) lookForAll(ctx context.Context) (r store.Record, err error) {
 	// The end of this call, and what is wrong with its bid, say nothing to others.
 	shared = err == nil || ctx.Err() == nil && !errors.Is(err, store.ErrInvalid)
 	if shared && err != nil && !definite(err) {
-		if s := p.at.believed(p); s != nil {
+		if s := p.at.ownersWord(p); s != nil {
 			shared = false
 			return s.give()
 		}
@@ -79,9 +80,9 @@ func (p *pause) lookForAll(ctx context.Context) (r store.Record, err error) {
 	return r, err
 }
 
-// act reports whether the call is to do something about the doubt that it has met.
-func (p *pause) act() bool {
-	return p.at == nil || time.Until(p.c.Answer) <= 0 || p.at.act(p)
+// act reports whether the call is to do something about the doubt that r is in.
+func (p *pause) act(r store.Record) bool {
+	return p.at == nil || time.Until(p.c.Answer) <= 0 || p.at.act(p, r)
 }
 
 // next returns when it is time to look again, and an error when the call's
@@ -125,8 +126,10 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		case <-hears.news:
 			return nil
 		case <-hears.poll:
-			p.at.polled(p)
-			return nil
+			if p.at.polled(p) {
+				return nil
+			}
+			continue
 		case <-hears.changed:
 			if p.at.hinted(p) {
 				return nil
