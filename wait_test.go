@@ -435,6 +435,50 @@ func TestWait_ForACallOfTheSameProcessOverAStoreThatIsDown(t *testing.T) {
 	})
 }
 
+// Also where it has left nothing to replay.
+func TestWait_EndsAtOnceWithACallOfTheSameProcess(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func() error{
+		"that fails":              func() error { return errors.New("no stock") },
+		"that ends its goroutine": func() error { runtime.Goexit(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuardOver(t, silent{newWatched()}, atmostonce.Options{})
+				var runs atomic.Int32
+				finish := make(chan struct{})
+				charge := atmostonce.Func(g, "charge", under(func(p *once.Policy) { p.OnDuplicate, p.InDoubt = once.Wait, once.Rerun }), func(context.Context, event) (receipt, error) {
+					if runs.Add(1) == 1 {
+						<-finish
+						return receipt{}, end()
+					}
+					return receipt{"ch"}, nil
+				})
+				go func() { _, _ = charge(t.Context(), event{ID: "7"}) }()
+				synctest.Wait()
+				answers := make(chan error, 5)
+				for range 5 {
+					go func() { _, err := charge(t.Context(), event{ID: "7"}); answers <- err }()
+				}
+				<-time.After(time.Minute)
+				ended := time.Now()
+				close(finish)
+				for range 5 {
+					require.NoError(t, <-answers)
+				}
+				delay := time.Duration(0)
+				if name != "that fails" {
+					delay = 30 * time.Second // until a doubt is settled
+				}
+				require.Equal(t, ended.Add(delay), time.Now())
+				require.EqualValues(t, 2, runs.Load())
+				require.NoError(t, g.Close(t.Context()))
+			})
+		})
+	}
+}
+
 // Of those that wait for a doubt one asks. If that comes to nothing, each does.
 func TestWait_OneAsksWhatHappened(t *testing.T) {
 	t.Parallel()
