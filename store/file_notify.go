@@ -110,8 +110,8 @@ func (l *lookers) paths() []string {
 	return paths
 }
 
-// isNew reports whether a file is another one than before. So it is for who has just begun to listen: he may
-// have read it before this first look.
+// isNew reports whether a file is another one than before. So it is for who has just begun to
+// listen: he may have read it before this first look.
 func (l *lookers) isNew(path string, is fs.FileInfo) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

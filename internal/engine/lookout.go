@@ -37,8 +37,8 @@ func newLookouts(s store.Store) *lookouts {
 
 // lookout is what the calls of this process share that may wait for one key: looks at the
 // record, and what says when to look again. One of them looks at a time, by its own claim,
-// for all that have asked before; each decides for itself. A call that has the key stays in it until its claim has
-// ended.
+// for all that have asked before; each decides for itself. A call that has the key stays in
+// it until its claim has ended.
 type lookout struct {
 	of    *lookouts
 	key   string
@@ -109,8 +109,8 @@ func (ls *lookouts) join(p *pause) {
 	p.at, p.since, p.version = l, l.looks, l.version
 }
 
-// ask returns what a look has found that began after the call had asked, or what lets it wait; else when to
-// ask again, or neither where the call is to look itself.
+// ask returns what a look has found that began after the call had come, or what lets it
+// wait; else when to ask again, or neither where the call is to look itself.
 func (l *lookout) ask(p *pause) (seen *sighting, busy <-chan struct{}) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
@@ -141,9 +141,9 @@ func (p *pause) serves(s *sighting) bool {
 	return now.late || now.givesWay()
 }
 
-// letsWait reports whether s, although it is older than the call, is enough for it to wait: since the call that has
-// the key will say when it ends, or since the next look follows soon. On anything but
-// that a call looks again.
+// letsWait reports whether s, although it is older than the call, is enough for it to wait:
+// since the call that has the key will say when it ends, or since the next look follows
+// soon. Before it does anything else, a call has to look.
 func (l *lookout) letsWait(p *pause, s *sighting) bool {
 	if p.owes || s.err != nil || s.record.State != store.Running || l.owner == "" && time.Since(l.began) >= firstPoll {
 		return false
