@@ -59,25 +59,10 @@ func (t target[Out]) call(ctx context.Context, args []any, is bool, f func(conte
 		within := &running{Context: ctx, guard: g, key: r.Key}
 		defer within.over.Store(true)
 		ctx = within
-		if t.policy.OnDuplicate == once.Wait {
-			var first *flight
-			if first, r.Seen = g.flights.enter(ctx, g.life.Stopping(), r.Key); first != nil {
-				defer first.land()
-				r.Meets = first.meet
-				// Without a record, another call may get on where this one has not: but not
-				// all of them, one after the other, where the guard refuses.
-				defer func() { first.again = !isRefusal(err) || ctx.Err() != nil }()
-			}
-		}
 	}
 	result, err := g.engine.Do(ctx, &r, mode, unnamed, func(ctx context.Context) (any, error) { return f(ctx) })
 	out, _ = result.(Out)
 	return out, err
-}
-
-func isRefusal(err error) bool {
-	_, refusal := err.(*Error) //nolint:errorlint // of this call alone
-	return refusal
 }
 
 // request returns what the engine is to do, without the key.

@@ -89,7 +89,6 @@ type Guard struct {
 	process string        // in records
 	run     string        // begins the names of its calls, in records
 	calls   atomic.Uint64 // so far
-	flights flights
 
 	mu     sync.RWMutex
 	funcs  map[string]function // by name
@@ -132,7 +131,7 @@ func New(s store.Store, o Options) (*Guard, error) {
 	}
 	g := &Guard{
 		store: s, options: o, errors: errs, life: engine.NewLife(), lease: ours.Lease, process: strconv.Itoa(os.Getpid()) + "@" + host, run: rand.Text(),
-		funcs: map[string]function{}, flights: flights{all: map[string]*flight{}},
+		funcs: map[string]function{},
 	}
 	g.engine = engine.New(s, ours, sink{o.Logger})
 	g.engine.Census.Begin()

@@ -328,7 +328,7 @@ func TestFunc_TenThousandDuplicatesAreOneEffect(t *testing.T) {
 		<-release
 		return receipt{"ch_7"}, nil
 	})
-	before := runtime.NumGoroutine()
+	before, began := runtime.NumGoroutine(), time.Now()
 	var all sync.WaitGroup
 	var started, wrong atomic.Int32
 	for range callers {
@@ -340,8 +340,8 @@ func TestFunc_TenThousandDuplicatesAreOneEffect(t *testing.T) {
 		})
 	}
 	require.Eventually(t, func() bool { return started.Load() == callers && runs.Load() == 1 }, time.Minute, time.Millisecond)
-	require.LessOrEqual(t, runtime.NumGoroutine()-before, callers+100)
-	require.LessOrEqual(t, s.calls.Load(), int64(2), "those that wait do not ask the store")
+	require.LessOrEqual(t, runtime.NumGoroutine()-before, callers+callers/2, "and those of tests beside this one")
+	require.LessOrEqual(t, s.calls.Load(), 2+int64(time.Since(began)/(500*time.Millisecond)), "those that wait share a look about every second")
 	close(release)
 	all.Wait()
 	require.Zero(t, wrong.Load())
@@ -393,7 +393,8 @@ func TestFunc_WaitersGetOnWhereTheFirstHasNoAnswer(t *testing.T) {
 		}
 		failed, doubts, good := wave("unlock")
 		require.Equal(t, []int32{2, 0, 8}, []int32{failed, doubts, good})
-		require.EqualValues(t, 6, s.calls.Load(), "three that ran; the others have not asked")
+		require.GreaterOrEqual(t, s.calls.Load(), int64(6), "three that ran")
+		require.LessOrEqual(t, s.calls.Load(), int64(6+6), "those that waited for three seconds have shared a look about every second")
 		_, doubts, _ = wave("doubt")
 		require.EqualValues(t, 10, doubts)
 		require.EqualValues(t, 1, runs.Load())

@@ -262,6 +262,58 @@ func TestObserver_BlocksManyCallsNoLongerThanOne(t *testing.T) {
 	})
 }
 
+// choosy is an observer that has no use for some events.
+type choosy struct {
+	*watch
+	selects func(k observe.Kind) bool
+}
+
+func (c choosy) Selects(k observe.Kind) bool { return c.selects(k) }
+
+func TestObserver_IsToldOfWhatItHasAUseFor(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		selects        func(k observe.Kind) bool
+		calls, notices int
+	}{
+		"calls":   {func(k observe.Kind) bool { return k == observe.KindClaim }, 2, 0},
+		"notices": {func(k observe.Kind) bool { return k == observe.KindNotice }, 0, 1},
+		"nothing": {func(observe.Kind) bool { return false }, 0, 0},
+		"panics":  {func(observe.Kind) bool { panic("selects") }, 2, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				calls, notices := newWatch(observe.KindClaim), newWatch(observe.KindNotice)
+				g := observedBy(t, choosy{calls, c.selects}, choosy{notices, c.selects})
+				for range 2 {
+					_, err := execute(t, g, (&payments{}).ChargeCard, order(7))
+					require.NoError(t, err)
+					later(time.Second) // or else it is the same call
+				}
+				require.Len(t, calls.begun, c.calls)
+				require.Len(t, notices.begun, c.notices)
+			})
+		})
+	}
+}
+
+// Goroutines that wait for the next event end with the last call: a bubble with one left fails.
+func TestObserver_LeavesNoGoroutineBehind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := observedBy(t, &rogue{}, &rogue{})
+		var calls sync.WaitGroup
+		for n := range 100 {
+			calls.Go(func() {
+				_, err := execute(t, g, func(context.Context, charge) (receipt, error) { later(time.Minute); return receipt{}, nil }, order(n))
+				assert.NoError(t, err)
+			})
+		}
+		calls.Wait()
+	})
+}
+
 // hurried gives an attempt so much time.
 type hurried struct {
 	sdkinterceptor.WorkerInterceptorBase

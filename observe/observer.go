@@ -22,6 +22,14 @@ type Traceparenter interface {
 	Traceparent(ctx context.Context) string
 }
 
+// Selector is implemented by observers that have no use for some events: the guard does not
+// go to them with these.
+type Selector interface {
+	// Selects reports whether the observer is told of what begins as that kind: Claim,
+	// which is each call, Wait or Notice. It is asked once, when the guard is made.
+	Selects(k Kind) bool
+}
+
 // Recorder is implemented by observers that take the guard's metrics. Without one
 // they go to the metrics handler of Temporal's client; they never go to both.
 type Recorder interface {

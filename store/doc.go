@@ -87,6 +87,7 @@
 // [State.IsOpen]) comes in the order of [Record.Compare]. A TTL over [LongestTTL]
 // is forever.
 //
-// A store may also be a [Checker], say its kind for metrics and logs ([Kinded]), and
-// that it sees the death of an owner ([OwnerWatcher]).
+// A store may also be a [Checker], say its kind for metrics and logs ([Kinded]),
+// that it sees the death of an owner ([OwnerWatcher]), and when a record has changed
+// that somebody waits for ([Notifier]).
 package store

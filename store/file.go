@@ -46,6 +46,7 @@ type File struct {
 	locks   *locks
 	lanes   *lanes
 	sweeper *sweeper
+	lookers lookers
 }
 
 // openSweep bounds the sweep of NewFile.
@@ -56,6 +57,7 @@ var (
 	_ Checker      = (*File)(nil)
 	_ Kinded       = (*File)(nil)
 	_ OwnerWatcher = (*File)(nil)
+	_ Notifier     = (*File)(nil)
 )
 
 // NewFile opens the store in dir, and creates it if there is none, with what leads
@@ -315,6 +317,9 @@ func (f *File) write(at place, r Record, l *os.File, was State) error {
 	}
 	if was != r.State {
 		f.index.delist(at.path, was)
+	}
+	if mayEndAWait(was, r.State) {
+		f.lookers.notices.send(at.path)
 	}
 	f.sweeper.sometimes(at.shard, clock())
 	return nil

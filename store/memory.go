@@ -26,6 +26,7 @@ type Memory struct {
 	entries map[string]*entry
 	expiry  expiryHeap
 	open    openList
+	notices notices
 }
 
 type entry struct {
@@ -35,8 +36,9 @@ type entry struct {
 }
 
 var (
-	_ Store  = (*Memory)(nil)
-	_ Kinded = (*Memory)(nil)
+	_ Store    = (*Memory)(nil)
+	_ Kinded   = (*Memory)(nil)
+	_ Notifier = (*Memory)(nil)
 )
 
 // NewMemory returns an empty store. It needs no closing.
@@ -123,6 +125,12 @@ func (m *Memory) Clear() {
 	defer m.mu.Unlock()
 	clear(m.entries)
 	m.expiry, m.open = nil, nil
+	m.notices.sendAll()
+}
+
+// Notify implements [Notifier].
+func (m *Memory) Notify(key string, changed chan<- struct{}) (stop func()) {
+	return m.notices.add(key, changed)
 }
 
 // Kind implements [Kinded].
@@ -140,6 +148,7 @@ func (m *Memory) update(ctx context.Context, key string, turn func(*Record, time
 	if !found {
 		e = &entry{record: Record{Key: key}, index: -1, open: -1}
 	}
+	was := e.record.State
 	changed, err := turn(&e.record, now)
 	if changed && !found {
 		if len(m.entries) >= m.limit {
@@ -150,6 +159,9 @@ func (m *Memory) update(ctx context.Context, key string, turn func(*Record, time
 	if changed {
 		m.expiry.place(e)
 		m.open.place(e)
+		if mayEndAWait(was, e.record.State) {
+			m.notices.send(key)
+		}
 	}
 	r := e.record.clone()
 	r.Now = now

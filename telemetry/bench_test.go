@@ -2,6 +2,7 @@ package telemetry_test
 
 import (
 	"log/slog"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -43,25 +44,61 @@ func sampledBy(sampler sdktrace.Sampler) func() []observe.Observer {
 	}
 }
 
-// BenchmarkGuard is one activity task in the SDK's test environment.
+// BenchmarkGuard is one activity task in the SDK's test environment, at each level in turn:
+// the median of each, and the median of what a level has taken more than the first one, in
+// the same turn.
 func BenchmarkGuard(b *testing.B) {
 	for _, kind := range []string{"first", "duplicate"} {
 		b.Run(kind, func(b *testing.B) {
-			var off float64
-			for _, level := range levels {
-				b.Run(level.name, func(b *testing.B) {
-					took := benchmarkTask(b, level.observers(), kind == "duplicate")
-					if level.name == "off" {
-						off = float64(took)
-					}
-					b.ReportMetric(float64(took)/off, "×off")
-				})
+			tasks := make([]func(order int), len(levels))
+			for i, level := range levels {
+				tasks[i] = task(b, level.observers(), kind == "duplicate")
+			}
+			took, more := make([][]time.Duration, len(levels)), make([][]time.Duration, len(levels))
+			for n := 0; b.Loop(); n++ {
+				var turn [8]time.Duration
+				for i := range tasks {
+					i = (i + n) % len(tasks)
+					began := time.Now()
+					tasks[i](n)
+					turn[i] = time.Since(began)
+				}
+				for i := range tasks {
+					took[i], more[i] = append(took[i], turn[i]), append(more[i], turn[i]-turn[0])
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			for i, level := range levels {
+				b.ReportMetric(micros(took[i]), level.name+"-µs")
+				b.ReportMetric(micros(more[i]), "+"+level.name+"-µs")
 			}
 		})
 	}
 }
 
-func benchmarkTask(b *testing.B, observers []observe.Observer, duplicate bool) time.Duration {
+// micros is the median.
+func micros(all []time.Duration) float64 {
+	slices.Sort(all)
+	return float64(all[len(all)/2]) / float64(time.Microsecond)
+}
+
+// BenchmarkAllocs is what a task allocates at each level.
+func BenchmarkAllocs(b *testing.B) {
+	for _, kind := range []string{"first", "duplicate"} {
+		for _, level := range levels {
+			b.Run(kind+"/"+level.name, func(b *testing.B) {
+				run := task(b, level.observers(), kind == "duplicate")
+				b.ReportAllocs()
+				for n := 0; b.Loop(); n++ {
+					run(n)
+				}
+			})
+		}
+	}
+}
+
+// task returns what executes an activity task, for an order of its own or for a duplicate.
+func task(b *testing.B, observers []observe.Observer, duplicate bool) func(order int) {
 	b.Helper()
 	g := newGuard(b, setup{store: store.NewMemory(store.MemoryOptions{})}, observers...)
 	var s testsuite.WorkflowTestSuite
@@ -70,16 +107,14 @@ func benchmarkTask(b *testing.B, observers []observe.Observer, duplicate bool) t
 	env := s.NewTestActivityEnvironment()
 	env.SetWorkerOptions(worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{g}})
 	env.RegisterActivityWithOptions(done, sdkactivity.RegisterOptions{Name: "ChargeCard"})
-	b.ReportAllocs()
-	for n := 0; b.Loop(); n++ {
-		in := charge{Order: strconv.Itoa(n)}
+	return func(order int) {
+		in := charge{Order: strconv.Itoa(order)}
 		if duplicate {
 			in.Order = "7"
 		}
 		_, err := env.ExecuteActivity("ChargeCard", in)
 		require.NoError(b, err)
 	}
-	return b.Elapsed() / time.Duration(b.N)
 }
 
 // BenchmarkObserver is what the guard reports of a call, and no more: a begin and

@@ -53,6 +53,7 @@ var (
 	_ observe.Observer      = (*OTel)(nil)
 	_ observe.Traceparenter = (*OTel)(nil)
 	_ observe.Recorder      = (*OTel)(nil)
+	_ observe.Selector      = (*OTel)(nil)
 )
 
 // NewOTel returns an observer. What is wrong with an instrument is reported to
@@ -88,6 +89,11 @@ func (o *OTel) Begin(ctx context.Context, e observe.Event) (context.Context, fun
 	default:
 		return o.call(ctx, e)
 	}
+}
+
+// Selects implements observe.Selector: notices are for log events only.
+func (o *OTel) Selects(k observe.Kind) bool {
+	return k != observe.KindNotice || o.logger != nil
 }
 
 // Traceparent implements observe.Traceparenter: it returns the W3C traceparent of the

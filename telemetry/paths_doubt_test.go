@@ -148,7 +148,7 @@ var decidedPaths = []path{
 				return nil
 			})
 		},
-		spans: []span{waited("outcome_not_kept"), {kind: "fail", failed: "outcome_not_kept", about: original, age: time.Millisecond, polled: true}}, counted: "failed/outcome_not_kept",
+		spans: []span{waited("outcome_not_kept"), {kind: "fail", failed: "outcome_not_kept", about: original}}, counted: "failed/outcome_not_kept",
 		notices: []string{"other_run/"}, events: []string{otherRunEvent},
 	},
 }

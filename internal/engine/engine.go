@@ -27,6 +27,7 @@ type Engine struct {
 	reporter *reporter
 	checks   *checks
 	renewer  *renewer
+	lookouts *lookouts
 
 	Census   *Census   // of the store's open records
 	Operator *Operator // decides about records
@@ -65,7 +66,7 @@ func CheckStore(s store.Store) error {
 // New returns an engine. The options are complete.
 func New(s store.Store, o Options, sink Sink) *Engine {
 	r := newReporter(kindOf(s), o.Observers, sink)
-	e := &Engine{options: o, reporter: r, store: measure(s, r)}
+	e := &Engine{options: o, reporter: r, store: measure(s, r), lookouts: newLookouts(s)}
 	e.checks = &checks{store: e.store, lease: o.Lease, began: time.Now()}
 	e.renewer = newRenewer(e.store, o)
 	e.Census, e.Operator = newCensus(e.store, o.CountRecords), &Operator{e.store, o.SettleDelay}

@@ -23,7 +23,10 @@ func newReporter(kind string, observers []observe.Observer, sink Sink) *reporter
 	r := &reporter{kind: kind, observers: newObservers(observers), sink: sink}
 	for _, o := range r.observers { // the first one that wants the measurements has them
 		if records, ok := o.Observer.(observe.Recorder); ok && r.recorder == nil {
-			r.recorder, _ = bounded(context.Background(), o, records.Recorder)
+			var recorder func(context.Context, observe.Measurement)
+			if bounded(context.Background(), o, func() { recorder = records.Recorder() }) {
+				r.recorder = recorder
+			}
 		}
 	}
 	return r

@@ -20,17 +20,13 @@ type Request struct {
 
 	step string // the name of the step that it is; "": it is none
 
-	// Seen, if not nil, is a settled record that a call of this process has just met: the
-	// store is not asked again. Meets, if not nil, gets the settled record that this call
-	// has written or replays.
-	Seen  *store.Record
-	Meets func(store.Record)
+	settled func(store.Record) // nil, or who gets the settled record that this call has written
 }
 
 // meet hands on what is known of the key for good.
 func (r *Request) meet(record store.Record) {
-	if r.Meets != nil && (record.State == store.Succeeded || record.State == store.Failed) {
-		r.Meets(record)
+	if r.settled != nil && (record.State == store.Succeeded || record.State == store.Failed) {
+		r.settled(record)
 	}
 }
 

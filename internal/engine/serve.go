@@ -28,7 +28,6 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 	for {
 		switch do, result, err := c.turn(ctx, pause); do {
 		case run:
-			pause.end(ctx)
 			return c.execute(ctx, body)
 		case await:
 		default:
@@ -59,12 +58,12 @@ func (c *call) turn(ctx context.Context, pause *pause) (do action, result any, e
 		result, err = c.ended(ctx)
 		return refuse, result, err
 	}
-	r, err := c.look(ctx)
+	r, err := pause.look(ctx)
 	if err != nil && ctx.Err() != nil {
 		result, err = c.ended(ctx)
 		return refuse, result, err
 	}
-	d, why := c.judge(ctx, &r, err)
+	d, why := c.judge(ctx, pause, &r, err)
 	c.account.report.Record = shown(r)
 	switch d.do {
 	case run:
@@ -73,6 +72,7 @@ func (c *call) turn(ctx context.Context, pause *pause) (do action, result any, e
 			return await, nil, nil
 		}
 		c.claim.grant(r)
+		pause.own(ctx, r)
 		return run, nil, nil
 	case replay:
 		result, err = c.replay(ctx, r)
@@ -90,13 +90,16 @@ func (c *call) turn(ctx context.Context, pause *pause) (do action, result any, e
 
 // judge decides on what the store said, and acts on a doubt. r is then the record that
 // the decision is about.
-func (c *call) judge(ctx context.Context, r *store.Record, err error) (d decision, why error) {
+func (c *call) judge(ctx context.Context, pause *pause, r *store.Record, err error) (d decision, why error) {
 	d, why = c.decide(*r, err)
 	c.account.report.Earlier = store.Record{} // of a takeover that came too late
-	if d.do == takeOver || d.do == ask {
-		return c.clear(ctx, r, d.do)
+	switch {
+	case d.do != takeOver && d.do != ask:
+		return d, why
+	case !pause.act(*r):
+		return decision{do: await, delay: time.Until(c.Answer)}, nil
 	}
-	return d, why
+	return c.clear(ctx, r, d.do)
 }
 
 // clear acts on a doubt.
@@ -136,9 +139,6 @@ func (c *call) warn(ctx context.Context) {
 
 // look acquires the key, or only looks when it is too late to run.
 func (c *call) look(ctx context.Context) (store.Record, error) {
-	if c.Seen != nil {
-		return *c.Seen, nil
-	}
 	if c.comesTooLate() {
 		return c.claim.load(ctx)
 	}

@@ -177,7 +177,7 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 	}
 	r := *s.call.Request
 	r.step, r.Policy, r.Identity = step.Name, policy, s.identity(ctx, step.Name)
-	r.Seen, r.Meets = nil, nil // which are about the call's own record
+	r.settled = nil // which is about the call's own record
 	door := &stepDoor{Door: r.Door, steps: s, step: step, token: claim.Token}
 	r.Door = door
 	if len(r.Args) == 0 {

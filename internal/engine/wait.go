@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/atmostonce/atmostonce/observe"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
@@ -15,18 +13,76 @@ import (
 // pause keeps a slot until there may be something new.
 type pause struct {
 	c    *call
-	poll *backoff.ExponentialBackOff
+	at   *lookout // nil: it is in none
+	beat time.Time
 	tick <-chan time.Time
-	stop func()
+	stop func() // nil: it does not tick
 
 	began time.Time
 	blind bool // it is the store that is waited for
 	done  func(observe.Event)
+
+	// Of the lookout, and guarded by its lock.
+	since    uint64 // the last look that is too old for the call, or known to it
+	version  uint64 // of what is known, when the call last asked
+	owes     bool   // it was to look for all, and has not
+	listened bool
+	nonce    string    // by which it has the key
+	acts     *sighting // the doubt about which it does something
 }
 
-func newPause(c *call) *pause {
-	tick, stop := c.ticks()
-	return &pause{c: c, tick: tick, stop: stop}
+func newPause(c *call) *pause { return &pause{c: c, beat: time.Now()} }
+
+// look acquires the key, or has another call of this process look. Whoever waits shares
+// his looks; whoever was asked to, from the first one on.
+func (p *pause) look(ctx context.Context) (store.Record, error) {
+	if p.at == nil {
+		if p.c.Policy.OnDuplicate != once.Wait {
+			return p.c.look(ctx)
+		}
+		p.c.engine.lookouts.join(p)
+	}
+	for {
+		seen, busy := p.at.ask(p)
+		switch {
+		case seen != nil:
+			return seen.give()
+		case busy == nil:
+			return p.lookForAll(ctx)
+		}
+		limit := time.NewTimer(storeTimeout)
+		select {
+		case <-busy:
+			limit.Stop()
+		case <-limit.C: // a store that hangs for another one need not hang for this one
+			p.beatIfDue(ctx)
+			return p.c.look(ctx)
+		case <-ctx.Done():
+			limit.Stop()
+			return store.Record{}, ctx.Err()
+		}
+	}
+}
+
+// lookForAll is the call's own look, which the others share.
+func (p *pause) lookForAll(ctx context.Context) (r store.Record, err error) {
+	shared := false
+	defer func() { p.at.saw(p, r, err, shared) }() // also if the store panics
+	r, err = p.c.look(ctx)
+	// The end of this call, and what is wrong with its bid, say nothing to others.
+	shared = err == nil || ctx.Err() == nil && !errors.Is(err, store.ErrInvalid)
+	if shared && err != nil && !definite(err) {
+		if s := p.at.ownersWord(p); s != nil {
+			shared = false
+			return s.give()
+		}
+	}
+	return r, err
+}
+
+// act reports whether the call is to do something about the doubt that r is in.
+func (p *pause) act(r store.Record) bool {
+	return p.at == nil || time.Until(p.c.Answer) <= 0 || p.at.act(p, r)
 }
 
 // next returns when it is time to look again, and an error when the call's
@@ -36,12 +92,26 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		e := p.c.account.event(observe.KindWait)
 		e.Record = shown(r)
 		p.began, p.blind = time.Now(), r.State == store.Absent
-		p.poll = backoff.NewExponentialBackOff()
-		p.poll.InitialInterval, p.poll.MaxInterval = 20*time.Millisecond, time.Second
 		_, _, p.done = p.c.engine.reporter.begin(ctx, e)
 	}
-	look := time.NewTimer(max(min(p.poll.NextBackOff(), atMost), time.Millisecond))
-	defer look.Stop()
+	if p.at == nil { // what has changed since its look, the next one finds
+		p.c.engine.lookouts.join(p)
+		return ctx.Err()
+	}
+	hears, ok := p.at.listen(p)
+	if !ok {
+		return ctx.Err()
+	}
+	var own <-chan time.Time
+	if !p.c.Alone || atMost < time.Until(p.c.Answer)-time.Millisecond { // or else its context ends it
+		limit := time.NewTimer(max(atMost, time.Millisecond))
+		defer limit.Stop()
+		own = limit.C
+	}
+	if p.stop == nil {
+		p.tick, p.stop = p.c.ticks()
+	}
+	p.beatIfDue(ctx)
 	if p.c.Holder.Local && p.c.enforced {
 		// Nothing is lost with it: the end of the life need not wait for it.
 		p.c.Life.tasks.end(false)
@@ -53,23 +123,68 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 	}
 	for {
 		select {
-		case <-look.C:
+		case <-hears.news:
 			return nil
+		case <-hears.poll:
+			if p.at.polled(p) {
+				return nil
+			}
+			continue
+		case <-hears.changed:
+			if p.at.hinted(p) {
+				return nil
+			}
+			continue
 		case <-p.tick:
-			p.c.Door.Beat(ctx)
+			p.beats(ctx)
+			continue
+		case <-own:
 		case <-stopping:
-			return nil
 		case <-stop:
-			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		p.at.anew(p)
+		return nil
 	}
 }
 
-// end reports the end of the wait, if there was one. ctx is that of next.
+// beatIfDue sends a heartbeat where none was sent for a while.
+func (p *pause) beatIfDue(ctx context.Context) {
+	if p.c.Heartbeat > 0 && time.Since(p.beat) > p.c.Heartbeat/4 {
+		p.beats(ctx)
+	}
+}
+
+func (p *pause) beats(ctx context.Context) {
+	p.beat = time.Now()
+	p.c.Door.Beat(ctx)
+}
+
+// end ends the wait, if there was one, and leaves the key to others. ctx is that of next.
 func (p *pause) end(ctx context.Context) {
-	p.stop()
+	p.over(ctx)
+	if p.at != nil {
+		p.at.leave(p)
+		p.at = nil
+	}
+}
+
+// own ends the wait of a call that has the key, as r says. The others wait for its end.
+func (p *pause) own(ctx context.Context, r store.Record) {
+	p.over(ctx)
+	if p.at != nil {
+		p.at.own(p, r)
+		p.c.settled = func(r store.Record) { p.at.meet(p, r) }
+	}
+}
+
+// over reports the end of the wait, if there was one.
+func (p *pause) over(ctx context.Context) {
+	if p.stop != nil {
+		p.stop()
+		p.tick, p.stop = nil, nil
+	}
 	if p.done != nil {
 		e, report := p.c.account.event(observe.KindWait), p.c.account.report
 		e.Record, e.Reason, e.Settling, e.Err = report.Record, report.Reason, report.Settling, report.Err

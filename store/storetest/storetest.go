@@ -47,6 +47,7 @@ func suite() []group {
 		{"calls", callsCases},
 		{"contention", contentionCases},
 		{"races", raceCases},
+		{"notify", notifyCases},
 		{"linear", linearCases},
 	}
 }
