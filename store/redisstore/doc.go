@@ -21,7 +21,7 @@
 // go test -run '^$' -bench RedisDurability ./store/redisstore.)
 //
 //   - maxmemory-policy must be noeviction; Check refuses any other. Give the server
-//     memory instead: a record takes about a kilobyte, plus its outcome.
+//     memory instead: a record takes about half a kilobyte, plus its outcome.
 //   - A fail-over may choose a replica that has confirmed less than another one.
 //     Each replica has every claim only if Options.Replicas is the number of a
 //     master's replicas; then one that is down holds up new claims.
@@ -39,8 +39,8 @@
 // A user of the server, for the default Options.Prefix:
 //
 //	ACL SETUSER atmostonce on >PASSWORD resetchannels ~atmostonce:* -@all
-//	    +eval +evalsha +hdel +hget +hgetall +hmget +hset +persist +pexpireat
-//	    +pexpiretime +ping +time +zadd +zrange +zrem +zscore +info +scan
+//	    +eval +evalsha +get +getrange +hmget +hset +persist +pexpireat +pexpiretime
+//	    +ping +set +setrange +time +zadd +zrange +zrem +zscore +info +scan
 //
 // [Store.Check] asks for each command that calls need, on keys of the prefix, and
 // refuses a user that lacks one, with [store.ErrDenied]. A right that is taken away
@@ -72,12 +72,15 @@
 //
 // # Size
 //
-// A settled record takes about 1 kB of Redis, plus its outcome and what its key and
+// A settled record takes about 450 bytes of Redis, plus its outcome and what its key and
 // IDs are longer than usual. Among a million records a call costs what it costs among
 // a thousand. No call scans.
 // (go test -run '^$' -bench Scale/redis ./store/redisstore)
 //
 // # Listing
+//
+// A record is one packed string, and no text to be read with redis-cli: look at it by
+// its digest, with Find of a guard, or with List and [store.Query].Digest.
 //
 // The index of what is running, in doubt or pending is a sorted set, prefix + "open";
 // on a Cluster each slot has its own. A listing that no index answers goes by [SCAN] in

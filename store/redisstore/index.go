@@ -25,7 +25,7 @@ var (
 )
 
 var (
-	indexScript = redis.NewScript(allowOOM + readLua + openLua + indexLua)
+	indexScript = redis.NewScript(allowOOM + clockLua + recordLua + openLua + indexLua)
 	markScript  = redis.NewScript(allowOOM + markLua)
 )
 
@@ -185,7 +185,7 @@ func (x *redisIndex) addOpen(ctx context.Context, names []string) error {
 func (x *redisIndex) mend(ctx context.Context, names []string) []*redis.Cmd {
 	calls := make([]scriptCall, len(names))
 	for i, name := range names {
-		calls[i] = scriptCall{keys: []string{name, x.of(name)}, args: []any{""}}
+		calls[i] = scriptCall{keys: []string{name, x.of(name)}}
 	}
 	return x.keys.evalAll(ctx, indexScript, calls)
 }

@@ -16,8 +16,8 @@ import (
 // needed are the commands without which a guard cannot work; the package's
 // documentation has them too.
 var needed = []string{
-	"eval", "evalsha", "hdel", "hget", "hgetall", "hmget", "hset", "persist", "pexpireat", "pexpiretime", "ping", "time",
-	"zadd", "zrange", "zrem", "zscore",
+	"eval", "evalsha", "get", "getrange", "hmget", "hset", "persist", "pexpireat", "pexpiretime", "ping", "set", "setrange",
+	"time", "zadd", "zrange", "zrem", "zscore",
 }
 
 // useful are commands that a user may lack: Check then answers ErrUnverified where

@@ -36,8 +36,8 @@ type Options struct {
 	Quarantine time.Duration
 }
 
-// Store keeps records on a Redis server: a hash per key, and a script per verb,
-// so that each call is one round trip and atomic. It asks only the server's
+// Store keeps records on a Redis server: a packed string per key, and a script per
+// verb, so that each call is one round trip and atomic. It asks only the server's
 // clock. Redis 7.0 or newer, as a single server, with Sentinel, or as a Cluster.
 //
 // What is running, in doubt or pending has an entry in an index beside the records,
@@ -113,7 +113,7 @@ func (s *Store) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store
 	if err := o.Validate(); err != nil {
 		return store.Record{}, err
 	}
-	return s.bid(ctx, settleVerb, b, o, outcomeArgs(o)...)
+	return s.bid(ctx, settleVerb, b, o, string(o.State), packOutcome(b.Key, o))
 }
 
 // Release implements [store.Store].
@@ -131,22 +131,22 @@ func (s *Store) Resolve(ctx context.Context, key string, from store.Record, r st
 	if err := r.Validate(); err != nil {
 		return store.Record{}, err
 	}
-	args := []any{
-		key, r.ID, string(r.To), r.By, r.Why, ttlArg(r.TTL), flag(r.Force), string(from.State), from.Revision, from.Fence,
+	erased := []byte(nil)
+	if r.Erase {
+		erased = packInfo(store.Info{})
 	}
 	o := r.Outcome
 	o.State = r.To
-	args = append(args, outcomeArgs(o)[1:]...)
-	erased := ""
-	if r.Erase {
-		erased = infoWords(store.Info{})
+	args := []any{
+		packKey(key), r.ID, string(r.To), r.By, r.Why, ttlArg(r.TTL), flag(r.Force), string(from.State), from.Revision, from.Fence,
+		packOutcome(key, o), r.Who, erased, micros(store.TombstoneTTL),
 	}
-	return s.run(ctx, resolveVerb, call{bid: store.Bid{Key: key}}, append(args, r.Who, erased, micros(store.TombstoneTTL)))
+	return s.run(ctx, resolveVerb, call{bid: store.Bid{Key: key}}, args)
 }
 
 // Load implements [store.Store].
 func (s *Store) Load(ctx context.Context, key string) (store.Record, error) {
-	return s.run(ctx, loadVerb, call{bid: store.Bid{Key: key}}, []any{key})
+	return s.run(ctx, loadVerb, call{bid: store.Bid{Key: key}}, nil)
 }
 
 // Kind implements [store.Kinded].
