@@ -20,6 +20,7 @@ func PackRecord(r store.Record) string {
 	for flag, set := range map[byte]bool{
 		flagMarked: r.Marked, flagForgotten: r.Forgotten, flagKept: r.Kept != nil, flagBy: r.By != "",
 		flagHistory: len(r.History) > 0, flagOutcome: r.Outcome.State != "",
+		flagClaimed: r.Claimed.UnixMicro() == int64(r.Fence),
 	} {
 		if set {
 			flags |= flag
@@ -37,8 +38,11 @@ func PackRecord(r store.Record) string {
 	if !r.Deadline.IsZero() {
 		deadline = r.Deadline.UnixMicro()
 	}
-	for _, n := range []int64{int64(r.Fence), r.Claimed.UnixMicro(), at.UnixMicro(), deadline} {
+	for _, n := range []int64{int64(r.Fence), at.UnixMicro(), deadline} {
 		p.number(n)
+	}
+	if flags&flagClaimed == 0 {
+		p.number(r.Claimed.UnixMicro())
 	}
 	p.owner(r.Owner)
 	p.plainKey(r.Key)

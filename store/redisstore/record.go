@@ -165,7 +165,7 @@ func (c call) undisturbed(reply []any) (store.Record, error) {
 }
 
 const (
-	headSize = 36
+	headSize = 29 // without the time of the claim
 	// The versions that a record may have. A first byte outside of these is none of a
 	// record.
 	version, lastVersion = 1, 31
@@ -180,6 +180,7 @@ const (
 	flagBy
 	flagHistory
 	flagOutcome
+	flagClaimed
 	allFlags = 1<<iota - 1
 )
 
@@ -197,9 +198,13 @@ func unpackHead(r *store.Record, u *unpacker) (flags byte, err error) {
 		return 0, errPacked
 	}
 	number := func(i int) uint64 { return binary.BigEndian.Uint64([]byte(head[i-1:i+7])) & (1<<56 - 1) }
-	fence, claimed, at, deadline := number(8), number(15), number(22), number(29)
+	fence, at, deadline := number(8), number(15), number(22)
 	r.State, r.Origin, flags = stateLetters[head[1]], originLetters[head[2]], head[3]
-	if head[0] != version || flags > allFlags || max(fence, claimed, at, deadline) > maxNumber {
+	claimed := fence
+	if flags&flagClaimed == 0 {
+		claimed = u.number(7)
+	}
+	if head[0] != version || flags > allFlags || u.broken || max(fence, claimed, at, deadline) > maxNumber {
 		return 0, errPacked
 	}
 	r.Revision, r.Fence = uint64(binary.BigEndian.Uint32([]byte(head[4:8]))), fence

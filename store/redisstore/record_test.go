@@ -28,7 +28,7 @@ func TestRedis_Format(t *testing.T) { //nolint:tparallel // its steps share one 
 		r, err := s.Acquire(ctx, b)
 		require.NoError(t, err)
 		at, seven := r.Claimed.UnixMicro(), func(n int64) string { return fmt.Sprintf("%014x", n) }
-		require.Equal(t, "01"+hex.EncodeToString([]byte("rf"))+"00"+"00000001"+seven(at)+seven(at)+seven(at+60_000_000)+seven(at+1_000_000)+
+		require.Equal(t, "01"+hex.EncodeToString([]byte("rf"))+"40"+"00000001"+seven(at)+seven(at+60_000_000)+seven(at+1_000_000)+
 			"c4"+"e0b27187fbf5d852e24433225b6c688f40"+
 			"21"+hex.EncodeToString([]byte(key))+
 			"c6150a"+"c29c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"+"00"+
@@ -40,7 +40,7 @@ func TestRedis_Format(t *testing.T) { //nolint:tparallel // its steps share one 
 	})
 
 	t.Run("read", func(t *testing.T) {
-		packed, err := hex.DecodeString("01" + hex.EncodeToString([]byte("sc")) + "3a" + "00000009" + "060a24181e4002" + "060a24181e4000" + "060a24181e4001" + "00000000000000" +
+		packed, err := hex.DecodeString("01" + hex.EncodeToString([]byte("sc")) + "3a" + "00000009" + "060a24181e4002" + "060a24181e4001" + "00000000000000" + "060a24181e4000" +
 			"07" + hex.EncodeToString([]byte("a nonce")) + "21" + hex.EncodeToString([]byte(key)) +
 			"0b" + hex.EncodeToString([]byte("Charge Card")) + "00000000000000000000" + "01" + "0000000000" + "00000000" + "03" + "ff80000000" +
 			"0a" + hex.EncodeToString([]byte("superseded")) + "07" + "00000002" + "00ff" + "04" + hex.EncodeToString([]byte("json")) + "02" + hex.EncodeToString([]byte("no")) +

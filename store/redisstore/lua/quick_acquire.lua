@@ -16,7 +16,7 @@ if not v then
     redis.call('PEXPIRETIME', KEYS[1])
   end
   local deadline = ARGV[5] == '0' and 0 or now + ARGV[5]
-  local record = '\1rf\0' .. struct.pack('>I4I7I7I7I7', 1, now, now, now + ARGV[3], deadline) .. ARGV[1]
+  local record = '\1rf\64' .. struct.pack('>I4I7I7I7', 1, now, now + ARGV[3], deadline) .. ARGV[1]
   redis.call('ZADD', KEYS[2], now, KEYS[1])
   if ttl == 0 then
     redis.call('SET', KEYS[1], record)

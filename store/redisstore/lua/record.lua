@@ -2,10 +2,11 @@
 -- verb writes on what its caller then cannot read. What a record is made of:
 --
 --   head     version (1), state, origin, flags: a byte each; revision: 4 bytes; fence,
---            claimed, at, deadline: 7 bytes each, times in µs. at is the end of the
---            lease while running, since when while in doubt, and when it settled
---            otherwise. Flags: 1 marked, 2 forgotten, 4 kept, 8 by, 16 history,
---            32 outcome
+--            at, deadline: 7 bytes each, times in µs. at is the end of the lease while
+--            running, since when while in doubt, and when it settled otherwise.
+--            Flags: 1 marked, 2 forgotten, 4 kept, 8 by, 16 history, 32 outcome,
+--            64 claimed at the time that the fence says
+--   claimed  7 bytes, unless the fence says it
 --   owner    a packed text, as are the following; see record.go for their forms
 --   key
 --   info     of the owner's bid; it is not looked into
@@ -174,21 +175,25 @@ local function read_record()
   end
   r.state, r.origin = states[string.sub(v, 2, 2)], origins[string.sub(v, 3, 3)]
   local flags = string.byte(v, 4)
-  r.revision, r.fence, r.claimed, r.at, r.deadline = struct.unpack('>I4I7I7I7I7', v, 5)
+  r.revision, r.fence, r.at, r.deadline, r.claimed = struct.unpack('>I4I7I7I7I7', v, 5)
+  local body = 37
+  if flags > 63 then
+    r.claimed, body = r.fence, 30
+  end
   r.marked, r.forgotten = flags % 2 == 1, flags % 4 > 1
-  local has_kept, has_by, has_history, has_outcome = flags % 8 > 3, flags % 16 > 7, flags % 32 > 15, flags > 31
+  local has_kept, has_by, has_history, has_outcome = flags % 8 > 3, flags % 16 > 7, flags % 32 > 15, flags % 64 > 31
   local settled = r.state == 'succeeded' or r.state == 'failed'
-  if not r.state or not r.origin or flags > 63 or r.revision < 1 or r.fence < 1 or r.claimed < 1 or r.at < 1
+  if not r.state or not r.origin or flags > 127 or r.revision < 1 or r.fence < 1 or r.claimed < 1 or r.at < 1
       or r.fence > max_number or r.claimed > max_number or r.at > max_number or r.deadline > max_number
       or r.marked and r.state ~= 'in_doubt' or has_kept and r.state ~= 'running' and r.state ~= 'pending'
       or has_outcome and not settled and (r.state ~= 'in_doubt' or r.marked) then
     return false
   end
-  local i = owner_end(v, 37)
-  if not i or string.byte(v, 37) == 0 then
+  local i = owner_end(v, body)
+  if not i or string.byte(v, body) == 0 then
     return false
   end
-  r.owner = string.sub(v, 37, i - 1)
+  r.owner = string.sub(v, body, i - 1)
   local from = i
   i, key_size = key_end(v, from)
   if not i then
