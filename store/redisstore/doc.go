@@ -38,9 +38,10 @@
 //
 // A user of the server, for the default Options.Prefix:
 //
-//	ACL SETUSER atmostonce on >PASSWORD resetchannels ~atmostonce:* -@all
+//	ACL SETUSER atmostonce on >PASSWORD ~atmostonce:* resetchannels &atmostonce:* -@all
 //	    +eval +evalsha +get +getrange +hmget +hset +persist +pexpireat +pexpiretime
-//	    +ping +set +setrange +time +zadd +zrange +zrem +zscore +info +scan
+//	    +ping +pttl +set +setrange +time +zadd +zrange +zrem +zscore +info +scan
+//	    +spublish +ssubscribe +sunsubscribe
 //
 // [Store.Check] asks for each command that calls need, on keys of the prefix, and
 // refuses a user that lacks one, with [store.ErrDenied]. A right that is taken away
@@ -51,6 +52,9 @@
 //     Cluster.
 //   - info shows whether the server evicts, and whether it was replaced. Without it,
 //     config|get shows the first; without both, Check answers [store.ErrUnverified].
+//   - spublish, ssubscribe, sunsubscribe and the channels &atmostonce:* wake calls that wait for
+//     another as soon as it has ended. Without them, Check answers
+//     [store.ErrUnverified], and such calls look at intervals.
 //   - scan is for List, not for calls; unlink is for Clear, in tests.
 //
 // Redis 7.0.15 is tested: as a single server, with replicas, with Sentinel and as a

@@ -9,7 +9,7 @@ import (
 
 // NeededCommands and UsefulCommands are the lists of the Redis store.
 func NeededCommands() []string { return slices.Clone(needed) }
-func UsefulCommands() []string { return slices.Clone(useful) }
+func UsefulCommands() []string { return slices.Concat(useful, noticing) }
 
 // HeadSize is how many bytes of a record are its head.
 const HeadSize = headSize

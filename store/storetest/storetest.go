@@ -44,6 +44,7 @@ func suite() []group {
 		{"keys", keysCases},
 		{"list", listCases},
 		{"open", openCases},
+		{"notify", notifyCases},
 		{"calls", callsCases},
 		{"contention", contentionCases},
 		{"races", raceCases},

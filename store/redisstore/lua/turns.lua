@@ -1,7 +1,7 @@
 -- The turns that protocol.go names. They change r, info and history; nothing is
 -- written before reply().
 
-local revision_read, before = r.revision, place()
+local revision_read, state_read, owner_read, before = r.revision, r.state, r.owner, place()
 local expires = v and math.max(redis.call('PEXPIRETIME', KEYS[1]), 0) or 0
 local promised = expires
 
@@ -155,5 +155,13 @@ local function reply(verdict)
   elseif expires ~= promised then
     commands[1] = expires == 0 and {'PERSIST', KEYS[1]} or {'PEXPIREAT', KEYS[1], expires}
   end
-  return commit(commands) or {now, verdict, expires, v}
+  local failed = commit(commands)
+  if failed then
+    return failed
+  elseif state_read and state_read ~= 'tombstone' and (r.state ~= state_read or r.owner ~= owner_read) then
+    -- Who waits for the record looks again. A user may lack the right: then who waits
+    -- polls.
+    redis.pcall('SPUBLISH', KEYS[1], '')
+  end
+  return {now, verdict, expires, v}
 end
