@@ -31,7 +31,7 @@ func TestRedis_CheckTellsWhatItMayNotRead(t *testing.T) {
 	ctx, addr := t.Context(), startRedis(t)
 	admin := dialRedis(t, addr)
 	user := func(name string, rules ...any) *redisstore.Store {
-		args := append([]any{"ACL", "SETUSER", name, "on", ">secret", "~*", "+@all"}, rules...)
+		args := append([]any{"ACL", "SETUSER", name, "on", ">secret", "~*", "&*", "+@all"}, rules...)
 		require.NoError(t, admin.Do(ctx, args...).Err())
 		return newRedis(t, dialRedis(t, addr, func(o *redis.Options) { o.Username, o.Password = name, "secret" }))
 	}

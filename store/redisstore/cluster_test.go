@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -146,6 +147,22 @@ func (c *redisCluster) migrate(tb testing.TB, slot int64, from, to *redisServer,
 	}
 	require.NoError(tb, dst.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", toID).Err())
 	require.NoError(tb, src.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", toID).Err())
+	c.agree(tb)
+}
+
+// agree waits until all masters know of each other's last epoch, and no two are at the
+// same: else what one says of its slots next may not count with the others.
+func (c *redisCluster) agree(tb testing.TB) {
+	tb.Helper()
+	require.Eventually(tb, func() bool {
+		mine, current := map[string]bool{}, map[string]bool{}
+		for _, m := range c.masters {
+			info := c.clients[m].ClusterInfo(tb.Context()).Val()
+			mine[regexp.MustCompile(`cluster_my_epoch:\d+`).FindString(info)] = true
+			current[regexp.MustCompile(`cluster_current_epoch:\d+`).FindString(info)] = true
+		}
+		return len(mine) == len(c.masters) && len(current) == 1
+	}, 60*time.Second, 5*time.Millisecond)
 }
 
 // told returns how often these nodes answered with an error of that name.

@@ -21,7 +21,7 @@
 // go test -run '^$' -bench RedisDurability ./store/redisstore.)
 //
 //   - maxmemory-policy must be noeviction; Check refuses any other. Give the server
-//     memory instead: a record takes about a kilobyte, plus its outcome.
+//     memory instead: a record takes about half a kilobyte, plus its outcome.
 //   - A fail-over may choose a replica that has confirmed less than another one.
 //     Each replica has every claim only if Options.Replicas is the number of a
 //     master's replicas; then one that is down holds up new claims.
@@ -38,9 +38,10 @@
 //
 // A user of the server, for the default Options.Prefix:
 //
-//	ACL SETUSER atmostonce on >PASSWORD resetchannels ~atmostonce:* -@all
-//	    +eval +evalsha +hdel +hget +hgetall +hmget +hset +persist +pexpireat
-//	    +pexpiretime +ping +time +zadd +zrange +zrem +zscore +info +scan
+//	ACL SETUSER atmostonce on >PASSWORD ~atmostonce:* resetchannels &atmostonce:* -@all
+//	    +eval +evalsha +get +getrange +hmget +hset +persist +pexpireat +pexpiretime
+//	    +ping +pttl +set +setrange +time +zadd +zrange +zrem +zscore +info +scan
+//	    +spublish +ssubscribe +sunsubscribe
 //
 // [Store.Check] asks for each command that calls need, on keys of the prefix, and
 // refuses a user that lacks one, with [store.ErrDenied]. A right that is taken away
@@ -51,6 +52,9 @@
 //     Cluster.
 //   - info shows whether the server evicts, and whether it was replaced. Without it,
 //     config|get shows the first; without both, Check answers [store.ErrUnverified].
+//   - spublish, ssubscribe, sunsubscribe and the channels &atmostonce:* wake calls that wait for
+//     another as soon as it has ended. Without them, Check answers
+//     [store.ErrUnverified], and such calls look at intervals.
 //   - scan is for List, not for calls; unlink is for Clear, in tests.
 //
 // Redis 7.0.15 is tested: as a single server, with replicas, with Sentinel and as a
@@ -72,12 +76,15 @@
 //
 // # Size
 //
-// A settled record takes about 1 kB of Redis, plus its outcome and what its key and
+// A settled record takes about 450 bytes of Redis, plus its outcome and what its key and
 // IDs are longer than usual. Among a million records a call costs what it costs among
 // a thousand. No call scans.
 // (go test -run '^$' -bench Scale/redis ./store/redisstore)
 //
 // # Listing
+//
+// A record is one packed string, and no text to be read with redis-cli: look at it by
+// its digest, with Find of a guard, or with List and [store.Query].Digest.
 //
 // The index of what is running, in doubt or pending is a sorted set, prefix + "open";
 // on a Cluster each slot has its own. A listing that no index answers goes by [SCAN] in

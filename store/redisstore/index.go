@@ -25,7 +25,7 @@ var (
 )
 
 var (
-	indexScript = redis.NewScript(allowOOM + readLua + openLua + indexLua)
+	indexScript = redis.NewScript(allowOOM + clockLua + recordLua + openLua + indexLua)
 	markScript  = redis.NewScript(allowOOM + markLua)
 )
 
@@ -50,6 +50,7 @@ type redisIndex struct {
 	// refusal.
 	perSlot atomic.Bool
 	slots   func() *[redisSlots]string
+	batches *batches // nil: calls share nothing
 }
 
 func newRedisIndex(keys keyspace) *redisIndex {
@@ -102,11 +103,41 @@ func (x *redisIndex) eval(ctx context.Context, v verb, name string, args ...any)
 	if v.script == loadVerb.script {
 		return v.script.Run(ctx, x.keys.client, []string{name}, args...)
 	}
-	cmd := v.script.Run(ctx, x.keys.client, []string{name, x.of(name)}, args...)
+	cmd := x.evalShared(ctx, v.script, []string{name, x.of(name)}, args)
 	if x.crossed(cmd.Err()) {
 		cmd = v.script.Run(ctx, x.keys.client, []string{name, x.of(name)}, args...)
 	}
 	return cmd
+}
+
+// evalShared runs a script in a round trip that other calls may share. What a server
+// refuses there for another reason than the record is asked again alone: only then does
+// the client repeat it, or bring the script along.
+func (x *redisIndex) evalShared(ctx context.Context, script *redis.Script, keys []string, args []any) (cmd *redis.Cmd) {
+	alone := func() { cmd = script.Run(ctx, x.keys.client, keys, args...) }
+	if x.batches == nil {
+		alone()
+		return cmd
+	}
+	var batched *redis.Cmd
+	own, err := x.batches.run(ctx, keys[0], alone, func(p redis.Pipeliner) { batched = script.EvalSha(ctx, p, keys, args...) })
+	switch {
+	case err != nil:
+		cmd = redis.NewCmd(ctx)
+		cmd.SetErr(err)
+	case !own && isPassing(batched.Err()):
+		alone()
+	case !own:
+		cmd = batched
+	}
+	return cmd
+}
+
+// isPassing reports whether a server's error says nothing of the record, and may not
+// come again.
+func isPassing(err error) bool {
+	return slices.ContainsFunc([]string{"NOSCRIPT", "TRYAGAIN", "LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK"},
+		func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
 
 // prepare makes calls about a small index as cheap as those about a large one. A
@@ -185,7 +216,7 @@ func (x *redisIndex) addOpen(ctx context.Context, names []string) error {
 func (x *redisIndex) mend(ctx context.Context, names []string) []*redis.Cmd {
 	calls := make([]scriptCall, len(names))
 	for i, name := range names {
-		calls[i] = scriptCall{keys: []string{name, x.of(name)}, args: []any{""}}
+		calls[i] = scriptCall{keys: []string{name, x.of(name)}}
 	}
 	return x.keys.evalAll(ctx, indexScript, calls)
 }

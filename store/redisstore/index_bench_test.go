@@ -43,10 +43,10 @@ func indexCost(b *testing.B, open int) {
 		return redis.NewScript(regexp.MustCompile(`(?m)^ *redis\.p?call\('Z(ADD|REM)', KEYS\[2\].*\n`).ReplaceAllString(source, ""))
 	}
 	kinds := []struct{ acquire, settle *redis.Script }{
-		{without(readLua, quickAcquireLua, turnsLua, bidLua, acquireLua), without(allowOOM, readLua, quickSettleLua, turnsLua, bidLua, settleLua)},
+		{without(clockLua, quickAcquireLua, bidTurnLua, acquireLua), without(allowOOM, clockLua, undisturbedLua, quickSettleLua, bidTurnLua, settleLua)},
 		{acquireVerb.script, settleVerb.script},
 	}
-	done := outcomeArgs(store.Outcome{State: store.Succeeded, Data: []byte(`{"receipt":"4711"}`), Context: "json"})
+	done := []any{"succeeded", packOutcome("", store.Outcome{State: store.Succeeded, Data: []byte(`{"receipt":"4711"}`), Context: "json"})}
 	var times [2][]float64
 	for n := 0; b.Loop(); n++ {
 		for i, k := range kinds {
@@ -63,7 +63,7 @@ func indexCost(b *testing.B, open int) {
 				require.NoError(b, err)
 				reply, err := k.acquire.Run(ctx, client, keys, args...).Slice()
 				require.NoError(b, err)
-				args[2] = reply[0]
+				args[1] = reply[0]
 				reply, err = k.settle.Run(ctx, client, keys, append(args, done...)...).Slice()
 				require.NoError(b, err)
 				require.Len(b, reply, 3)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/redisstore"
 )
 
 // listOpen returns the keys of the records in a state, as they come.
@@ -29,22 +30,35 @@ func listOpen(tb testing.TB, s store.Store, state store.State) []string {
 	return keys
 }
 
-// putOld writes a record as programs do that know of no index. since is in
-// microseconds.
+// putOld writes a record without an entry in the index, as a backup may that was
+// restored in part. since is in microseconds.
 func putOld(tb testing.TB, client redis.UniversalClient, key string, state store.State, since int64) {
 	tb.Helper()
-	var lease, doubted, settled int64
+	require.NoError(tb, client.Set(tb.Context(), redisName(key), packedRecord(key, state, since), 0).Err())
+}
+
+// packedRecord is a record as the server keeps it.
+func packedRecord(key string, state store.State, since int64) string {
+	r, at := redisRecord(key, "old", state), time.UnixMicro(since).UTC()
+	r.Claimed, r.Fence = at, uint64(since)
 	switch state {
 	case store.Running:
-		lease = since + (100 * 365 * 24 * time.Hour).Microseconds()
+		r.LeaseEnd = at.Add(100 * 365 * 24 * time.Hour)
 	case store.InDoubt:
-		doubted = since
+		r.Doubted = at
 	default:
-		settled = since
+		r.Settled = at
 	}
-	head := fmt.Sprintf("1 %s first 1 %d %d %d 0 %d %d - old", state, since, since, lease, doubted, settled)
-	require.NoError(tb, client.HSet(tb.Context(), redisName(key), "head", head, "id", key, "info",
-		"ChargeCard    default order-7 r 5  w  1 ").Err())
+	if state == store.Succeeded || state == store.Failed {
+		r.Outcome = redisDone
+		r.Outcome.State = state
+	}
+	return redisstore.PackRecord(r)
+}
+
+// redisRecord is a record without its times.
+func redisRecord(key, owner string, state store.State) store.Record {
+	return store.Record{Key: key, State: state, Owner: owner, Revision: 1, Origin: store.First, Info: redisBid(key, owner).Info}
 }
 
 // putAllOld writes twelve old records of each open state, of four moments, and
@@ -203,7 +217,7 @@ func TestRedis_FindsADigestWithoutLoadingAll(t *testing.T) {
 	putOld(t, client, "1", store.Succeeded, 1_760_000_000_000_000)
 	const digest = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
 	for n := 5; n <= len(digest); n++ {
-		loads := calls(t, client, "hgetall")
+		loads := calls(t, client, "get")
 		found := 0
 		for r, err := range s.List(t.Context(), store.Query{Digest: digest[:n]}) {
 			require.NoError(t, err)
@@ -211,7 +225,7 @@ func TestRedis_FindsADigestWithoutLoadingAll(t *testing.T) {
 			found++
 		}
 		require.Equal(t, 1, found, digest[:n])
-		require.Equal(t, loads+1, calls(t, client, "hgetall"), digest[:n])
+		require.Equal(t, loads+1, calls(t, client, "get"), digest[:n])
 	}
 }
 

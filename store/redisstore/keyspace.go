@@ -43,10 +43,14 @@ type keyspace struct {
 	prefix string
 }
 
+// nameDigits is how much of a key's digest is in the name of its record: 132 bits. Two
+// keys of one name would not be taken for each other: a record has its whole key.
+const nameDigits = 22
+
 // name returns the Redis key of key. The braces are a Cluster's hash tag.
 func (k keyspace) name(key string) string {
 	h := sha256.Sum256([]byte(key))
-	return k.prefix + "{" + base64.RawURLEncoding.EncodeToString(h[:]) + "}"
+	return k.prefix + "{" + base64.RawURLEncoding.EncodeToString(h[:])[:nameDigits] + "}"
 }
 
 // nodes returns a client for each server that holds records.
@@ -129,7 +133,7 @@ func (k keyspace) unlink(ctx context.Context, names []string) error {
 func (k keyspace) loadAll(ctx context.Context, names []string) []*redis.Cmd {
 	calls := make([]scriptCall, len(names))
 	for i, name := range names {
-		calls[i] = scriptCall{keys: []string{name}, args: []any{""}}
+		calls[i] = scriptCall{keys: []string{name}}
 	}
 	return k.evalAll(ctx, loadVerb.script, calls)
 }

@@ -106,8 +106,5 @@ func digestName(digest string) (part string, whole, ok bool) {
 		return "", false, false
 	}
 	part = base64.RawURLEncoding.EncodeToString(sum)
-	if !whole {
-		part = part[:known]
-	}
-	return part, whole, true
+	return part[:min(known, nameDigits)], whole, true
 }

@@ -100,8 +100,7 @@ func fillRedis(b *testing.B, client redis.UniversalClient, n int) {
 		_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for k := range batch {
 				key := fmt.Sprint(i + k)
-				p.HSet(ctx, redisName(key), "head", "1 succeeded first 2 1760000000000000 1760000000000000 0 0 0 1760000000000000 - a",
-					"id", key, "info", "ChargeCard    default order-7 r 5  w  1 ", "data", redisDone.Data, "context", "json")
+				p.Set(ctx, redisName(key), packedRecord(key, store.Succeeded, 1_760_000_000_000_000), 0)
 			}
 			return nil
 		})

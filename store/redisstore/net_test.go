@@ -108,7 +108,7 @@ func TestRedis_LostReplies(t *testing.T) {
 			require.Equal(t, ended, listed, "no record is lost")
 			require.Positive(t, proxy.dropped.Load())
 			if c.retries == 0 {
-				require.EqualValues(t, proxy.dropped.Load(), l.unanswered.Load())
+				require.GreaterOrEqual(t, l.unanswered.Load(), int64(proxy.dropped.Load()), "a reply may be that of several calls")
 			}
 			t.Logf("MaxRetries %d: %d calls on %d keys, %d ambiguous (reply lost), %d of them left to the caller",
 				c.option, l.calls.Load(), lives, proxy.dropped.Load(), l.unanswered.Load())

@@ -1,22 +1,17 @@
 package redisstore
 
 import (
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/url"
-	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// call is what a script's reply is read against: its echoes are the caller's own
-// values.
+// call is what a script's reply is read against: what the reply leaves out are the
+// caller's own values.
 type call struct {
 	bid     store.Bid
 	outcome store.Outcome
@@ -36,13 +31,44 @@ func bidArgs(b store.Bid, rest []any) ([]any, error) {
 	if b.Fence >= 1<<53 {
 		return nil, fmt.Errorf("%w: fence over 2^53", store.ErrInvalid)
 	}
-	args := make([]any, 0, 7+len(rest))
-	args = append(args, b.Key, b.Owner, b.Fence, micros(b.Lease), ttlArg(b.TTL), micros(b.Deadline), infoWords(b.Info))
+	args := make([]any, 0, 5+len(rest))
+	args = append(args, packBid(b), b.Fence, micros(b.Lease), ttlArg(b.TTL), micros(b.Deadline))
 	return append(args, rest...), nil
 }
 
-func outcomeArgs(o store.Outcome) []any {
-	return []any{string(o.State), flag(o.Data != nil), o.Data, o.Context, o.Missing}
+// packBid is what a record has of its owner's bid, after the head.
+func packBid(b store.Bid) []byte {
+	p := packer{buf: make([]byte, 0, 512), key: b.Key}
+	p.owner(b.Owner)
+	p.plainKey(b.Key)
+	p.info(b.Info)
+	return p.buf
+}
+
+func packKey(key string) []byte {
+	var p packer
+	p.plainKey(key)
+	return p.buf
+}
+
+func packInfo(i store.Info) []byte {
+	var p packer
+	p.info(i)
+	return p.buf
+}
+
+// packOutcome is what a record has of o besides its state; nothing of a doubt
+// without a reason.
+func packOutcome(key string, o store.Outcome) []byte {
+	switch {
+	case o.State == store.InDoubt && len(o.Data) == 0, o.State == store.Pending:
+		return nil
+	case o.State == store.InDoubt:
+		o.Missing = ""
+	}
+	p := packer{buf: make([]byte, 0, 128+len(o.Data)), key: key}
+	p.outcome(o)
+	return p.buf
 }
 
 // micros rounds up, to a century at most: a Lua number is exact below 2^53.
@@ -66,7 +92,7 @@ func flag(set bool) string {
 
 var errReply = errors.New("unexpected reply of a script")
 
-// read turns a script's reply into the record and the verdict; see read.lua and
+// read turns a script's reply into the record and the verdict; see clock.lua and
 // the quick scripts for its shapes.
 func (c call) read(reply []any) (r store.Record, verdict, err error) {
 	switch len(reply) {
@@ -74,7 +100,7 @@ func (c call) read(reply []any) (r store.Record, verdict, err error) {
 		r, err = c.granted(reply)
 		return r, nil, err
 	case 3:
-		r, err = c.settled(reply)
+		r, err = c.undisturbed(reply)
 		return r, nil, err
 	case 4:
 	default:
@@ -83,29 +109,22 @@ func (c call) read(reply []any) (r store.Record, verdict, err error) {
 	now, ok1 := reply[0].(int64)
 	word, ok2 := reply[1].(string)
 	expires, ok3 := reply[2].(int64)
-	fields, ok4 := reply[3].([]any)
+	packed, ok4 := reply[3].(string)
 	verdict, ok5 := verdicts[word]
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
+	if !ok1 || !ok2 || !ok3 || !ok4 && reply[3] != nil || !ok5 {
 		return store.Record{}, nil, errReply
 	}
-	r.Key, r.Now, r.Expires = c.bid.Key, fromMicros(now), fromMillis(expires)
-	for i := 0; i+1 < len(fields); i += 2 {
-		field, ok1 := fields[i].(string)
-		value, ok2 := fields[i+1].(string)
-		if !ok1 || !ok2 {
-			return store.Record{}, nil, errReply
-		}
-		if err := c.set(&r, field, value); err != nil {
-			return store.Record{}, nil, fmt.Errorf("%w: field %s", store.ErrCorrupt, field) // err may quote it
-		}
+	if reply[3] == nil {
+		return store.Record{Key: c.bid.Key, Now: fromMicros(now), Expires: fromMillis(expires)}, verdict, nil
 	}
-	if r.State == store.InDoubt && r.Outcome.Data != nil {
-		r.Outcome.State = store.InDoubt
+	if r, err = unpackRecord(packed); err != nil {
+		return store.Record{}, nil, err
 	}
-	if len(fields) > 0 {
-		err = r.Validate()
+	if c.bid.Key != "" && r.Key != c.bid.Key {
+		return store.Record{}, nil, fmt.Errorf("%w: another key", store.ErrCorrupt)
 	}
-	return r, verdict, err
+	r.Now, r.Expires = fromMicros(now), fromMillis(expires)
+	return r, verdict, nil
 }
 
 // granted is the record of a key that had none before this bid.
@@ -127,224 +146,141 @@ func (c call) granted(reply []any) (store.Record, error) {
 	return r, nil
 }
 
-// settled is the record that its undisturbed owner has settled.
-func (c call) settled(reply []any) (store.Record, error) {
+// undisturbed is the record that its undisturbed owner has renewed or settled.
+func (c call) undisturbed(reply []any) (store.Record, error) {
 	now, ok1 := reply[0].(int64)
 	expires, ok2 := reply[1].(int64)
 	head, ok3 := reply[2].(string)
 	if !ok1 || !ok2 || !ok3 {
 		return store.Record{}, errReply
 	}
-	r := store.Record{Key: c.bid.Key, Now: fromMicros(now), Expires: fromMillis(expires)}
-	if err := parseHead(&r, head); err != nil {
-		return store.Record{}, fmt.Errorf("%w: field head", store.ErrCorrupt) // err may quote it
+	r := store.Record{Key: c.bid.Key, Owner: c.bid.Owner, Info: c.bid.Info, Now: fromMicros(now), Expires: fromMillis(expires)}
+	if _, err := unpackHead(&r, &unpacker{rest: head}); err != nil || len(head) != headSize {
+		return store.Record{}, fmt.Errorf("%w: head", store.ErrCorrupt)
 	}
-	c.echo(&r, "info")
-	c.echo(&r, "outcome")
+	if o := c.outcome; r.State == o.State {
+		r.Outcome = store.Outcome{State: o.State, Data: slices.Clone(o.Data), Context: o.Context, Missing: o.Missing}
+	}
 	return r, r.Validate()
 }
 
-// set gives r one field of the hash. Fields of a later version are ignored.
-func (c call) set(r *store.Record, field, value string) (err error) {
-	switch field {
-	case "head":
-		return parseHead(r, value)
-	case "id":
-		r.Key = value
-	case "by":
-		r.By = value
-	case "info":
-		r.Info, err = parseInfo(value)
-	case "history":
-		r.History, err = parseHistory(value)
-	case "data":
-		r.Outcome.Data = []byte(value)
-	case "context":
-		r.Outcome.Context = value
-	case "missing":
-		r.Outcome.Missing = value
-	case "kept_data":
-		kept(r).Data = []byte(value)
-	case "kept_context":
-		kept(r).Context = value
-	case "kept_missing":
-		kept(r).Missing = value
-	case "echo":
-		c.echo(r, value)
-	}
-	return err
-}
-
-func (c call) echo(r *store.Record, field string) {
-	switch field {
-	case "info":
-		r.Info = c.bid.Info
-	case "outcome":
-		o := c.outcome
-		r.Outcome.Data, r.Outcome.Context, r.Outcome.Missing = slices.Clone(o.Data), o.Context, o.Missing
-	}
-}
-
-// parseHead reads the field head; see read.lua.
-func parseHead(r *store.Record, head string) (err error) {
-	part := strings.SplitN(head, " ", 12)
-	if len(part) != 12 {
-		return errors.New("too short")
-	}
-	var number [7]int64
-	for i := range number {
-		if number[i], err = strconv.ParseInt(part[3+i], 10, 64); err != nil {
-			return err
-		}
-	}
-	r.State, r.Origin, r.Owner = store.State(part[1]), store.Origin(part[2]), part[11]
-	r.Revision, r.Fence = uint64(number[0]), uint64(number[1])
-	r.Claimed, r.LeaseEnd, r.Deadline = fromMicros(number[2]), fromMicros(number[3]), fromMicros(number[4])
-	r.Doubted, r.Settled = fromMicros(number[5]), fromMicros(number[6])
-	r.Marked, r.Forgotten = strings.Contains(part[10], "m"), strings.Contains(part[10], "f")
-	if strings.Contains(part[10], "k") {
-		kept(r).State = store.Succeeded
-	}
-	if r.State == store.Succeeded || r.State == store.Failed {
-		r.Outcome.State = r.State
-	}
-	return nil
-}
-
 const (
-	// maxWords bounds, in bytes, all of Info and all of a history as the server keeps
-	// them. It is at least what the calls let in; see lua/read.lua.
-	maxWords = 4 << 20
-	// maxInfoWords leaves room for words of a later version.
-	maxInfoWords = 64
+	headSize = 29 // without the time of the claim
+	// The versions that a record may have. A first byte outside of these is none of a
+	// record.
+	version, lastVersion = 1, 31
+	maxNumber            = 1<<53 - 1
 )
 
-// infoWords writes an Info as words that spaces separate and that contain none.
-// JSON takes six times as long, and is in every call.
-func infoWords(i store.Info) string {
-	h := i.Holder
-	scheduled, local := "", ""
-	if !h.Scheduled.IsZero() {
-		scheduled = h.Scheduled.UTC().Format(time.RFC3339Nano)
+// Flags of a record's head; see record.lua.
+const (
+	flagMarked = 1 << iota
+	flagForgotten
+	flagKept
+	flagBy
+	flagHistory
+	flagOutcome
+	flagClaimed
+	allFlags = 1<<iota - 1
+)
+
+var (
+	stateLetters = map[byte]store.State{
+		'r': store.Running, 'd': store.InDoubt, 'p': store.Pending, 's': store.Succeeded, 'f': store.Failed, 't': store.Tombstone,
 	}
-	if h.Local {
-		local = "local"
+	originLetters = map[byte]store.Origin{'f': store.First, 't': store.Taken, 'c': store.Clean}
+)
+
+// unpackHead reads the head of a record; see record.lua.
+func unpackHead(r *store.Record, u *unpacker) (flags byte, err error) {
+	head := u.take(headSize)
+	if u.broken {
+		return 0, errPacked
 	}
-	all := [...]string{
-		i.Activity, i.Input, i.Match, i.Trace, h.Namespace, h.WorkflowID, h.RunID, h.ActivityID, h.ActivityRunID,
-		h.Worker, scheduled, strconv.Itoa(int(h.Attempt)), local,
-		h.OriginalRunID, strconv.Itoa(int(h.Occurrence)),
+	number := func(i int) uint64 { return binary.BigEndian.Uint64([]byte(head[i-1:i+7])) & (1<<56 - 1) }
+	fence, at, deadline := number(8), number(15), number(22)
+	r.State, r.Origin, flags = stateLetters[head[1]], originLetters[head[2]], head[3]
+	claimed := fence
+	if flags&flagClaimed == 0 {
+		claimed = u.number(7)
 	}
-	words := all[:]
-	if h.OriginalRunID == "" && h.Occurrence == 0 {
-		words = words[:13]
+	if head[0] != version || flags > allFlags || u.broken || max(fence, claimed, at, deadline) > maxNumber {
+		return 0, errPacked
 	}
-	for i, w := range words {
-		words[i] = url.PathEscape(w)
+	r.Revision, r.Fence = uint64(binary.BigEndian.Uint32([]byte(head[4:8]))), fence
+	r.Claimed, r.Deadline = fromMicros(int64(claimed)), fromMicros(int64(deadline))
+	switch r.State {
+	case store.Running:
+		r.LeaseEnd = fromMicros(int64(at))
+	case store.InDoubt:
+		r.Doubted = fromMicros(int64(at))
+	default:
+		r.Settled = fromMicros(int64(at))
 	}
-	return strings.Join(words, " ")
+	r.Marked, r.Forgotten = flags&flagMarked != 0, flags&flagForgotten != 0
+	return flags, nil
 }
 
-func parseInfo(value string) (i store.Info, err error) {
-	if len(value) > maxWords {
-		return store.Info{}, errors.New("too long")
+// unpackRecord reads a record as the server keeps it. It takes what record.lua
+// takes.
+func unpackRecord(packed string) (r store.Record, err error) {
+	u := &unpacker{rest: packed}
+	if first := u.peek(); first > version && first <= lastVersion {
+		return r, store.ErrVersion
 	}
-	words := strings.SplitN(value, " ", maxInfoWords)
-	if len(words) < 13 {
-		return store.Info{}, errors.New("too short")
-	}
-	for i, w := range words {
-		if words[i], err = url.PathUnescape(w); err != nil {
-			return store.Info{}, err
-		}
-	}
-	attempt, err := strconv.ParseInt(words[11], 10, 32)
+	flags, err := unpackHead(&r, u)
 	if err != nil {
-		return store.Info{}, err
+		return store.Record{}, fmt.Errorf("%w: head", store.ErrCorrupt)
 	}
-	i = store.Info{
-		Activity: words[0], Input: words[1], Match: words[2], Trace: words[3],
-		Holder: store.Holder{
-			Namespace: words[4], WorkflowID: words[5], RunID: words[6], ActivityID: words[7], ActivityRunID: words[8],
-			Worker: words[9], Attempt: int32(attempt), Local: words[12] != "",
-		},
+	r.Owner, r.Key = u.owner(), u.plainKey()
+	u.key = r.Key
+	r.Info = u.info()
+	if flags&flagBy != 0 {
+		r.By = u.raw()
+		u.broken = u.broken || r.By == ""
 	}
-	if len(words) > 14 {
-		occurrence, err := strconv.ParseInt(words[14], 10, 32)
-		if err != nil {
-			return store.Info{}, err
+	if flags&flagOutcome != 0 {
+		r.Outcome = u.outcome()
+		r.Outcome.State = r.State
+	} else if r.State == store.Succeeded || r.State == store.Failed {
+		r.Outcome.State = r.State
+	}
+	if flags&flagKept != 0 {
+		o := u.outcome()
+		o.State = store.Succeeded
+		r.Kept = &o
+	}
+	if flags&flagHistory != 0 {
+		r.History = u.history()
+	}
+	if u.broken || u.rest != "" {
+		return store.Record{}, fmt.Errorf("%w: after the head", store.ErrCorrupt)
+	}
+	if err := r.Validate(); err != nil {
+		return store.Record{}, err
+	}
+	return r, nil
+}
+
+func (u *unpacker) history() []store.Turn {
+	n := int(u.number(1))
+	if n < 1 || n > 64 {
+		u.broken = true
+		return nil
+	}
+	events := make([]store.Turn, 0, n)
+	for i := 0; i < n && !u.broken; i++ {
+		e := store.Turn{What: u.raw()}
+		at, from := u.number(7), byte(u.number(1))
+		e.From, e.Owner, e.Fence = stateLetters[from], u.owner(), u.number(7)
+		e.By, e.Why, e.ID, e.FromBy, e.Who = u.raw(), u.raw(), u.raw(), u.raw(), u.raw()
+		if at < 1 || max(at, e.Fence) > maxNumber || from != 0 && e.From == store.Absent {
+			u.broken = true
 		}
-		i.Holder.OriginalRunID, i.Holder.Occurrence = words[13], int32(occurrence)
+		e.At = fromMicros(int64(at))
+		events = append(events, e)
 	}
-	if words[10] != "" {
-		i.Holder.Scheduled, err = time.Parse(time.RFC3339Nano, words[10])
-	}
-	return i, err
-}
-
-func kept(r *store.Record) *store.Outcome {
-	if r.Kept == nil {
-		r.Kept = new(store.Outcome)
-	}
-	return r.Kept
-}
-
-// parseHistory reads what cjson has written, which leaves bytes that are not UTF-8 as
-// they are. JSON of Go would replace them: it gets each byte as a character instead.
-func parseHistory(value string) ([]store.Turn, error) {
-	if len(value) > maxWords {
-		return nil, errors.New("too long")
-	}
-	if err := store.CheckShape([]byte(value)); err != nil {
-		return nil, err
-	}
-	var list []struct {
-		store.Turn
-		At    int64  `json:"at,string"`
-		Fence uint64 `json:"fence,string"`
-	}
-	text := utf8.ValidString(value)
-	if !text {
-		value = charPerByte(value)
-	}
-	if err := json.Unmarshal([]byte(value), &list); err != nil {
-		return nil, err
-	}
-	events := make([]store.Turn, len(list))
-	for i, e := range list {
-		events[i] = e.Turn
-		events[i].At, events[i].Fence = fromMicros(e.At), e.Fence
-		if !text {
-			eachText(&events[i], bytePerChar)
-		}
-	}
-	return events, nil
-}
-
-// eachText replaces every text of e by what turn makes of it.
-func eachText(e *store.Turn, turn func(string) string) {
-	v := reflect.ValueOf(e).Elem()
-	for i := range v.NumField() {
-		if f := v.Field(i); f.Kind() == reflect.String {
-			f.SetString(turn(f.String()))
-		}
-	}
-}
-
-func charPerByte(s string) string {
-	chars := make([]rune, len(s))
-	for i := range len(s) {
-		chars[i] = rune(s[i])
-	}
-	return string(chars)
-}
-
-func bytePerChar(s string) string {
-	var raw []byte
-	for _, char := range s {
-		raw = append(raw, byte(char))
-	}
-	return string(raw)
+	return events
 }
 
 // fromMicros returns the zero time for 0: never.

@@ -1,55 +1,60 @@
 package redisstore_test
 
 import (
+	"encoding/hex"
 	"fmt"
+	"math"
 	"reflect"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/redisstore"
 )
 
+// The records of builds that know of no other form must stay readable.
 func TestRedis_Format(t *testing.T) { //nolint:tparallel // its steps share one record
 	t.Parallel()
 	ctx, client := t.Context(), dialRedis(t, startRedis(t))
 	s := newRedis(t, client)
-	const key, name = "v1/default/w.order-7/ChargeCard/k", "atmostonce:{EhzMKTZ5Xu6bS9PsvQHVo1Pn1GjcPUvjx5lHmmmq8Pg}"
+	const key, name = "v1/default/w.order-7/ChargeCard/k", "atmostonce:{EhzMKTZ5Xu6bS9PsvQHVo1}"
 
 	t.Run("written", func(t *testing.T) {
-		b := redisBid(key, "nonce")
+		b := redisBid(key, "4CZHDB736XMFFYSEGMRFW3DIR5")
 		b.Deadline = time.Second
 		r, err := s.Acquire(ctx, b)
 		require.NoError(t, err)
-		at := r.Claimed.UnixMicro()
-		require.Equal(t, map[string]string{
-			"head": fmt.Sprintf("1 running first 1 %d %d %d %d 0 0 - nonce", at, at, at+60_000_000, at+1_000_000),
-			"id":   key,
-			"info": "ChargeCard 9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab " +
-				" 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 default order-7 " +
-				"0198d1c4-2c1b-7a53-9d0e-8f2f3f0a6f10 5  42@host 2026-01-02T03:04:05.000006Z 1 ",
-		}, client.HGetAll(ctx, name).Val())
+		at, seven := r.Claimed.UnixMicro(), func(n int64) string { return fmt.Sprintf("%014x", n) }
+		require.Equal(t, "01"+hex.EncodeToString([]byte("rf"))+"40"+"00000001"+seven(at)+seven(at+60_000_000)+seven(at+1_000_000)+
+			"c4"+"e0b27187fbf5d852e24433225b6c688f40"+
+			"21"+hex.EncodeToString([]byte(key))+
+			"c6150a"+"c29c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"+"00"+
+			"c50af7651916cd43dd8448eb211c80319cb7ad6b716920333101"+"c60307"+"c60d07"+"c30198d1c42c1b7a539d0e8f2f3f0a6f10"+"00"+"0135"+"00"+
+			"07"+hex.EncodeToString([]byte("42@host"))+"00"+"0ee0e92ca5"+"00001770"+"01"+"00",
+			hex.EncodeToString([]byte(client.Get(ctx, name).Val())))
 		require.Equal(t, r.Expires.UnixMilli(), client.PExpireTime(ctx, name).Val().Milliseconds())
 		require.NoError(t, s.Clear(ctx))
 	})
 
 	t.Run("read", func(t *testing.T) {
-		require.NoError(t, client.HSet(ctx, name, map[string]string{
-			"head": "1 succeeded clean 9 1700000000000002 1700000000000000 0 0 0 1700000000000001 -f a nonce", "id": key,
-			"by": "superseded", "info": "Charge%20Card           3 local later", "a later field": "is ignored",
-			"data": "\x00\xff", "context": "json", "missing": "no",
-			"history": `[{"what":"taken_over","at":"1700000000000000","from":"in_doubt","owner":"o","fence":"1699999999999999"}]`,
-		}).Err())
+		packed, err := hex.DecodeString("01" + hex.EncodeToString([]byte("sc")) + "3a" + "00000009" + "060a24181e4002" + "060a24181e4001" + "00000000000000" + "060a24181e4000" +
+			"07" + hex.EncodeToString([]byte("a nonce")) + "21" + hex.EncodeToString([]byte(key)) +
+			"0b" + hex.EncodeToString([]byte("Charge Card")) + "00000000000000000000" + "01" + "0000000000" + "00000000" + "03" + "ff80000000" +
+			"0a" + hex.EncodeToString([]byte("superseded")) + "07" + "00000002" + "00ff" + "04" + hex.EncodeToString([]byte("json")) + "02" + hex.EncodeToString([]byte("no")) +
+			"01" + "0a" + hex.EncodeToString([]byte("taken_over")) + "060a24181e4000" + hex.EncodeToString([]byte("d")) + "01" + hex.EncodeToString([]byte("o")) + "060a24181e3fff" +
+			"0000000000")
+		require.NoError(t, err)
+		require.NoError(t, client.Set(ctx, name, packed, 0).Err())
 		r, err := s.Load(ctx, key)
 		require.NoError(t, err)
 		at := time.UnixMicro(1700000000000000).UTC()
 		require.Equal(t, store.Record{
 			Key: key, State: store.Succeeded, Owner: "a nonce", Fence: 1700000000000002, Revision: 9, Now: r.Now,
 			Claimed: at, Settled: at.Add(time.Microsecond), Origin: store.Clean, Forgotten: true, By: store.BySuperseded,
-			Info:    store.Info{Activity: "Charge Card", Holder: store.Holder{Attempt: 3, Local: true}},
+			Info:    store.Info{Activity: "Charge Card", Holder: store.Holder{Attempt: 3, Occurrence: math.MinInt32, Local: true}},
 			Outcome: store.Outcome{State: store.Succeeded, Data: []byte("\x00\xff"), Context: "json", Missing: "no"},
 			History: []store.Turn{{What: "taken_over", At: at, From: store.InDoubt, Owner: "o", Fence: 1699999999999999}},
 		}, r)
@@ -97,14 +102,13 @@ func TestRedis_RenewsByAnEarlierClock(t *testing.T) {
 	redisSituations["over"](t, s, b)
 	require.Equal(t, store.InDoubt, mustAcquire(t, s, b).State)
 	b.Owner = "o"
-	head := strings.Fields(client.HGet(t.Context(), redisName("k"), "head").Val())
-	claimed, err := strconv.ParseInt(head[5], 10, 64)
+	r, err := s.Load(t.Context(), "k")
 	require.NoError(t, err)
-	head[5] = strconv.FormatInt(claimed+1e12, 10)
-	require.NoError(t, client.HSet(t.Context(), redisName("k"), "head", strings.Join(head, " ")).Err())
+	r.Claimed = r.Claimed.Add(1e6 * time.Second)
+	require.NoError(t, client.Set(t.Context(), redisName("k"), redisstore.PackRecord(r), redis.KeepTTL).Err())
 	_, err = s.Renew(t.Context(), b)
 	require.NoError(t, err)
-	r, err := s.Load(t.Context(), "k")
+	r, err = s.Load(t.Context(), "k")
 	require.NoError(t, err)
 	require.True(t, r.Owned("o"))
 	require.True(t, r.LeaseEnd.Before(r.Claimed))

@@ -46,7 +46,9 @@ func (rs replicas) confirm(ctx context.Context, name string, r store.Record) err
 	}
 	head, _ := touched.Text()
 	var now store.Record
-	if err := parseHead(&now, head); err != nil || now.Owner != r.Owner || now.Fence != r.Fence || now.Revision < r.Revision {
+	u := &unpacker{rest: head}
+	_, err = unpackHead(&now, u)
+	if now.Owner = u.owner(); err != nil || now.Owner != r.Owner || now.Fence != r.Fence || now.Revision < r.Revision {
 		return fmt.Errorf("%w: the master no longer has it", store.ErrUnreplicated)
 	}
 	if n < int64(rs.count) {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/redisstore"
 )
 
 // TestRedis_SameAsMemory holds the scripts to protocol.go: the same random calls
@@ -119,6 +120,11 @@ func (d *twins) step() {
 	require.NoError(d.t, err)
 	stored.Now = got.Now
 	require.Equal(d.t, stored, got, "what was answered is not what was stored: %v", d.trail)
+	if stored.State != store.Absent {
+		packed, err := d.client.Get(ctx, redisName(d.key)).Result()
+		require.NoError(d.t, err)
+		require.Equal(d.t, redisstore.PackRecord(stored), packed, "%v", d.trail)
+	}
 	d.requireIndexed(stored)
 }
 

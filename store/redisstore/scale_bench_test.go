@@ -45,7 +45,7 @@ func BenchmarkScale(b *testing.B) {
 				Store:  newRedis(b, client),
 				weight: func() float64 { return (usedMemory(b, client) - before) / float64(n) },
 				floor: func() func(string) {
-					return func(key string) { require.NoError(b, client.HGetAll(b.Context(), redisName(key)).Err()) }
+					return func(key string) { require.NoError(b, client.Get(b.Context(), redisName(key)).Err()) }
 				},
 			}
 		})

@@ -27,14 +27,20 @@ func (v verb) stands(r store.Record, b store.Bid, verdict error) bool {
 }
 
 var (
-	//go:embed lua/read.lua
-	readLua string
+	//go:embed lua/clock.lua
+	clockLua string
+	//go:embed lua/record.lua
+	recordLua string
 	//go:embed lua/turns.lua
 	turnsLua string
 	//go:embed lua/open.lua
 	openLua string
 	//go:embed lua/quick_acquire.lua
 	quickAcquireLua string
+	//go:embed lua/undisturbed.lua
+	undisturbedLua string
+	//go:embed lua/quick_renew.lua
+	quickRenewLua string
 	//go:embed lua/quick_settle.lua
 	quickSettleLua string
 	//go:embed lua/bid.lua
@@ -60,11 +66,14 @@ var (
 const allowOOM = "#!lua flags=allow-oom\n"
 
 var (
-	acquireVerb  = verb{name: "acquire", script: redis.NewScript(readLua + quickAcquireLua + openLua + turnsLua + bidLua + acquireLua), claims: true}
-	renewVerb    = verb{name: "renew", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + bidLua + renewLua)}
-	settleVerb   = verb{name: "settle", script: redis.NewScript(allowOOM + readLua + quickSettleLua + openLua + turnsLua + bidLua + settleLua), decides: true}
-	releaseVerb  = verb{name: "release", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + bidLua + releaseLua)}
-	takeoverVerb = verb{name: "takeover", script: redis.NewScript(readLua + openLua + turnsLua + bidLua + takeoverLua), claims: true}
-	resolveVerb  = verb{name: "resolve", script: redis.NewScript(allowOOM + readLua + openLua + turnsLua + resolveLua), decides: true}
-	loadVerb     = verb{name: "load", script: redis.NewScript("#!lua flags=no-writes\n" + readLua + loadLua)}
+	turnLua    = recordLua + openLua + turnsLua
+	bidTurnLua = turnLua + bidLua
+
+	acquireVerb  = verb{name: "acquire", script: redis.NewScript(clockLua + quickAcquireLua + bidTurnLua + acquireLua), claims: true}
+	renewVerb    = verb{name: "renew", script: redis.NewScript(allowOOM + clockLua + undisturbedLua + quickRenewLua + bidTurnLua + renewLua)}
+	settleVerb   = verb{name: "settle", script: redis.NewScript(allowOOM + clockLua + undisturbedLua + quickSettleLua + bidTurnLua + settleLua), decides: true}
+	releaseVerb  = verb{name: "release", script: redis.NewScript(allowOOM + clockLua + bidTurnLua + releaseLua)}
+	takeoverVerb = verb{name: "takeover", script: redis.NewScript(clockLua + bidTurnLua + takeoverLua), claims: true}
+	resolveVerb  = verb{name: "resolve", script: redis.NewScript(allowOOM + clockLua + turnLua + resolveLua), decides: true}
+	loadVerb     = verb{name: "load", script: redis.NewScript("#!lua flags=no-writes\n" + clockLua + loadLua)}
 )

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,8 +37,8 @@ type Options struct {
 	Quarantine time.Duration
 }
 
-// Store keeps records on a Redis server: a hash per key, and a script per verb,
-// so that each call is one round trip and atomic. It asks only the server's
+// Store keeps records on a Redis server: a packed string per key, and a script per
+// verb, so that each call is one round trip and atomic. It asks only the server's
 // clock. Redis 7.0 or newer, as a single server, with Sentinel, or as a Cluster.
 //
 // What is running, in doubt or pending has an entry in an index beside the records,
@@ -55,6 +56,8 @@ type Store struct {
 	replicas  replicas
 	rights    rights
 	index     *redisIndex
+	looks     *looks // nil: a script for each call
+	notices   *notices
 	lister    lister
 	inspector inspector
 	watcher   *watcher
@@ -64,6 +67,9 @@ var (
 	_ store.Store   = (*Store)(nil)
 	_ store.Checker = (*Store)(nil)
 	_ store.Kinded  = (*Store)(nil)
+
+	_ store.Notifier     = (*Store)(nil)
+	_ store.BatchRenewer = (*Store)(nil)
 )
 
 // New returns a store on client's server, which it does not contact yet.
@@ -87,8 +93,14 @@ func New(client redis.UniversalClient, o Options) (*Store, error) {
 	confirming := replicas{keys: keys, count: o.Replicas}
 	user := rights{keys: keys, waits: o.Replicas > 0}
 	index := newRedisIndex(keys)
+	var look *looks
+	if o.Replicas == 0 {
+		index.batches = newBatches(keys)
+		look = newLooks(keys, index.batches)
+	}
 	return &Store{
-		keys: keys, replicas: confirming, rights: user, index: index,
+		keys: keys, replicas: confirming, rights: user, index: index, looks: look,
+		notices:   &notices{keys: keys, hearing: map[*redis.Client]*hearing{}},
 		lister:    lister{keys: keys, index: index},
 		inspector: inspector{keys: keys, rights: user, replicas: o.Replicas},
 		watcher:   newWatcher(keys, confirming, o.Quarantine),
@@ -100,7 +112,17 @@ func (s *Store) Acquire(ctx context.Context, b store.Bid) (store.Record, error) 
 	if err := s.inQuarantine(ctx, b.Key); err != nil {
 		return store.Record{}, err
 	}
-	return s.bid(ctx, acquireVerb, b, store.Outcome{})
+	if s.looks == nil {
+		return s.bid(ctx, acquireVerb, b, store.Outcome{})
+	}
+	if r, ok := s.looks.acquire(ctx, b); ok {
+		return r, nil
+	}
+	r, err := s.bid(ctx, acquireVerb, b, store.Outcome{})
+	if err == nil && !r.Owned(b.Owner) {
+		s.looks.expect(b.Key)
+	}
+	return r, err
 }
 
 // Renew implements [store.Store].
@@ -108,12 +130,42 @@ func (s *Store) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
 	return s.bid(ctx, renewVerb, b, store.Outcome{})
 }
 
+// RenewAll implements [store.BatchRenewer]: bids that are valid are renewed in one
+// pipeline.
+func (s *Store) RenewAll(ctx context.Context, bids []store.Bid) []store.Renewed {
+	all := make([]store.Renewed, len(bids))
+	var sent []int
+	var calls []scriptCall
+	for i, b := range bids {
+		args, err := bidArgs(b, nil)
+		if err = cmp.Or(ctx.Err(), b.Validate(), err); err != nil {
+			all[i].Err = err
+			continue
+		}
+		name := s.keys.name(b.Key)
+		sent, calls = append(sent, i), append(calls, scriptCall{keys: []string{name, s.index.of(name)}, args: args})
+	}
+	for k, cmd := range s.keys.evalAll(ctx, renewVerb.script, calls) {
+		i := sent[k]
+		if s.index.crossed(cmd.Err()) {
+			all[i].Record, all[i].Err = s.Renew(ctx, bids[i])
+			continue
+		}
+		all[i].Record, all[i].Err = s.answer(ctx, renewVerb, call{bid: bids[i]}, calls[k].keys[0], cmd)
+	}
+	return all
+}
+
 // Settle implements [store.Store].
 func (s *Store) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store.Record, error) {
 	if err := o.Validate(); err != nil {
 		return store.Record{}, err
 	}
-	return s.bid(ctx, settleVerb, b, o, outcomeArgs(o)...)
+	r, err := s.bid(ctx, settleVerb, b, o, string(o.State), packOutcome(b.Key, o))
+	if s.looks != nil && err == nil {
+		s.looks.expect(b.Key)
+	}
+	return r, err
 }
 
 // Release implements [store.Store].
@@ -131,22 +183,22 @@ func (s *Store) Resolve(ctx context.Context, key string, from store.Record, r st
 	if err := r.Validate(); err != nil {
 		return store.Record{}, err
 	}
-	args := []any{
-		key, r.ID, string(r.To), r.By, r.Why, ttlArg(r.TTL), flag(r.Force), string(from.State), from.Revision, from.Fence,
+	erased := []byte(nil)
+	if r.Erase {
+		erased = packInfo(store.Info{})
 	}
 	o := r.Outcome
 	o.State = r.To
-	args = append(args, outcomeArgs(o)[1:]...)
-	erased := ""
-	if r.Erase {
-		erased = infoWords(store.Info{})
+	args := []any{
+		packKey(key), r.ID, string(r.To), r.By, r.Why, ttlArg(r.TTL), flag(r.Force), string(from.State), from.Revision, from.Fence,
+		packOutcome(key, o), r.Who, erased, micros(store.TombstoneTTL),
 	}
-	return s.run(ctx, resolveVerb, call{bid: store.Bid{Key: key}}, append(args, r.Who, erased, micros(store.TombstoneTTL)))
+	return s.run(ctx, resolveVerb, call{bid: store.Bid{Key: key}}, args)
 }
 
 // Load implements [store.Store].
 func (s *Store) Load(ctx context.Context, key string) (store.Record, error) {
-	return s.run(ctx, loadVerb, call{bid: store.Bid{Key: key}}, []any{key})
+	return s.run(ctx, loadVerb, call{bid: store.Bid{Key: key}}, nil)
 }
 
 // Kind implements [store.Kinded].
@@ -228,7 +280,12 @@ func (s *Store) run(ctx context.Context, v verb, c call, args []any) (store.Reco
 		return store.Record{}, err
 	}
 	name := s.keys.name(c.bid.Key)
-	reply, err := s.index.eval(ctx, v, name, args...).Slice()
+	return s.answer(ctx, v, c, name, s.index.eval(ctx, v, name, args...))
+}
+
+// answer is what cmd, a verb's script, says of the record of that name.
+func (s *Store) answer(ctx context.Context, v verb, c call, name string, cmd *redis.Cmd) (store.Record, error) {
+	reply, err := cmd.Slice()
 	if err != nil {
 		s.keys.reload(ctx, err)
 		return store.Record{}, failure(v.name, name, s.rights.explain(ctx, name, err))

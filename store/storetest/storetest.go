@@ -44,10 +44,10 @@ func suite() []group {
 		{"keys", keysCases},
 		{"list", listCases},
 		{"open", openCases},
+		{"notify", notifyCases},
 		{"calls", callsCases},
 		{"contention", contentionCases},
 		{"races", raceCases},
-		{"notify", notifyCases},
 		{"linear", linearCases},
 	}
 }

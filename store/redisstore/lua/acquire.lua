@@ -1,6 +1,6 @@
 -- acquire: grants the key or leaves the record to its owner.
 --
--- ARGV[2..7]  the bid
+-- ARGV[1..5]  the bid
 -- Verdicts    superseded
 
 if spent() then
@@ -8,20 +8,19 @@ if spent() then
 elseif r.state == 'tombstone' then
   note_replaced()
   grant('first')
-elseif r.state == 'running' and r.owner ~= owner and now >= tonumber(r.lease_end) then
-  if r.kept ~= '' then
+elseif r.state == 'running' and r.owner ~= owner and now >= r.at then
+  if r.kept then
     adopt()
   else
     doubt()
-    r.marked = 'm'
+    r.marked = true
   end
   extend(ttl)
 else
   touch(ttl)
-  -- A program that knew of no index may have written it.
-  local at = place(r.state, r.claimed, r.doubted, r.settled)
-  if at then
-    redis.pcall('ZADD', KEYS[2], at, KEYS[1])
+  -- An entry may be missing: a backup that was restored in part, an index removed.
+  if before then
+    redis.pcall('ZADD', KEYS[2], before, KEYS[1])
   end
 end
 return reply('')

@@ -1,3 +1,3 @@
 -- load: returns the record as it is.
 
-return {now, '', state and math.max(redis.call('PEXPIRETIME', KEYS[1]), 0) or 0, fields}
+return {now, '', v and math.max(redis.call('PEXPIRETIME', KEYS[1]), 0) or 0, v}

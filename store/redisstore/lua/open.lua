@@ -6,13 +6,13 @@
 --          of its own, in which scores are exact until the year 2112. An entry at
 --          -inf says that no open record is missing.
 
--- place returns the score of a record; nil if it is not open.
-local function place(state, claimed, doubted, settled)
-  if state == 'running' then
-    return claimed
-  elseif state == 'in_doubt' then
-    return string.format('%.0f', doubted - 9e15)
-  elseif state == 'pending' then
-    return string.format('%.0f', settled - 4.5e15)
+-- place returns the score of the record; nil if it is not open.
+local function place()
+  if r.state == 'running' then
+    return r.claimed
+  elseif r.state == 'in_doubt' then
+    return r.at - 9e15
+  elseif r.state == 'pending' then
+    return r.at - 4.5e15
   end
 end

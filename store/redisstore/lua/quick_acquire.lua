@@ -1,36 +1,36 @@
--- quick_acquire: what most acquires meet, answered before the turns are defined.
+-- quick_acquire: what most acquires meet, answered before a record is read in full.
 -- A key without a record is granted; a settled record that nothing changes is
--- returned.
+-- returned as it is, for the caller to read.
 --
 -- Reply  {now, expires} if the key had no record
 --
 -- A script adds to the index first, and removes from it last: a record that is open
--- always has its entry.
+-- always has its entry. One that a refused SET leaves without its record is removed
+-- by the next listing.
 
-local ttl = tonumber(ARGV[5])
+local ttl = tonumber(ARGV[4])
 
-if not state then
-  -- A key is granted only if it can be given an end, and be settled: a server that
-  -- does not run the other scripts has no PEXPIRETIME.
+if not v then
+  -- A server that does not run the other scripts has no PEXPIRETIME.
   if not redis.acl_check_cmd then
     redis.call('PEXPIRETIME', KEYS[1])
-  elseif ttl ~= 0 and not redis.acl_check_cmd('PEXPIREAT', KEYS[1], '0') then
-    return redis.error_reply('NOPERM pexpireat')
   end
-  local ends = ARGV[6] == '0' and 0 or now + ARGV[6]
-  local at = string.format('%.0f', now)
-  local head = string.format('1 running first 1 %s %s %.0f %.0f 0 0 - ', at, at, now + ARGV[4], ends)
-  redis.call('ZADD', KEYS[2], at, KEYS[1])
-  redis.call('HSET', KEYS[1], 'head', head .. ARGV[2], 'id', ARGV[1], 'info', ARGV[7])
-  local expires = 0
-  if ttl ~= 0 then
-    expires = math.ceil((now + ttl + math.floor(ttl / 16)) / 1000)
-    redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', expires))
+  local deadline = ARGV[5] == '0' and 0 or now + ARGV[5]
+  local record = '\1rf\64' .. struct.pack('>I4I7I7I7', 1, now, now + ARGV[3], deadline) .. ARGV[1]
+  redis.call('ZADD', KEYS[2], now, KEYS[1])
+  if ttl == 0 then
+    redis.call('SET', KEYS[1], record)
+    return {now, 0}
   end
+  local expires = until_when(ttl)
+  redis.call('SET', KEYS[1], record, 'PXAT', expires)
   return {now, expires}
-elseif (state == 'succeeded' or state == 'failed') and not h.history then
+end
+local version, state, _, flags = string.byte(v, 1, 4)
+-- A history may say that the bid's nonce is spent.
+if version == 1 and (state == 115 or state == 102) and (flags or 16) % 32 < 16 then
   local expires = math.max(redis.call('PEXPIRETIME', KEYS[1]), 0)
   if expires == 0 or ttl ~= 0 and expires * 1000 - now >= ttl then
-    return {now, '', expires, fields}
+    return {now, '', expires, v}
   end
 end

@@ -1,11 +1,11 @@
 -- release: takes back a claim that did nothing.
 --
--- ARGV[2..7]  the bid
--- ARGV[8]     empty: the body was not started
--- ARGV[9]     how long a tombstone is kept, in µs
+-- ARGV[1..5]  the bid
+-- ARGV[6]     empty: the body was not started
+-- ARGV[7]     how long a tombstone is kept, in µs
 -- Verdicts    superseded
 
-local began, tombstone_ttl = ARGV[8] ~= '', tonumber(ARGV[9])
+local began, tombstone_ttl = ARGV[6] ~= '', tonumber(ARGV[7])
 
 if not r.state then
   create(tombstone_ttl)
@@ -20,12 +20,12 @@ elseif not owns() then
 elseif r.state == 'tombstone' then
   return reply('')
 elseif r.state == 'succeeded' or r.state == 'failed' then
-  local adopted = h.by == 'superseded'
+  local adopted = r.by == 'superseded'
   for _, e in ipairs(history) do
     adopted = adopted or e.owner == owner and e.what == 'resolved' and e.from_by == 'superseded'
   end
   return reply(adopted and '' or 'superseded')
-elseif r.kept ~= '' then
+elseif r.kept then
   adopt()
   extend(ttl)
 elseif r.origin == 'first' or r.origin == 'clean' and began then
@@ -35,7 +35,7 @@ elseif r.origin == 'first' or r.origin == 'clean' and began then
     expires_anew(tombstone_ttl)
   end
   bury()
-elseif r.state ~= 'in_doubt' or r.marked ~= '' then
+elseif r.state ~= 'in_doubt' or r.marked then
   doubt()
   extend(ttl)
 end

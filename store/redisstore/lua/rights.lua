@@ -15,6 +15,8 @@ for i = 2 + keys, #ARGV do
     local args = {command, key, '0', '0', '0'}
     if command == 'eval' or command == 'evalsha' then
       args = {command, '', '1', key}
+    elseif string.find(command, 'subscribe$') then
+      args = {command, key} -- each argument is a channel
     end
     local known, may = pcall(redis.acl_check_cmd, unpack(args))
     if not known or not may then

@@ -1,21 +1,11 @@
 -- settle: writes what came of the act.
 --
--- ARGV[2..7]  the bid
--- ARGV[8]     state of the outcome: succeeded, failed, in_doubt or pending
--- ARGV[9]     empty: the outcome has no data
--- ARGV[10]    its data, any bytes
--- ARGV[11]    its context
--- ARGV[12]    why its data is missing
+-- ARGV[1..5]  the bid
+-- ARGV[6]     state of the outcome: succeeded, failed, in_doubt or pending
+-- ARGV[7]     the outcome as in a record; empty: it says nothing
 -- Verdicts    superseded, conflict
 
-local function given(v)
-  return v ~= '' and v or nil
-end
-
-local outcome = {
-  state = ARGV[8], data = ARGV[9] ~= '' and ARGV[10] or nil,
-  context = given(ARGV[11]), missing = given(ARGV[12]),
-}
+local outcome = {state = ARGV[6], said = ARGV[7] ~= '' and ARGV[7] or nil}
 
 -- said_before reports whether an owner that finds the record settled says nothing
 -- new.
@@ -23,7 +13,7 @@ local function said_before(settled, by)
   if by == 'superseded' then
     return outcome.state ~= 'succeeded'
   end
-  return not by or by == 'reconcile' and settled == outcome.state
+  return (by or '') == '' or by == 'reconcile' and settled == outcome.state
 end
 
 -- heard reports whether the event overrode what its owner had settled to.
@@ -50,37 +40,32 @@ local function settled_before()
   if not owns() then
     return false
   elseif r.state == 'succeeded' or r.state == 'failed' then
-    return said_before(r.state, h.by), ''
+    return said_before(r.state, r.by), ''
   elseif r.state == 'in_doubt' then
-    return (outcome.state == 'in_doubt' or outcome.state == 'pending') and r.marked == '', ''
+    return (outcome.state == 'in_doubt' or outcome.state == 'pending') and not r.marked, ''
   end
   return r.state == outcome.state, ''
 end
 
-local function put_given()
-  put(outcome)
-  echo.outcome = outcome.state == 'succeeded' or outcome.state == 'failed'
-end
-
 local function conflict()
-  note({what = 'conflict', from = r.state, owner = owner, fence = fence ~= '0' and fence or nil})
+  note({what = 'conflict', from = r.state, owner = owner, fence = fence})
   revise()
 end
 
 -- settle_own hears the owner, or what used to be the owner before a resolve.
 local function settle_own()
   if r.state == 'running' or r.state == 'in_doubt' or r.state == 'pending' then
-    if r.kept ~= '' and (outcome.state == 'failed' or outcome.state == 'in_doubt') then
+    if r.kept and (outcome.state == 'failed' or outcome.state == 'in_doubt') then
       adopt()
     else
-      put_given()
+      put(outcome.state, outcome.said)
     end
     return ''
   elseif outcome.state ~= 'succeeded' then
     return 'superseded'
   elseif r.state == 'tombstone' then
-    set_info() -- it may have been erased
-    put_given()
+    info = bid_info -- it may have been erased
+    put(outcome.state, outcome.said)
     return ''
   end
   conflict()
@@ -92,11 +77,10 @@ local function settle_late()
   conflict()
   if r.state == 'tombstone' or r.state == 'in_doubt' then
     note_replaced()
-    r.owner = owner
-    set_info()
-    put_given()
-  elseif (r.state == 'running' or r.state == 'pending') and r.kept == '' then
-    keep(outcome)
+    r.owner, info = owner, bid_info
+    put(outcome.state, outcome.said)
+  elseif (r.state == 'running' or r.state == 'pending') and not r.kept then
+    r.kept = outcome.said or '\0'
   end
 end
 
@@ -105,9 +89,9 @@ if done then
   return reply(verdict)
 elseif not r.state then
   create(ttl)
-  r.forgotten = 'f'
-  note({what = 'forgotten', owner = owner, fence = fence ~= '0' and fence or nil})
-  put_given()
+  r.forgotten = true
+  note({what = 'forgotten', owner = owner, fence = fence})
+  put(outcome.state, outcome.said)
 elseif owns() then
   verdict = settle_own()
   if verdict == 'superseded' then

@@ -1,0 +1,431 @@
+package redisstore
+
+import (
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/atmostonce/atmostonce/store"
+)
+
+// This file packs the texts of a record. Most are digests, IDs, or parts of the key.
+//
+// A packed text begins with a byte: below 192 it is the length of the text that
+// follows, else one of these forms. The same text is always packed in the same way
+// after the same key and text, so that scripts compare it as it is.
+const (
+	formLong   = 192 // 3 bytes of length, and the text
+	formDigest = 194 // 32 bytes: 64 hexadecimal digits
+	formUUID   = 195 // 16 bytes
+	formNonce  = 196 // 17 bytes: 26 characters of base32, as crypto/rand.Text makes them
+	formTrace  = 197 // 25 bytes: a W3C traceparent of version 00
+	formInKey  = 198 // from where in the key, and how many bytes
+	formSame   = 199 // the text before it
+	formRemote = 200 // five texts: the context that an activity's outcome has
+	formLocal  = 201 // likewise, of a local activity
+	formHashed = 202 // of a key: a text, and the 64 hexadecimal digits after it as 32 bytes
+
+	shortText = formLong - 1
+	// maxText is the longest text of a record; see package store.
+	maxText = 64 << 10
+)
+
+// contextWords are between the five texts of formRemote and formLocal. A context is
+// the caller's and may be any text: only one of exactly this form is packed.
+var contextWords = [...]string{`{"Namespace":"`, `","WorkflowID":"`, `","WorkflowType":"`, `","ActivityType":"`, `","TaskQueue":"`}
+
+const (
+	remoteEnd = `","IsLocal":false}`
+	localEnd  = `","IsLocal":true}`
+)
+
+// packer appends packed texts.
+type packer struct {
+	buf       []byte
+	key, last string
+}
+
+func (p *packer) raw(s string) {
+	if len(s) > shortText {
+		p.buf = append(p.buf, formLong, byte(len(s)>>16), byte(len(s)>>8))
+	}
+	p.buf = append(p.buf, byte(len(s)))
+	p.buf = append(p.buf, s...)
+}
+
+func (p *packer) text(s string) {
+	defer func() { p.last = s }()
+	switch {
+	case s != "" && s == p.last:
+		p.buf = append(p.buf, formSame)
+		return
+	case len(s) > 2 && len(s) < 256:
+		if from := strings.Index(p.key[:min(len(p.key), 255+len(s))], s); from >= 0 {
+			p.buf = append(p.buf, formInKey, byte(from), byte(len(s)))
+			return
+		}
+	}
+	switch n := len(s); {
+	case n == 64 && p.digits(formDigest, s),
+		n == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' && p.digits(formUUID, s[:8], s[9:13], s[14:18], s[19:23], s[24:]),
+		n == 55 && s[:3] == "00-" && s[35] == '-' && s[52] == '-' && p.digits(formTrace, s[3:35], s[36:52], s[53:]):
+	default:
+		p.raw(s)
+	}
+}
+
+// digits appends a form of lower-case hexadecimal digits; nothing if they are not
+// that.
+func (p *packer) digits(form byte, parts ...string) bool {
+	start := len(p.buf)
+	p.buf = append(p.buf, form)
+	for _, part := range parts {
+		for i := 0; i < len(part); i += 2 {
+			high, low := digit(part[i]), digit(part[i+1])
+			if high > 15 || low > 15 {
+				p.buf = p.buf[:start]
+				return false
+			}
+			p.buf = append(p.buf, high<<4|low)
+		}
+	}
+	return true
+}
+
+func digit(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 255
+}
+
+var nonceCoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// owner appends a nonce.
+func (p *packer) owner(nonce string) {
+	if len(nonce) == 26 {
+		start := len(p.buf)
+		p.buf = append(p.buf, formNonce)
+		if packed, ok := packNonce(p.buf, nonce); ok {
+			p.buf = packed
+			return
+		}
+		p.buf = p.buf[:start]
+	}
+	p.raw(nonce)
+}
+
+// packNonce appends 26 characters of 5 bits each; the last 6 bits are 0.
+func packNonce(buf []byte, nonce string) ([]byte, bool) {
+	bits, n := uint(0), 0
+	for i := range len(nonce) {
+		var five uint
+		switch c := nonce[i]; {
+		case c >= 'A' && c <= 'Z':
+			five = uint(c - 'A')
+		case c >= '2' && c <= '7':
+			five = uint(c-'2') + 26
+		default:
+			return nil, false
+		}
+		bits, n = bits<<5|five, n+5
+		if n >= 8 {
+			n -= 8
+			buf = append(buf, byte(bits>>n))
+		}
+	}
+	return append(buf, byte(bits<<(8-n))), true
+}
+
+// plainKey appends a key.
+func (p *packer) plainKey(key string) {
+	start, cut := len(p.buf), len(key)-64
+	if cut >= 0 {
+		p.buf = append(p.buf, formHashed)
+		p.raw(key[:cut])
+		at := len(p.buf)
+		if p.digits(0, key[cut:]) {
+			p.buf = append(p.buf[:at], p.buf[at+1:]...)
+			return
+		}
+		p.buf = p.buf[:start]
+	}
+	p.raw(key)
+}
+
+func (p *packer) info(i store.Info) {
+	h := i.Holder
+	p.last = ""
+	for _, s := range [...]string{
+		i.Activity, i.Input, i.Match, i.Trace, h.Namespace, h.WorkflowID, h.RunID, h.OriginalRunID, h.ActivityID, h.ActivityRunID, h.Worker,
+	} {
+		p.text(s)
+	}
+	local := byte(0)
+	if h.Local {
+		local = 1
+	}
+	seconds := uint64(h.Scheduled.Unix() - year1)
+	p.buf = append(p.buf, local, byte(seconds>>32))
+	p.buf = binary.BigEndian.AppendUint32(p.buf, uint32(seconds))
+	p.buf = binary.BigEndian.AppendUint32(p.buf, uint32(h.Scheduled.Nanosecond()))
+	p.count(h.Attempt)
+	p.count(h.Occurrence)
+}
+
+// year1 is the second of the zero time; lastSecond the last of the year 9999 after it.
+const (
+	year1      = -62135596800
+	lastSecond = 315537897599
+)
+
+func (p *packer) count(n int32) {
+	if n >= 0 && n < 255 {
+		p.buf = append(p.buf, byte(n))
+		return
+	}
+	p.buf = binary.BigEndian.AppendUint32(append(p.buf, 255), uint32(n))
+}
+
+func (p *packer) context(s string) {
+	p.last = ""
+	var texts [len(contextWords)]string
+	rest, known := strings.CutPrefix(s, contextWords[0])
+	for i := 0; known && i < len(texts)-1; i++ {
+		texts[i], rest, known = strings.Cut(rest, contextWords[i+1])
+	}
+	form := byte(formRemote)
+	if known {
+		if texts[len(texts)-1], known = strings.CutSuffix(rest, remoteEnd); !known {
+			form = formLocal
+			texts[len(texts)-1], known = strings.CutSuffix(rest, localEnd)
+		}
+	}
+	for _, t := range texts {
+		known = known && len(t) <= shortText
+	}
+	if !known {
+		p.text(s)
+		return
+	}
+	p.buf = append(p.buf, form)
+	for _, t := range texts {
+		p.text(t)
+	}
+}
+
+// outcome appends what o says besides its state: a byte that says what there is,
+// data, context and missing.
+func (p *packer) outcome(o store.Outcome) {
+	at := len(p.buf)
+	p.buf = append(p.buf, 0)
+	if o.Data != nil {
+		p.buf[at] |= 1
+		p.buf = binary.BigEndian.AppendUint32(p.buf, uint32(len(o.Data)))
+		p.buf = append(p.buf, o.Data...)
+	}
+	if o.Context != "" {
+		p.buf[at] |= 2
+		p.context(o.Context)
+	}
+	if o.Missing != "" {
+		p.buf[at] |= 4
+		p.raw(o.Missing)
+	}
+}
+
+var errPacked = errors.New("broken")
+
+// unpacker reads packed texts. It stops, for good, at one that is broken.
+type unpacker struct {
+	rest      string
+	key, last string
+	broken    bool
+}
+
+// take returns the next n bytes.
+func (u *unpacker) take(n int) string {
+	if n < 0 || n > len(u.rest) {
+		u.broken, u.rest = true, ""
+		return ""
+	}
+	s := u.rest[:n]
+	u.rest = u.rest[n:]
+	return s
+}
+
+// number returns the next n bytes as a number.
+func (u *unpacker) number(n int) (number uint64) {
+	for _, b := range []byte(u.take(n)) {
+		number = number<<8 | uint64(b)
+	}
+	return number
+}
+
+// peek returns the next byte; 255, which begins no text, at the end.
+func (u *unpacker) peek() byte {
+	if u.rest == "" {
+		return 255
+	}
+	return u.rest[0]
+}
+
+func (u *unpacker) raw() string {
+	form := u.number(1)
+	if form == formLong {
+		if form = u.number(3); form > maxText {
+			u.broken = true
+			return ""
+		}
+	} else if form > shortText {
+		u.broken = true
+		return ""
+	}
+	return u.take(int(form))
+}
+
+func (u *unpacker) text() (s string) {
+	defer func() { u.last = s }()
+	form := u.peek()
+	if form <= formLong {
+		return u.raw()
+	}
+	u.take(1)
+	var buf [64]byte
+	switch form {
+	case formDigest:
+		return string(hex.AppendEncode(buf[:0], []byte(u.take(32))))
+	case formUUID:
+		b := hex.AppendEncode(buf[:0], []byte(u.take(16)))
+		if u.broken {
+			return ""
+		}
+		return string(b[:8]) + "-" + string(b[8:12]) + "-" + string(b[12:16]) + "-" + string(b[16:20]) + "-" + string(b[20:])
+	case formTrace:
+		b := hex.AppendEncode(buf[:0], []byte(u.take(25)))
+		if u.broken {
+			return ""
+		}
+		return "00-" + string(b[:32]) + "-" + string(b[32:48]) + "-" + string(b[48:])
+	case formInKey:
+		from, n := int(u.number(1)), int(u.number(1))
+		if from+n <= len(u.key) {
+			return u.key[from : from+n]
+		}
+	case formSame:
+		return u.last
+	case formNonce:
+		return u.nonce()
+	}
+	u.broken = true
+	return ""
+}
+
+func (u *unpacker) nonce() string {
+	raw := u.take(17)
+	if u.broken || raw[16]%64 != 0 {
+		u.broken = true
+		return ""
+	}
+	var buf [28]byte
+	nonceCoding.Encode(buf[:], []byte(raw))
+	return string(buf[:26])
+}
+
+// owner reads a nonce.
+func (u *unpacker) owner() string {
+	if form := u.peek(); form > formLong && form != formNonce {
+		u.broken = true
+		return ""
+	}
+	return u.text()
+}
+
+func (u *unpacker) plainKey() string {
+	if u.peek() != formHashed {
+		return u.raw()
+	}
+	u.take(1)
+	first := u.raw()
+	return first + hex.EncodeToString([]byte(u.take(32)))
+}
+
+func (u *unpacker) info() (i store.Info) {
+	h := &i.Holder
+	u.last = ""
+	for _, s := range [...]*string{
+		&i.Activity, &i.Input, &i.Match, &i.Trace, &h.Namespace, &h.WorkflowID, &h.RunID, &h.OriginalRunID, &h.ActivityID, &h.ActivityRunID, &h.Worker,
+	} {
+		*s = u.text()
+	}
+	local, seconds, nanos := u.number(1), u.number(5), u.number(4)
+	if local > 1 || seconds > lastSecond || nanos >= 1e9 {
+		u.broken = true
+		return i
+	}
+	h.Local = local == 1
+	if seconds > 0 || nanos > 0 {
+		h.Scheduled = time.Unix(int64(seconds)+year1, int64(nanos)).UTC()
+	}
+	h.Attempt, h.Occurrence = u.count(), u.count()
+	return i
+}
+
+func (u *unpacker) count() int32 {
+	n := u.number(1)
+	if n == 255 {
+		n = u.number(4)
+	}
+	return int32(uint32(n))
+}
+
+func (u *unpacker) context() string {
+	u.last = ""
+	form := u.peek()
+	if form != formRemote && form != formLocal {
+		return u.text()
+	}
+	u.take(1)
+	var s strings.Builder
+	for _, word := range contextWords {
+		if u.peek() == formLong {
+			u.broken = true
+		}
+		s.WriteString(word)
+		s.WriteString(u.text())
+	}
+	if form == formLocal {
+		s.WriteString(localEnd)
+	} else {
+		s.WriteString(remoteEnd)
+	}
+	return s.String()
+}
+
+func (u *unpacker) outcome() (o store.Outcome) {
+	has := u.number(1)
+	if has > 7 {
+		u.broken = true
+	}
+	if has&1 != 0 {
+		n := u.number(4)
+		if n > store.MaxData {
+			u.broken = true
+			return o
+		}
+		o.Data = []byte(u.take(int(n)))
+	}
+	if has&2 != 0 {
+		o.Context = u.context()
+	}
+	if has&4 != 0 {
+		o.Missing = u.raw()
+	}
+	return o
+}
