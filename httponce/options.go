@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/once"
@@ -55,7 +56,7 @@ type Options struct {
 
 	// Headers are names of response headers to keep and replay, besides Cache-Control,
 	// Content-Disposition, Content-Encoding, Content-Language, Content-Type, ETag,
-	// Last-Modified, Link, Location and Vary. Set-Cookie, Date and those of the
+	// Last-Modified, Link, Location, Vary and X-Content-Type-Options. Set-Cookie, Date and those of the
 	// connection are refused.
 	Headers []string
 	// MaxRequest is the size in bytes over which a request's body is refused with 413.
@@ -95,13 +96,22 @@ func (o Options) complete() (Options, error) {
 	if o.Methods == nil {
 		o.Methods = []string{http.MethodPost, http.MethodPatch}
 	}
+	if len(o.Methods) == 0 {
+		complain("Methods: there is none, so nothing would be guarded; nil means POST and PATCH")
+	}
 	for _, m := range o.Methods {
-		if slices.Contains([]string{"", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect}, m) {
+		if !isToken(m) || m != strings.ToUpper(m) {
+			complain("Methods: %q is no method, and no request would match it: methods are in capitals", m)
+		}
+		if slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect}, m) {
 			complain("Methods: %q has no effect to guard", m)
 		}
 	}
 	names := slices.Clone(kept)
 	for _, name := range o.Headers {
+		if !isToken(name) {
+			complain("Headers: %q is no name of a header", name)
+		}
 		if name = http.CanonicalHeaderKey(name); slices.Contains(neverKept, name) {
 			complain("Headers: %s is of one response alone, and must not be replayed", name)
 		}
