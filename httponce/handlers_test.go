@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -53,6 +55,7 @@ func TestResponse_IsCompressedInFrontForEachClient(t *testing.T) {
 	body := strings.Repeat("order 42 ", 1000)
 	a := newBehind(t, httponce.Options{}, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = io.WriteString(w, body)
 	}, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -165,21 +168,31 @@ func TestNew_RefusesAHandlerThatIsNone(t *testing.T) {
 
 func TestMiddleware_HoldsTheKeyLongerThanALease(t *testing.T) {
 	t.Parallel()
-	began, release := make(chan struct{}), make(chan struct{})
-	a := newAPIOver(t, store.NewMemory(store.MemoryOptions{}), atmostonce.Options{Lease: 30 * time.Millisecond}, httponce.Options{},
-		func(w http.ResponseWriter, r *http.Request) {
-			close(began)
-			<-release
+	synctest.Test(t, func(t *testing.T) {
+		guard, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), atmostonce.Options{Lease: time.Minute})
+		require.NoError(t, err)
+		once, err := httponce.New(guard, httponce.Options{Identity: httponce.Anyone})
+		require.NoError(t, err)
+		h := once(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Hour) //nolint:forbidigo // a bubble's clock
 			created(w, r)
-		})
-	first := a.attempt(a.request(t, "k-1", "{}"))
-	<-began
-	for until := time.Now().Add(150 * time.Millisecond); time.Now().Before(until); {
-		a.post(t, "k-1", "{}").requireProblem(t, http.StatusConflict, "in-flight")
-	}
-	close(release)
-	require.Equal(t, http.StatusCreated, (<-first).StatusCode)
-	require.EqualValues(t, 1, a.runs.Load())
+		}))
+		post := func() int {
+			r := httptest.NewRequest(http.MethodPost, "/orders", nil)
+			r.Header.Set("Idempotency-Key", `"k-1"`)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
+		first := make(chan int, 1)
+		go func() { first <- post() }()
+		for range 50 {
+			time.Sleep(time.Minute) //nolint:forbidigo // a bubble's clock
+			require.Equal(t, http.StatusConflict, post())
+		}
+		require.Equal(t, http.StatusCreated, <-first)
+		require.NoError(t, guard.Close(t.Context()))
+	})
 }
 
 // The effect has happened, and the client may know it, however often the store is asked.

@@ -19,8 +19,9 @@ type Options struct {
 	// Identity returns who sends the request: an account that was authenticated before,
 	// never something that the caller may choose. It is part of the key, since one
 	// caller's key must not get another one's response. An error, or "", is answered
-	// with 403. Where all callers are one, say so with Anyone. It must leave the body
-	// alone, and may be called from any number of goroutines.
+	// with 403. Where all callers are one, say so with Anyone. The host is no part of the
+	// key: if it stands for a tenant, return it, too. It must leave the body alone, and
+	// may be called from any number of goroutines.
 	Identity func(*http.Request) (string, error)
 	// Name is that of the guarded function, in keys, logs and metrics; another name makes
 	// other keys. Defaults to "http".
@@ -56,7 +57,8 @@ type Options struct {
 
 	// Headers are names of response headers to keep and replay, besides Cache-Control,
 	// Content-Disposition, Content-Encoding, Content-Language, Content-Type, ETag,
-	// Last-Modified, Link, Location, Vary and X-Content-Type-Options. Set-Cookie, Date and those of the
+	// Last-Modified, Link, Location, Vary and X-Content-Type-Options, where the handler
+	// has set them: what is in front of the middleware sets its own each time. Set-Cookie, Date and those of the
 	// connection are refused.
 	Headers []string
 	// MaxRequest is the size in bytes over which a request's body is refused with 413.
