@@ -58,8 +58,8 @@ type Options struct {
 	// Headers are names of response headers to keep and replay, besides Cache-Control,
 	// Content-Disposition, Content-Encoding, Content-Language, Content-Type, ETag,
 	// Last-Modified, Link, Location, Vary and X-Content-Type-Options, where the handler
-	// has set them: what is in front of the middleware sets its own each time. Set-Cookie, Date and those of the
-	// connection are refused.
+	// has set them: what is in front of the middleware sets its own each time.
+	// Set-Cookie, Date and those of the connection are refused.
 	Headers []string
 	// MaxRequest is the size in bytes over which a request's body is refused with 413.
 	// Defaults to 1 MiB.
