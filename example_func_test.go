@@ -83,7 +83,7 @@ func Webhook(charge func(context.Context, Order) (Receipt, error)) http.HandlerF
 	return func(w http.ResponseWriter, r *http.Request) {
 		receipt, err := charge(context.WithoutCancel(r.Context()), Order{ID: r.FormValue("order")})
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			http.Error(w, "not now", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, receipt.Number)

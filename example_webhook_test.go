@@ -24,7 +24,7 @@ func webhook(guard *atmostonce.Guard) http.Handler {
 		_ = json.NewDecoder(r.Body).Decode(&o)
 		receipt, err := charge(context.WithoutCancel(r.Context()), o) // for a sender that hangs up, too
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable) // it is delivered again
+			http.Error(w, "not now", http.StatusServiceUnavailable) // it is delivered again
 			return
 		}
 		fmt.Fprintln(w, receipt.Number)

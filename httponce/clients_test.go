@@ -71,6 +71,8 @@ func TestMiddleware_LetsTheHandlerFinishForAClientThatHasGone(t *testing.T) {
 	require.EqualValues(t, 1, a.runs.Load())
 }
 
+// What stands in front may give up, as http.TimeoutHandler does: to the handler it is as
+// if the client had gone.
 func TestMiddleware_LetsTheHandlerFinishBehindATimeout(t *testing.T) {
 	t.Parallel()
 	guard, err := atmostonce.New(store.NewMemory(store.MemoryOptions{}), atmostonce.Options{})

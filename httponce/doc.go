@@ -18,7 +18,8 @@
 // away: the effect would be in doubt, and the client, who is about to repeat the request,
 // would get no answer. Set a deadline of your own in the handler.
 //
-// The response is held back until it is recorded. The handler's ResponseWriter can
+// The handler gets a copy of the request, with the whole body in memory. The response is
+// held back until it is recorded. The handler's ResponseWriter can
 // therefore not be flushed or hijacked (http.ResponseController says
 // http.ErrNotSupported), and drops trailers and informational responses. A panic of the
 // handler passes through, and the effect is in doubt.

@@ -13,8 +13,9 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// The requirements on a resource of draft-ietf-httpapi-idempotency-key-header-07, by
-// section.
+// The requirements on a resource of draft-ietf-httpapi-idempotency-key-header-07 of 15
+// October 2025, by section. Those on clients, and those on what an owner publishes, are
+// not the middleware's.
 func TestDraft_IsFollowed(t *testing.T) {
 	t.Parallel()
 	for name, check := range map[string]func(*testing.T){
@@ -98,6 +99,23 @@ func TestDraft_IsFollowed(t *testing.T) {
 			a := newAPI(t, httponce.Options{}, created)
 			a.post(t, "", "{}").requireProblem(t, http.StatusBadRequest, "key-missing")
 			require.Zero(t, a.runs.Load())
+		},
+		"2.7 the answer to another payload links to the documentation": func(t *testing.T) {
+			a := newAPI(t, httponce.Options{Documentation: "https://shop.example/docs/http.md"}, created)
+			a.post(t, "k-1", "{}")
+			other := a.post(t, "k-1", "[]")
+			other.requireProblem(t, http.StatusUnprocessableEntity, "key-reused")
+			require.Contains(t, other.body, "https://shop.example/docs/http.md#key-reused")
+			require.Equal(t, "en", other.Header.Get("Content-Language"))
+		},
+		"2.7 a request that is not corrected fails again": func(t *testing.T) {
+			a := newAPI(t, httponce.Options{}, created)
+			a.post(t, "k-1", "{}")
+			for range 2 {
+				a.post(t, "", "{}").requireProblem(t, http.StatusBadRequest, "key-missing")
+				a.post(t, "k-1", "[]").requireProblem(t, http.StatusUnprocessableEntity, "key-reused")
+			}
+			require.EqualValues(t, 1, a.runs.Load())
 		},
 		"5 keys are validated before anything is looked up": func(t *testing.T) {
 			a := newAPI(t, httponce.Options{}, created)

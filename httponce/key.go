@@ -110,6 +110,11 @@ func until(s string, is func(rune) bool) int {
 	return len(s)
 }
 
+// isToken reports whether s is a token of RFC 9110, as names of methods and headers are.
+func isToken(s string) bool {
+	return s != "" && until(s, func(c rune) bool { return isAlnum(c) || strings.ContainsRune("!#$%&'*+-.^_`|~", c) }) == len(s)
+}
+
 func isAlnum(c rune) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }

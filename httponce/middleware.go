@@ -27,7 +27,7 @@ type exchange struct {
 
 // New returns a middleware over g: a function that makes a handler one whose effect
 // happens at most once per key. It reports everything that is wrong with the options, and
-// with what g was given before. Handlers may be any number.
+// with what g was given before. Handlers may be any number; for a nil one it panics.
 func New(g *atmostonce.Guard, o Options) (func(http.Handler) http.Handler, error) {
 	o, err := o.complete()
 	if g == nil {
@@ -42,6 +42,9 @@ func New(g *atmostonce.Guard, o Options) (func(http.Handler) http.Handler, error
 		return nil, fmt.Errorf("httponce: %w", err)
 	}
 	return func(next http.Handler) http.Handler {
+		if f, is := next.(http.HandlerFunc); next == nil || is && f == nil {
+			panic("httponce: the handler is nil") //nolint:forbidigo // as http.Handle does: no request is to find out
+		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
 	}, nil
 }
@@ -70,12 +73,17 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		m.answer(w, *unread, nil)
 		return
 	}
+	digest, err := fingerprint(r, body)
+	if err != nil {
+		m.answer(w, bodyIncomplete, nil)
+		return
+	}
 	// A client that goes away ends the wait for the key, and nothing else.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
 	x := &exchange{handler: next, writer: newRecorder(w, m.MaxResponse), client: r.Context(), stay: context.AfterFunc(r.Context(), cancel)}
 	defer x.stay()
-	response, err := m.guarded(ctx, Request{HTTP: r, Identity: identity, Key: key, Body: body, print: fingerprint(r, body), exchange: x})
+	response, err := m.guarded(ctx, Request{HTTP: r, Identity: identity, Key: key, Body: body, print: digest, exchange: x})
 	m.conclude(w, x.writer, response, err)
 }
 
@@ -109,7 +117,13 @@ func (m *middleware) run(ctx context.Context, in Request) (Response, error) {
 	if !x.stay() {
 		return Response{}, once.NotDone(context.Cause(x.client))
 	}
-	x.handler.ServeHTTP(x.writer, in.forHandler().WithContext(context.WithValue(ctx, recorderKey{}, x.writer)))
+	r := in.forHandler().WithContext(context.WithValue(ctx, recorderKey{}, x.writer))
+	defer func() { // net/http knows of the form of its own request alone
+		if form := r.MultipartForm; form != nil && form != in.HTTP.MultipartForm {
+			_ = form.RemoveAll()
+		}
+	}()
+	x.handler.ServeHTTP(x.writer, r)
 	x.writer.end()
 	err := &StatusError{x.writer.status}
 	switch verdict, final := m.verdict(x.writer, err); {

@@ -169,8 +169,6 @@ func TestMiddleware_ReplaysByteForByteAfterARestart(t *testing.T) {
 	}
 }
 
-// What stands in front may give up, as http.TimeoutHandler does: to the handler it is as
-// if the client had gone.
 // What a policy does not say comes from the guard, but how duplicates are answered is
 // part of the middleware.
 func TestMiddleware_TakesTheGuardsDefaultsForTimeAndDoubt(t *testing.T) {

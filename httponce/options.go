@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/once"
@@ -18,8 +19,9 @@ type Options struct {
 	// Identity returns who sends the request: an account that was authenticated before,
 	// never something that the caller may choose. It is part of the key, since one
 	// caller's key must not get another one's response. An error, or "", is answered
-	// with 403. Where all callers are one, say so with Anyone. It must leave the body
-	// alone, and may be called from any number of goroutines.
+	// with 403. Where all callers are one, say so with Anyone. The host is no part of the
+	// key: if it stands for a tenant, return it, too. It must leave the body alone, and
+	// may be called from any number of goroutines.
 	Identity func(*http.Request) (string, error)
 	// Name is that of the guarded function, in keys, logs and metrics; another name makes
 	// other keys. Defaults to "http".
@@ -55,8 +57,9 @@ type Options struct {
 
 	// Headers are names of response headers to keep and replay, besides Cache-Control,
 	// Content-Disposition, Content-Encoding, Content-Language, Content-Type, ETag,
-	// Last-Modified, Link, Location and Vary. Set-Cookie, Date and those of the
-	// connection are refused.
+	// Last-Modified, Link, Location, Vary and X-Content-Type-Options, where the handler
+	// has set them: what is in front of the middleware sets its own each time.
+	// Set-Cookie, Date and those of the connection are refused.
 	Headers []string
 	// MaxRequest is the size in bytes over which a request's body is refused with 413.
 	// Defaults to 1 MiB.
@@ -95,13 +98,22 @@ func (o Options) complete() (Options, error) {
 	if o.Methods == nil {
 		o.Methods = []string{http.MethodPost, http.MethodPatch}
 	}
+	if len(o.Methods) == 0 {
+		complain("Methods: there is none, so nothing would be guarded; nil means POST and PATCH")
+	}
 	for _, m := range o.Methods {
-		if slices.Contains([]string{"", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect}, m) {
+		if !isToken(m) || m != strings.ToUpper(m) {
+			complain("Methods: %q is no method, and no request would match it: methods are in capitals", m)
+		}
+		if slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect}, m) {
 			complain("Methods: %q has no effect to guard", m)
 		}
 	}
 	names := slices.Clone(kept)
 	for _, name := range o.Headers {
+		if !isToken(name) {
+			complain("Headers: %q is no name of a header", name)
+		}
 		if name = http.CanonicalHeaderKey(name); slices.Contains(neverKept, name) {
 			complain("Headers: %s is of one response alone, and must not be replayed", name)
 		}

@@ -88,7 +88,7 @@ func (m *middleware) answer(w http.ResponseWriter, p problem, err error) {
 	case unavailable:
 		after = max(after, soon) // another server may answer
 	}
-	h := w.Header()
+	h := w.Header().Clone()
 	if after > 0 {
 		h.Set("Retry-After", seconds(after))
 	}
@@ -97,7 +97,7 @@ func (m *middleware) answer(w http.ResponseWriter, p problem, err error) {
 	h.Set("Cache-Control", "no-store")
 	h.Add("Link", "<"+m.Documentation+`>; rel="describedby"`)
 	body, _ := json.Marshal(d) // of strings and a number
-	finish(w, p.status, body)
+	finish(w, h, p.status, body)
 }
 
 // seconds is a time for Retry-After: whole seconds, and not too early.

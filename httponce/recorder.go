@@ -2,12 +2,17 @@ package httponce
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/atmostonce/atmostonce/once"
 )
+
+var errReturned = errors.New("httponce: the handler has returned, and its response is over")
 
 // recorder is the ResponseWriter of a guarded handler. It holds the response back until
 // that is recorded, or too large for it.
@@ -15,6 +20,8 @@ type recorder struct {
 	w      http.ResponseWriter
 	limit  int
 	header http.Header // as the handler sees it
+
+	mu     sync.Mutex  // what a handler has left running may write when all is over
 	sent   http.Header // as it was when the status was written
 	status int         // 0 before that
 	body   []byte
@@ -25,33 +32,42 @@ type recorder struct {
 }
 
 func newRecorder(w http.ResponseWriter, limit int) *recorder {
-	return &recorder{w: w, limit: limit, header: w.Header().Clone()}
+	header := http.Header{}
+	maps.Copy(header, w.Header().Clone())
+	return &recorder{w: w, limit: limit, header: header}
 }
 
 // Header implements http.ResponseWriter.
-func (r *recorder) Header() http.Header {
-	if r.header == nil {
-		r.header = http.Header{}
-	}
-	return r.header
-}
+func (r *recorder) Header() http.Header { return r.header }
 
 // WriteHeader implements http.ResponseWriter. Informational responses are dropped; a
 // status that is none stands for a handler that has failed.
 func (r *recorder) WriteHeader(status int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begin(status)
+}
+
+// begin takes the status and the headers, if there is no status yet.
+func (r *recorder) begin(status int) {
 	if r.status != 0 || 100 <= status && status < 200 {
 		return
 	}
 	if !isStatus(status) {
 		status = http.StatusInternalServerError
 	}
-	r.status, r.sent = status, withoutTrailers(r.Header())
+	r.status, r.sent = status, withoutTrailers(r.header)
 	r.sent.Del(ReplayedHeader)
 }
 
 // Write implements http.ResponseWriter.
 func (r *recorder) Write(p []byte) (int, error) {
-	r.WriteHeader(http.StatusOK)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return 0, errReturned
+	}
+	r.begin(http.StatusOK)
 	switch {
 	case !hasBody(r.status):
 		return 0, http.ErrBodyNotAllowed
@@ -67,7 +83,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 // pass begins to send the response, which is too large to be kept.
 func (r *recorder) pass(p []byte) (int, error) {
 	r.passing = true
-	r.setHeader()
+	replace(r.w.Header(), r.sent)
 	r.w.WriteHeader(r.status)
 	if _, err := r.w.Write(r.body); err != nil {
 		return 0, err
@@ -76,29 +92,27 @@ func (r *recorder) pass(p []byte) (int, error) {
 	return r.w.Write(p)
 }
 
-// setHeader gives the client's response the handler's headers, and no others.
-func (r *recorder) setHeader() {
-	clear(r.w.Header())
-	maps.Copy(r.w.Header(), r.sent)
-}
-
 // end is called when the handler has returned.
 func (r *recorder) end() {
-	r.WriteHeader(http.StatusOK)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begin(http.StatusOK)
 	r.ended = true
 }
 
 // deliver sends the response of a handler that has returned, if it is not sent yet.
 func (r *recorder) deliver() {
 	if !r.passing {
-		r.setHeader()
-		finish(r.w, r.status, r.body)
+		finish(r.w, r.sent, r.status, r.body)
 	}
 }
 
-// response returns what is kept, with those headers.
+// response returns what is kept, with those of the handler's headers. What something in
+// front has set, it sets again in front of a replay, or for another client another way.
 func (r *recorder) response(headers []string) Response {
-	return Response{Status: r.status, Header: only(headers, r.sent), Body: r.body, TooLarge: r.passing, fresh: true}
+	own := only(headers, r.sent)
+	maps.DeleteFunc(own, func(name string, values []string) bool { return slices.Equal(values, r.w.Header()[name]) })
+	return Response{Status: r.status, Header: own, Body: r.body, TooLarge: r.passing, fresh: true}
 }
 
 type recorderKey struct{}

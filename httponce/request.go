@@ -7,8 +7,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"hash"
 	"io"
+	"maps"
+	"mime/multipart"
 	"net/http"
+	"slices"
 
 	"github.com/atmostonce/atmostonce/keys"
 )
@@ -19,7 +23,7 @@ type Request struct {
 	HTTP     *http.Request // without its body
 	Identity string        // what Options.Identity returned
 	Key      string        // as the client chose it, without quotes
-	Body     []byte
+	Body     []byte        // empty where something in front has parsed the form in it: see HTTP.PostForm
 
 	print    string // what a repeated request must agree on
 	exchange *exchange
@@ -37,13 +41,48 @@ func (r Request) effect() string {
 func (r Request) fingerprint() string { return r.print }
 
 // fingerprint digests what is the same when a request is repeated.
-func fingerprint(r *http.Request, body []byte) string {
-	h := sha256.New()
-	for _, part := range [][]byte{[]byte(r.URL.EscapedPath()), []byte(r.URL.RawQuery), []byte(r.Header.Get("Content-Type")), body} {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // so that no part runs into the next
-		h.Write(part)
+func fingerprint(r *http.Request, body []byte) (string, error) {
+	p := parts{sha256.New()}
+	p.add(r.URL.EscapedPath())
+	p.add(r.URL.RawQuery)
+	p.add(r.Header.Get("Content-Type"))
+	p.add(string(body))
+	if len(r.PostForm) > 0 { // it was parsed in front, and is no longer in the body
+		p.add(r.PostForm.Encode())
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	if r.MultipartForm != nil {
+		for _, name := range slices.Sorted(maps.Keys(r.MultipartForm.File)) {
+			for _, file := range r.MultipartForm.File[name] {
+				p.add(name)
+				p.add(file.Filename)
+				if err := p.addFile(file); err != nil {
+					return "", err
+				}
+			}
+		}
+	}
+	return hex.EncodeToString(p.Sum(nil)), nil
+}
+
+// parts digests several things, so that none runs into the next.
+type parts struct{ hash.Hash }
+
+func (p parts) length(n int64) { p.Write(binary.BigEndian.AppendUint64(nil, uint64(n))) } //nolint:gosec // it is not negative
+
+func (p parts) add(part string) {
+	p.length(int64(len(part)))
+	_, _ = io.WriteString(p, part)
+}
+
+func (p parts) addFile(file *multipart.FileHeader) error {
+	content, err := file.Open()
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	p.length(file.Size)
+	_, err = io.Copy(p, content)
+	return err
 }
 
 // MarshalJSON is for the digest of the input in records.
@@ -51,6 +90,9 @@ func (r Request) MarshalJSON() ([]byte, error) { return json.Marshal(r.print) }
 
 // read returns the body of r.
 func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
+	if r.Body == nil { // it did not come from a server
+		return nil, nil
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	switch large := (*http.MaxBytesError)(nil); {
 	case errors.As(err, &large):

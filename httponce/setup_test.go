@@ -143,6 +143,7 @@ func (a answer) requireProblem(t *testing.T, status int, fragment string) {
 	t.Helper()
 	require.Equal(t, status, a.StatusCode, a.body)
 	require.Equal(t, "application/problem+json", a.Header.Get("Content-Type"))
+	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 	var p struct {
 		Type, Title, Detail string
 		Status              int

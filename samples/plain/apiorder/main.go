@@ -2,7 +2,9 @@
 // without Temporal.
 //
 //	go run ./plain/apiorder
-//	curl -H 'X-Customer: ann' -H 'Idempotency-Key: "k1"' -d '{"Item": "lamp"}' http://127.0.0.1:8080/orders
+//	curl -i -H 'X-Customer: ann' -H 'Idempotency-Key: "k1"' -d '{"Item": "lamp"}' http://127.0.0.1:8080/orders
+//
+// The second answer is the first one again, with Idempotent-Replayed: true.
 package main
 
 import (
@@ -24,7 +26,8 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// orders makes a new order each time it is asked.
+// orders makes a new order each time it is asked. It counts from 1 again after a restart,
+// which the records of the keys outlive.
 type orders struct{ n atomic.Int64 }
 
 // ServeHTTP implements http.Handler.
@@ -89,7 +92,7 @@ func run(ctx context.Context, listen, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("listening; make an order, twice:\n  curl -H 'X-Customer: ann' -H 'Idempotency-Key: \"k1\"' -d '{\"Item\": \"lamp\"}' http://%s/orders\n", l.Addr())
+	fmt.Printf("listening; make an order, twice:\n  curl -i -H 'X-Customer: ann' -H 'Idempotency-Key: \"k1\"' -d '{\"Item\": \"lamp\"}' http://%s/orders\n", l.Addr())
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Shutdown(context.Background()) })
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -34,7 +34,7 @@ type Event struct {
 	Cents int64
 }
 
-// charges counts what the provider has charged.
+// charges counts what the provider has charged, from 1 again after a restart.
 type charges struct{ n atomic.Int64 }
 
 // charge charges each time it runs.
@@ -57,8 +57,13 @@ func webhook(g *atmostonce.Guard, c *charges) http.HandlerFunc {
 		}
 		// The charge goes on if the sender hangs up; cut off, it would be in doubt.
 		receipt, err := charge(context.WithoutCancel(r.Context()), e)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable) // it will be delivered again
+		switch {
+		case errors.Is(err, once.Mismatch): // it was charged with another amount: no delivery can change that
+			http.Error(w, "the event was another one before", http.StatusUnprocessableEntity)
+			return
+		case err != nil: // it will be delivered again
+			log.Println("webhook:", err) // it names keys and processes, which are not the sender's business
+			http.Error(w, "not now", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, receipt)

@@ -38,6 +38,10 @@ func TestWebhook_ChargesAnEventOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+	resp, err := http.Post(server.URL, "application/json", strings.NewReader(`{"ID": "evt-1", "Cents": 1300}`))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusUnprocessableEntity, resp.StatusCode, "the same event with another amount")
 	require.EqualValues(t, 1, c.n.Load())
 }
 
