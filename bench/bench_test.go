@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -23,22 +26,24 @@ func TestMain(m *testing.M) {
 // Two rounds of everything: what is measured is measured, and nothing is left behind.
 func TestFamilies_MeasureEverything(t *testing.T) {
 	t.Parallel()
-	l, err := newLab(t.Context(), settings{kills: 1})
+	l, err := newLab(t.Context(), settings{kills: 1, raw: t.TempDir()})
 	require.NoError(t, err)
 	defer l.close()
 	l.progress = t.Output()
-	for _, f := range families {
-		l.say("%s", f.name)
-		require.NoError(t, f.run(t.Context(), l), f.name)
-	}
+	require.NoError(t, together(len(families), func(i int) error { // figures do not matter here
+		err := families[i].run(t.Context(), l)
+		l.say("%s has ended", families[i].name)
+		return err
+	}))
 	l.report.Machine.finish()
 
 	page := l.report.page()
 	for _, table := range tables {
 		require.Contains(t, page, "## "+table.title)
 		for _, c := range table.columns {
-			_, found := l.report.find(table.id, firstCase(l.report, table.id), c.what)
-			require.True(t, found, "%s has no %s", table.id, c.what)
+			require.True(t, slices.ContainsFunc(l.report.Results, func(x result) bool {
+				return x.Table == table.id && x.What == c.what
+			}), "%s has no %s", table.id, c.what)
 		}
 	}
 	for _, s := range crashSchemes {
@@ -56,13 +61,17 @@ func TestFamilies_MeasureEverything(t *testing.T) {
 	require.NotNil(t, l.redis.cmd.ProcessState, "Redis runs on")
 }
 
-func firstCase(r *report, table string) string {
-	for _, x := range r.Results {
-		if x.Table == table {
-			return x.Case
-		}
-	}
-	return ""
+func TestInterrupt_LeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := newLab(ctx, settings{kills: 4, raw: t.TempDir()})
+	require.NoError(t, err)
+	l.progress = t.Output()
+	time.AfterFunc(300*time.Millisecond, cancel)
+	require.ErrorIs(t, measureCrashes(ctx, l), context.Canceled)
+	l.close()
+	require.NoDirExists(t, l.dir)
+	require.NotNil(t, l.redis.cmd.ProcessState, "Redis runs on")
 }
 
 // Nobody changes a figure by hand; make bench, or bench -render, writes the page anew.

@@ -311,7 +311,7 @@ func measureCrashes(ctx context.Context, l *lab) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return errors.Join(context.Cause(ctx), err)
 	}
 	for i, s := range crashSchemes {
 		if err := l.addFates(s.name, fates[i*l.kills:(i+1)*l.kills]); err != nil {

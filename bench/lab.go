@@ -27,6 +27,8 @@ type lab struct {
 	rawFile  *os.File
 	progress io.Writer
 	start    time.Time
+
+	mu sync.Mutex // guards report and raw
 }
 
 func newLab(ctx context.Context, s settings) (*lab, error) {
@@ -37,13 +39,13 @@ func newLab(ctx context.Context, s settings) (*lab, error) {
 			l.close()
 		}
 	}()
-	for _, dir := range []string{rawFolder, cacheFolder} {
+	for _, dir := range []string{s.raw, cacheFolder} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
 	}
 	var err error
-	if l.rawFile, err = os.Create(filepath.Join(rawFolder, "samples.jsonl")); err != nil {
+	if l.rawFile, err = os.Create(filepath.Join(s.raw, "samples.jsonl")); err != nil {
 		return nil, err
 	}
 	l.raw = json.NewEncoder(l.rawFile)
@@ -132,6 +134,8 @@ func (l *lab) compare(ctx context.Context, table, what, unit string, rounds int,
 
 // add keeps a result, and writes down what it was made of.
 func (l *lab) add(r result, samples []float64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.report.Results = append(l.report.Results, r)
 	return l.raw.Encode(struct {
 		Table, Case, What, Unit string

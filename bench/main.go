@@ -56,7 +56,7 @@ func main() {
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, settings{effort: 1, kills: *kills, large: *large}, *quick, *only, *render)
+	err := run(ctx, settings{effort: 1, kills: *kills, large: *large, raw: rawFolder}, *quick, *only, *render)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -116,6 +116,7 @@ type settings struct {
 	effort float64 // part of the rounds; 0 is two rounds of each
 	kills  int
 	large  bool
+	raw    string // folder for each sample
 }
 
 // rounds is how many rounds there are of what has n in a full run.

@@ -65,6 +65,8 @@ func measureServer(ctx context.Context, l *lab) error {
 
 // answers reports why the server does not serve yet, and notes its version if it does.
 func (l *lab) answers(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // or the client goes on trying
+	defer cancel()
 	c, err := client.DialContext(ctx, client.Options{HostPort: address, Logger: quiet})
 	if err != nil {
 		return err
