@@ -66,6 +66,7 @@ func TestInterrupt_LeavesNothingBehind(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	l, err := newLab(ctx, settings{kills: 4, raw: t.TempDir()})
 	require.NoError(t, err)
+	defer l.close()
 	l.progress = t.Output()
 	time.AfterFunc(300*time.Millisecond, cancel)
 	require.ErrorIs(t, measureCrashes(ctx, l), context.Canceled)
