@@ -5,7 +5,7 @@ SHELL       := bash
 STORE    ?= file
 FUZZTIME ?= 30s
 SDK      ?= v1.51.0
-MODULES  := . samples
+MODULES  := . samples bench
 BIN      := $(CURDIR)/.cache/bin
 LINTER   := $(BIN)/golangci-lint-$(shell sed -n 's|.*golangci/golangci-lint/v2 v\([^ ]*\).*|\1|p' tools/golangci-lint/go.mod)
 
@@ -45,7 +45,7 @@ sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, wit
 	@tools/need redis-server gcc g++ promtool $(if $(filter Linux,$(shell uname)),strace)
 	@cd samples && go run ./internal/cmd/tools temporal-cli
 	@echo "testing with SDK $(SDK) and the race detector (the first time, compiling takes minutes)"
-	@for module in $(MODULES); do \
+	@for module in . samples; do \
 		tests=". ./activity/... ./interceptor/... ./keys/... ./telemetry/..."; [ $$module = . ] || tests=./e2e; \
 		copy=$(CURDIR)/.cache/sdk/$$module; mkdir -p $$copy; cp $$module/go.mod $$module/go.sum $$copy; \
 		go mod edit -require=go.temporal.io/sdk@$(SDK) $$copy/go.mod; \
@@ -86,9 +86,10 @@ house: ## measure the packages: methods, knots, names, lines
 	@cd tools/house && go run . -dir $(CURDIR)
 
 .PHONY: bench
-bench: ## measure what the guard costs
+bench: ## measure what the guard costs beside floors and peers, in a quarter of an hour; writes BENCHMARKS.md (BENCH=-quick: two minutes)
 	@tools/need redis-server
-	go test -run '^$$' -bench . -benchmem ./...
+	@cd samples && go run ./internal/cmd/tools temporal-cli
+	@cd bench && go build -buildvcs=false -o $(BIN)/bench . && exec $(BIN)/bench $(BENCH)
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME=30s

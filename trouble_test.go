@@ -209,7 +209,7 @@ func TestFunc_AContextThatEndsWhileItWaits(t *testing.T) {
 		require.Equal(t, 10*time.Second, time.Since(began))
 		requireRefusal(t, err, once.InFlight)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "another call may be running it")
+		require.ErrorContains(t, err, "is being run by")
 		require.True(t, atmostonce.MayHaveHappened(err), "the other call runs")
 		cancelled, stop := context.WithCancelCause(t.Context())
 		stop(errors.New("the client has gone"))
