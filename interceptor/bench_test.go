@@ -23,20 +23,20 @@ import (
 // guardedTasks returns an environment of the SDK whose tasks take the way of a worker
 // that has the guard as a plugin of its client. ChargeCard is marked, and no call of it
 // is warned about.
-func guardedTasks(t testing.TB, body func(context.Context, charge) (receipt, error)) *testsuite.TestActivityEnvironment {
-	t.Helper()
+func guardedTasks(tb testing.TB, body func(context.Context, charge) (receipt, error)) *testsuite.TestActivityEnvironment {
+	tb.Helper()
 	p := once.Policy{Key: keys.From(func(in charge) string { return in.Order }), Scope: keys.PerNamespace}
 	g, err := interceptor.New(memory(), interceptor.Options{Activities: once.Mark(p, "ChargeCard")})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	var configured client.Options
 	c, err := client.NewLazyClient(client.Options{HostPort: "127.0.0.1:1", Logger: quiet, Plugins: []client.Plugin{g, configuration{of: &configured}}})
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
+	require.NoError(tb, err)
+	tb.Cleanup(c.Close)
 	// The environment would configure, start and stop a worker for each task.
 	var o worker.Options
 	var registry worker.PluginConfigureWorkerRegistryOptions
-	require.NoError(t, g.ConfigureWorker(context.Background(), worker.PluginConfigureWorkerOptions{
-		WorkerInstanceKey: t.Name(), TaskQueue: "queue", WorkerOptions: &o, WorkerRegistryOptions: &registry,
+	require.NoError(tb, g.ConfigureWorker(context.Background(), worker.PluginConfigureWorkerOptions{
+		WorkerInstanceKey: tb.Name(), TaskQueue: "queue", WorkerOptions: &o, WorkerRegistryOptions: &registry,
 	}))
 	for _, name := range taskTypes {
 		registry.OnRegisterActivity(body, sdkactivity.RegisterOptions{Name: name})

@@ -62,7 +62,7 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 		return body(ctx) // installed twice: the outer one guards
 	}
 	i.guarding = guarding{ctx, key}
-	mode, unnamed, guards := i.prepare(&i.guarding, in.Args)
+	mode, guards, unnamed := i.prepare(&i.guarding, in.Args)
 	if !guards {
 		return body(ctx)
 	}
@@ -71,10 +71,10 @@ func (i *inbound) ExecuteActivity(ctx context.Context, in *sdkinterceptor.Execut
 
 // prepare makes the call that the engine is to guard; guards reports whether it is.
 // unnamed is why it has no key.
-func (i *inbound) prepare(ctx context.Context, args []any) (mode once.Mode, unnamed error, guards bool) {
+func (i *inbound) prepare(ctx context.Context, args []any) (mode once.Mode, guards bool, unnamed error) {
 	m, marked, unclear := i.verdict.with(args)
 	if !marked {
-		return mode, nil, false
+		return mode, false, nil
 	}
 	w, r := i.worker, &i.call
 	if !w.announced.Load() {
@@ -87,7 +87,7 @@ func (i *inbound) prepare(ctx context.Context, args []any) (mode once.Mode, unna
 	if unclear != nil {
 		unnamed = engine.BadSetup(unclear)
 	}
-	return mode, unnamed, true
+	return mode, true, unnamed
 }
 
 // prepareCall makes the series of an activity known, where it is called for the first

@@ -182,26 +182,19 @@ func (c *claim) write(ctx context.Context, b store.Bid, o store.Outcome) (store.
 // goes the way of all stores.
 func (c *claim) land(ctx context.Context, l *lease, o store.Outcome) store.Record {
 	if !c.store.returns {
-		return c.landBeside(ctx, l, o, nil)
+		return c.landBeside(ctx, l, o)
 	}
 	c.last = lasting{ctx}
 	r, err := c.write(&c.last, c.bid, o)
 	if err != nil || r.Forgotten || l.isLost() {
-		return c.landBeside(ctx, l, o, &answered{r, err})
+		return c.landBeside(ctx, l, o) // the same write gets the same answer again
 	}
 	l.end()
 	return r
 }
 
-// answered is what the store has said of a write.
-type answered struct {
-	record store.Record
-	err    error
-}
-
-// landBeside is land on another goroutine. before is the answer to the first try, if
-// there was one.
-func (c *claim) landBeside(ctx context.Context, l *lease, o store.Outcome, before *answered) store.Record {
+// landBeside is land on another goroutine.
+func (c *claim) landBeside(ctx context.Context, l *lease, o store.Outcome) store.Record {
 	bid := c.bid
 	landed := make(chan store.Record, 1)
 	detached := context.WithoutCancel(ctx)
@@ -228,12 +221,8 @@ func (c *claim) landBeside(ctx context.Context, l *lease, o store.Outcome, befor
 			}
 			c.account.wrote(detached, store.Record{}, err)
 		})
-		r, err := persist(detached, stop, func(ctx context.Context) (r store.Record, err error) {
-			if before != nil {
-				r, err, before = before.record, before.err, nil
-			} else {
-				r, err = c.write(ctx, bid, o)
-			}
+		r, err := persist(detached, stop, func(ctx context.Context) (store.Record, error) {
+			r, err := c.write(ctx, bid, o)
 			why.Store(&err)
 			return r, err
 		})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,11 +47,13 @@ func (s *batching) RenewAll(ctx context.Context, bids []store.Bid) []store.Renew
 
 // noticed keeps the notices of all calls.
 type noticed struct {
-	mu  sync.Mutex
-	all []observe.Notice
+	mu    sync.Mutex
+	all   []observe.Notice
+	hangs time.Duration // for so long
 }
 
 func (n *noticed) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
+	<-time.After(n.hangs)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if e.Kind == observe.KindNotice {
@@ -94,10 +97,12 @@ func newHolding(t *testing.T, s store.Store, p once.DoubtPolicy) *holding {
 }
 
 // hold holds the claim of a key, which was asked for just now.
-func (h *holding) hold(key string) (context.Context, *lease) {
+func (h *holding) hold(key string) (context.Context, *lease) { return h.holdSince(key, time.Now()) }
+
+func (h *holding) holdSince(key string, sent time.Time) (context.Context, *lease) {
 	c := &claim{
 		store: h.store, request: &Request{Policy: h.policy}, account: h.reporter.open(Identity{}, h.policy),
-		bid: store.Bid{Key: key, Owner: key, Lease: h.options.Lease}, sent: time.Now(),
+		bid: store.Bid{Key: key, Owner: key, Lease: h.options.Lease}, sent: sent,
 	}
 	return c.hold(context.Background(), h.renewer)
 }
@@ -204,6 +209,8 @@ func TestRenewer_WithoutBatchesOneThatHangsHoldsUpNoOther(t *testing.T) {
 		h := newHolding(t, s, once.Rerun)
 		first, l1 := h.hold("1")
 		second, l2 := h.hold("2")
+		pass(20 * time.Second)
+		require.EqualValues(t, 1, s.others.Load())
 		<-first.Done()
 		require.ErrorIs(t, context.Cause(first), errLeaseOver)
 		pass(time.Minute)
@@ -216,7 +223,8 @@ func TestRenewer_WithoutBatchesOneThatHangsHoldsUpNoOther(t *testing.T) {
 // hangsFor is a store whose renewals of one key hang.
 type hangsFor struct {
 	store.Store
-	key string
+	key    string
+	others atomic.Int32
 }
 
 func (s *hangsFor) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
@@ -224,7 +232,28 @@ func (s *hangsFor) Renew(ctx context.Context, b store.Bid) (store.Record, error)
 		<-ctx.Done()
 		return store.Record{}, ctx.Err()
 	}
+	s.others.Add(1)
 	return store.Record{Owner: b.Owner}, nil
+}
+
+func TestRenewer_AnObserverThatHangsHoldsUpNoCutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &batching{Store: store.NewMemory(store.MemoryOptions{})}
+		s.answer = func(_ context.Context, bids []store.Bid) []store.Renewed {
+			return slices.Repeat([]store.Renewed{{Err: errors.New("?")}}, len(bids))
+		}
+		h := newHolding(t, s, once.Rerun)
+		h.seen.hangs = time.Hour
+		began := time.Now()
+		_, l1 := h.hold("1")
+		body, l2 := h.holdSince("2", began.Add(-33500*time.Millisecond))
+		<-body.Done() // right after a renewal has failed
+		require.Equal(t, 20500*time.Millisecond, time.Since(began))
+		l1.end()
+		l2.end()
+		pass(3 * time.Hour) // until the observer has come back
+	})
 }
 
 // Each bid has an answer of its own.
