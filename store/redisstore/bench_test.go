@@ -113,7 +113,8 @@ func BenchmarkRedisBytes(b *testing.B) {
 	for i := range n {
 		require.NoError(b, firstRun(b.Context(), s, guardKey(1_760_000_000, i)))
 	}
-	for b.Loop() { //nolint:revive // it was measured above
+	for b.Loop() {
+		continue // it was measured above
 	}
 	b.ReportMetric((usedMemory(b, client)-before)/n, "B/record")
 	usage, err := client.MemoryUsage(b.Context(), redisName(guardKey(1_760_000_000, 1))).Result()
@@ -121,6 +122,51 @@ func BenchmarkRedisBytes(b *testing.B) {
 	b.ReportMetric(float64(usage), "B/usage")
 	b.ReportMetric(float64(recordSize(b, client, guardKey(1_760_000_000, 1))), "B/value")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkRedisWake reports how long after a settle those who wait are told, and the
+// 99th percentile, for one waiter of a key and for 1,000.
+func BenchmarkRedisWake(b *testing.B) {
+	client := dialRedis(b, startRedis(b))
+	s := newRedis(b, client)
+	for _, waiters := range []int{1, 1000} {
+		b.Run(strconv.Itoa(waiters), func(b *testing.B) {
+			var took []time.Duration
+			for n := 0; b.Loop(); n++ {
+				bid := guardBid(fmt.Sprintf("wake/%d/%d", waiters, n))
+				_, err := s.Acquire(b.Context(), bid)
+				require.NoError(b, err)
+				all, times := make([]chan struct{}, waiters), make([]time.Time, waiters)
+				for i := range all {
+					all[i] = make(chan struct{}, 1)
+					defer s.Notify(bid.Key, all[i])()
+				}
+				<-all[0]                            // the server has confirmed,
+				<-time.After(20 * time.Millisecond) // and all that it tells has been told
+				var told sync.WaitGroup
+				for i, changed := range all {
+					for len(changed) > 0 {
+						<-changed
+					}
+					told.Go(func() {
+						<-changed
+						times[i] = time.Now()
+					})
+				}
+				start := time.Now()
+				_, err = s.Settle(b.Context(), bid, guardDone)
+				require.NoError(b, err)
+				told.Wait()
+				for _, at := range times {
+					took = append(took, at.Sub(start))
+				}
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-median")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
 
 // recordSize is how long the record of key is, whatever it is kept as.

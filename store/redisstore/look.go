@@ -26,6 +26,19 @@ func newLooks(keys keyspace, b *batches) *looks {
 	return &looks{keys: keys, batches: b, seed: maphash.MakeSeed()}
 }
 
+// asksMasters reports whether the client is known to send plain reads to masters only, as
+// it does scripts. A replica may be behind.
+func asksMasters(client redis.UniversalClient) bool {
+	switch c := client.(type) {
+	case *redis.Client:
+		return true
+	case *redis.ClusterClient:
+		o := c.Options()
+		return !o.ReadOnly && !o.RouteByLatency && !o.RouteRandomly
+	}
+	return false
+}
+
 func (l *looks) digest(key string) (digest uint64, place *atomic.Uint64) {
 	digest = maphash.String(l.seed, key) | 1
 	return digest, &l.seen[digest>>32%uint64(len(l.seen))]

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -71,4 +72,29 @@ func TestLooks_LeaveToTheScriptWhatItMayChange(t *testing.T) {
 	got, ok := standing(PackRecord(r), expires, left, b)
 	require.True(t, ok)
 	require.Equal(t, r.Settled, got.Now, "nothing is answered that is yet to happen")
+}
+
+// A client that may ask a replica, or of which that is not known, is given scripts alone.
+func TestLooks_AskNoReplica(t *testing.T) {
+	t.Parallel()
+	for about, c := range map[string]struct {
+		client redis.UniversalClient
+		asks   bool
+	}{
+		"a server":        {redis.NewClient(&redis.Options{}), true},
+		"a Cluster":       {redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}}), true},
+		"its replicas":    {redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, ReadOnly: true}), false},
+		"the nearest":     {redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, RouteByLatency: true}), false},
+		"any":             {redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, RouteRandomly: true}), false},
+		"what is unknown": {struct{ redis.UniversalClient }{redis.NewClient(&redis.Options{})}, false},
+	} {
+		s, err := New(c.client, Options{})
+		require.NoError(t, err)
+		require.Equal(t, c.asks, s.looks != nil, about)
+		require.NoError(t, c.client.Close())
+	}
+	s, err := New(redis.NewClient(&redis.Options{}), Options{Replicas: 1})
+	require.NoError(t, err)
+	require.Nil(t, s.looks)
+	require.Nil(t, s.index.batches)
 }

@@ -96,7 +96,9 @@ func New(client redis.UniversalClient, o Options) (*Store, error) {
 	var look *looks
 	if o.Replicas == 0 {
 		index.batches = newBatches(keys)
-		look = newLooks(keys, index.batches)
+		if asksMasters(client) {
+			look = newLooks(keys, index.batches)
+		}
 	}
 	return &Store{
 		keys: keys, replicas: confirming, rights: user, index: index, looks: look,
