@@ -3,7 +3,6 @@
 package store_test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -29,15 +28,9 @@ func TestFile_Linearizable(t *testing.T) {
 	}, shortened(*histories))
 }
 
-// memoryDir returns a directory in memory where the host has one.
 func memoryDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "atmostonce-") //nolint:usetesting // TempDir is on a disk
-	if err != nil {
-		return tb.TempDir()
-	}
-	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
+	return store.MemoryDir(tb)
 }
 
 // Each handle is one of several in this process.
