@@ -3,6 +3,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -202,10 +203,25 @@ func claimOf(t *testing.T, f *File, key string) string {
 // inLog does something under the lock of the store.
 func inLog(t *testing.T, f *File, do func(l *log)) {
 	t.Helper()
-	require.NoError(t, f.queue.ask(&request{ctx: t.Context(), job: func(l *log) (durable, error) {
+	begun, done := make(chan *log), make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- f.queue.ask(&request{ctx: context.WithoutCancel(t.Context()), job: func(l *log) (durable, error) {
+			begun <- l
+			<-done
+			return durable{}, nil
+		}})
+	}()
+	select {
+	case l := <-begun:
+		defer func() {
+			close(done)
+			<-ended
+		}()
 		do(l)
-		return durable{}, nil
-	}}))
+	case err := <-ended:
+		require.NoError(t, err)
+	}
 }
 
 // memoryDir returns a directory in memory where the host has one.

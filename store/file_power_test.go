@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -55,10 +56,10 @@ func TestFile_CutOffLineIsRemoved(t *testing.T) {
 type crashState struct {
 	point    string
 	files    map[string][]byte
-	last     string // the segment of which not all is certain
-	certain  int64
-	named    bool   // the name of the last segment is
-	removed  string // the name of a segment that may come back
+	last     string
+	certain  map[string]int64 // how much of each
+	named    bool             // the name of the last segment is
+	removed  string           // the name of a segment that may come back
 	answered map[string]int
 }
 
@@ -75,6 +76,7 @@ func observed(t *testing.T, dir string, f *File, rounds int) (states []crashStat
 	var mu sync.Mutex
 	answered := map[string]int{}
 	removed := map[string][]byte{}
+	certain := map[string]int64{}
 	step := func(point string) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -92,10 +94,14 @@ func observed(t *testing.T, dir string, f *File, rounds int) (states []crashStat
 		f.log.mu.Lock()
 		to := f.log.to
 		f.log.mu.Unlock()
-		first := int64(bytes.IndexByte(s.files[s.last], '\n') + 1)
-		if s.certain = first; segmentName(to.segment) == s.last {
-			s.certain, s.named = max(first, to.size), to.named
+		for name, content := range s.files {
+			certain[name] = max(certain[name], int64(bytes.IndexByte(content, '\n')+1))
 		}
+		if name := segmentName(to.segment); s.files[name] != nil {
+			certain[name] = max(certain[name], to.size)
+			s.named = name == s.last && to.named
+		}
+		s.certain = maps.Clone(certain)
 		if n := segmentNumber(slices.Min(slices.Collect(maps.Keys(s.files)))); n > 1 {
 			if content, seen := removed[segmentName(n-1)]; seen && point == "create" {
 				s.removed = segmentName(n - 1)
@@ -186,12 +192,10 @@ func (s crashState) judge(t *testing.T, r *rand.Rand) {
 	defer os.RemoveAll(dir)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, logName), 0o700))
 	for name, content := range s.files {
-		if name == s.last {
-			if !s.named && r.IntN(2) == 0 {
-				continue
-			}
-			content = lost(r, content, s.certain)
+		if name == s.last && !s.named && r.IntN(2) == 0 {
+			continue
 		}
+		content = lost(r, content, s.certain[name])
 		if name == s.removed && r.IntN(2) == 0 {
 			continue
 		}
@@ -272,4 +276,130 @@ func TestFile_FailedSyncIsWrittenAnew(t *testing.T) {
 			require.Equal(t, want, r.State, key)
 		}
 	}
+}
+
+// What lines say was durable is damage if it is not whole, also after a start of the host.
+func TestFile_AdoptedDamageIsNoGap(t *testing.T) {
+	t.Parallel()
+	dir := memoryDir(t)
+	f := newFile(t, dir)
+	for _, key := range []string{"before", "k", "after", "last"} {
+		requireWorks(t, f, key)
+	}
+	path := segmentsIn(t, dir)[0]
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	content = ofAnotherRun(t, content)
+	damaged := bytes.Replace(content, []byte(`"key":"k","state":"succeeded"`), []byte(`"key":"k","state":"sacceeded"`), 1)
+	require.NotEqual(t, content, damaged)
+	again := memoryDir(t)
+	require.NoError(t, os.Mkdir(filepath.Join(again, logName), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(again, logName, filepath.Base(path)), damaged, 0o600))
+	f = newFile(t, again)
+	_, err = f.Acquire(t.Context(), testBid("k", "b"))
+	require.ErrorIs(t, err, ErrCorrupt)
+	for _, key := range []string{"before", "after", "last"} {
+		r, err := f.Load(t.Context(), key)
+		require.NoError(t, err)
+		require.Equal(t, testSuccess, r.Outcome, key)
+	}
+}
+
+// Who has read more of the log than is there says so.
+func TestFile_CutWhileOpenFreesNoKey(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := newFile(t, dir)
+	requireWorks(t, f, "k")
+	path := segmentsIn(t, dir)[0]
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, int64(len(content)/2)))
+	for verb, call := range verbsOf(t.Context(), f, testBid("k", "b")) {
+		_, err := call()
+		require.ErrorIs(t, err, ErrCorrupt, verb)
+		require.ErrorContains(t, err, path, verb)
+	}
+	left, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Len(t, left, len(content)/2, "it was left as it is")
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	r, err := f.Acquire(t.Context(), testBid("k", "b"))
+	require.NoError(t, err)
+	require.Equal(t, testSuccess, r.Outcome)
+}
+
+// A slot serves for another claim only when the record of the one before says
+// durably that it runs no more.
+func TestFile_SlotIsFreeOnceThatIsDurable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := newFile(t, dir)
+	_, err := f.Acquire(t.Context(), testBid("k", "a"))
+	require.NoError(t, err)
+	mend, _ := failAt(f, "fsync", errDisk)
+	_, err = f.Settle(t.Context(), testBid("k", "a"), testSuccess)
+	require.ErrorIs(t, err, errDisk)
+	require.Len(t, f.claims.held, 1)
+	require.Empty(t, f.claims.idle)
+	mend()
+	_, err = f.Settle(t.Context(), testBid("k", "a"), testSuccess)
+	require.NoError(t, err)
+	require.Empty(t, f.claims.held)
+	require.Len(t, f.claims.idle, 1)
+}
+
+// Nobody replaces a segment that another process has begun meanwhile.
+func TestFile_BeginsNoSegmentTwice(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := newFile(t, dir)
+	requireWorks(t, f, "k")
+	inLog(t, f, func(l *log) {
+		path := filepath.Join(l.dir.logDir(), segmentName(l.last().n+1))
+		other := firstOf(l.last().n+1, bootID(), l.oldest, l.last().size, l.losses)
+		require.NoError(t, os.WriteFile(path, other, 0o600))
+		require.ErrorIs(t, l.rotate(), os.ErrExist)
+		content, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, other, content)
+	})
+	requireWorks(t, f, "l")
+	requireWorks(t, newFile(t, dir), "m")
+	require.Len(t, segmentsIn(t, dir), 2)
+}
+
+// What was written while a sync failed is not called durable by the next one.
+func TestFile_FailedSyncIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t, dir)
+		syncing, failing := make(chan struct{}), make(chan struct{})
+		syncs := 0
+		step := func(point string) error {
+			if point != "fsync" {
+				return nil
+			}
+			if syncs++; syncs > 1 {
+				return nil
+			}
+			close(syncing)
+			<-failing
+			return errDisk
+		}
+		f.dir.step.Store(&step)
+		errs := make(chan error, 2)
+		acquire := func(key string) {
+			_, err := f.Acquire(t.Context(), testBid(key, "a"))
+			errs <- err
+		}
+		go acquire("k")
+		<-syncing
+		go acquire("l")
+		synctest.Wait() // it waits for the disk
+		close(failing)
+		require.ErrorIs(t, <-errs, errDisk)
+		require.ErrorIs(t, <-errs, errDisk)
+	})
 }
