@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -65,6 +66,50 @@ func BenchmarkFileList(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkFileScale is about what the number of records costs where the disk costs
+// nothing: one call at a time, in memory. The sizes come in turns.
+func BenchmarkFileScale(b *testing.B) {
+	var all []*fileTurns
+	for _, records := range []int{1_000, 10_000, 100_000, 1_000_000} {
+		dir := memoryDir(b)
+		heap := heapInUse()
+		f := openFile(b, dir)
+		first := benchKey.Load()
+		fillFile(b, f, records)
+		turns := &fileTurns{b: b, f: f, first: first, atOnce: 1, records: records, heap: heapInUse() - heap}
+		started := time.Now()
+		openFile(b, dir)
+		turns.opened = time.Since(started)
+		all = append(all, turns)
+	}
+	b.Run("turns", func(b *testing.B) {
+		for b.Loop() {
+			for _, turns := range all {
+				for range 20 {
+					turns.take(&turns.ours, turns.firstRun)
+					turns.take(&turns.again, turns.duplicate)
+				}
+			}
+		}
+		for _, turns := range all {
+			b.ReportMetric(ratio(turns.ours, all[0].ours), fmt.Sprintf("x-run-%d", turns.records))
+			b.ReportMetric(ratio(turns.again, all[0].again), fmt.Sprintf("x-duplicate-%d", turns.records))
+			b.ReportMetric(float64(turns.opened.Milliseconds()), fmt.Sprintf("open-ms-%d", turns.records))
+			b.ReportMetric(float64(turns.heap)/float64(turns.records), fmt.Sprintf("heap-B/record-%d", turns.records))
+		}
+		b.ReportMetric(median(all[0].ours), "run-ns")
+		b.ReportMetric(median(all[0].again), "duplicate-ns")
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // fileInfo is what the guard writes of a claim.
@@ -134,6 +179,10 @@ type fileTurns struct {
 	first  int64 // of the keys that the store was filled with, and 900 more
 	bare   string
 	atOnce int
+
+	records int
+	heap    int64
+	opened  time.Duration
 	// Of each turn: how long one call took in the mean, and how long all did.
 	floor, ours, read, again []time.Duration
 }
@@ -183,7 +232,7 @@ func (t *fileTurns) readBare(int64) {
 }
 
 func (t *fileTurns) duplicate(n int64) {
-	bid := benchBid(t.first + n%900 + 1)
+	bid := benchBid(t.first + n*7919%int64(max(t.records/64*64, 900)) + 1)
 	bid.Owner = "another"
 	if r, err := t.f.Acquire(t.b.Context(), bid); err != nil || r.State == store.Running {
 		t.b.Error(r.State, err)
@@ -192,23 +241,26 @@ func (t *fileTurns) duplicate(n int64) {
 
 func (t *fileTurns) report() {
 	t.b.ReportMetric(0, "ns/op")
-	median := func(all []time.Duration) float64 {
-		slices.Sort(all)
-		return float64(all[len(all)/2].Nanoseconds())
-	}
-	ratio := func(ours, floor []time.Duration) float64 {
-		var all []float64
-		for i := range ours {
-			all = append(all, float64(ours[i])/float64(floor[i]))
-		}
-		slices.Sort(all)
-		return all[len(all)/2]
-	}
 	t.b.ReportMetric(ratio(t.ours, t.floor), "x-floor")
 	t.b.ReportMetric(ratio(t.again, t.read), "x-read")
 	t.b.ReportMetric(1e9/median(t.ours), "runs/s")
 	t.b.ReportMetric(1e9/median(t.floor), "floor/s")
 	t.b.ReportMetric(median(t.again), "duplicate-ns")
+}
+
+func median(all []time.Duration) float64 {
+	all = slices.Sorted(slices.Values(all))
+	return float64(all[len(all)/2].Nanoseconds())
+}
+
+// ratio is the median of what each turn cost more than the one beside it.
+func ratio(ours, floor []time.Duration) float64 {
+	var all []float64
+	for i := range ours {
+		all = append(all, float64(ours[i])/float64(floor[i]))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 func replaceDurably(b *testing.B, path string, content []byte) {

@@ -216,7 +216,7 @@ func inLog(t *testing.T, f *File, do func(l *log)) {
 	case l := <-begun:
 		defer func() {
 			close(done)
-			<-ended
+			_ = <-ended
 		}()
 		do(l)
 	case err := <-ended:

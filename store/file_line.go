@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -100,7 +101,17 @@ func sealed(text []byte) []byte {
 // isWhole reports whether text ends in its checksum and a line's end.
 func isWhole(text []byte) bool {
 	n := len(text) - sumSize
-	return n > 0 && string(text[n:]) == fmt.Sprintf(" %08x\n", crc32.Checksum(text[:n], castagnoli))
+	if n <= 0 || text[n] != ' ' || text[len(text)-1] != '\n' {
+		return false
+	}
+	var sum [4]byte
+	for _, c := range text[n+1 : len(text)-1] {
+		if c >= 'A' && c <= 'F' {
+			return false // there is one way to write it
+		}
+	}
+	_, err := hex.Decode(sum[:], text[n+1:len(text)-1])
+	return err == nil && binary.BigEndian.Uint32(sum[:]) == crc32.Checksum(text[:n], castagnoli)
 }
 
 var errSum = fmt.Errorf("%w: its checksum is wrong: the file was damaged, or changed by hand. Stop the processes of the store, and put "+
@@ -118,11 +129,16 @@ func parseLine(text []byte) (line, error) {
 		}
 		return line{}, errSum
 	}
-	head := bytes.SplitN(rest, []byte(" "), 8)
-	if len(head) < 8 || string(head[0]) != fmt.Sprintf("%08d", len(text)) || !isDigest(head[1]) {
+	var head [7][]byte
+	found := true
+	for i := range head {
+		head[i], rest, found = bytes.Cut(rest, []byte(" "))
+	}
+	size, err := strconv.Atoi(string(head[0]))
+	if !found || err != nil || len(head[0]) != 8 || size != len(text) || !isDigest(head[1]) {
 		return line{}, errSum
 	}
-	l := line{digest: string(head[1]), state: stateOf(head[2]), body: head[7]}
+	l := line{digest: string(head[1]), state: stateOf(head[2]), body: rest}
 	expires, err1 := strconv.ParseUint(string(head[3]), 10, 32)
 	durable, err2 := strconv.ParseInt(string(head[4]), 10, 64)
 	segment, at, _ := strings.Cut(string(head[6]), ":")
@@ -142,7 +158,12 @@ func parseLine(text []byte) (line, error) {
 }
 
 func isDigest(b []byte) bool {
-	return len(b) == 2*sha256.Size && len(bytes.Trim(b, "0123456789abcdef")) == 0
+	for _, c := range b {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return len(b) == 2*sha256.Size
 }
 
 // lineStates are what a line may say; the index has the place of its state.
