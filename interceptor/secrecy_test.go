@@ -33,7 +33,9 @@ func TestBadRecord_ShowsNoKey(t *testing.T) {
 	for name, damage := range map[string]func(content string) string{
 		"damaged":     other,
 		"another key": func(content string) string { return summed(other(content)) },
-		"cut off":     func(content string) string { return content[:len(content)/2] },
+		"zeros": func(content string) string {
+			return content[:len(content)/2] + strings.Repeat("\x00", len(content)-len(content)/2)
+		},
 		"a wrong type": func(content string) string {
 			return summed(strings.ReplaceAll(content, `"fence":`, `"fence":"hush4711","x":`))
 		},

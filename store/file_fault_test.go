@@ -216,7 +216,9 @@ func inLog(t *testing.T, f *File, do func(l *log)) {
 	case l := <-begun:
 		defer func() {
 			close(done)
-			_ = <-ended
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
 		}()
 		do(l)
 	case err := <-ended:
