@@ -1,6 +1,7 @@
 package interceptor_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -119,7 +120,10 @@ func TestFind_ReportsARecordThatCannotBeRead(t *testing.T) {
 	require.NoError(t, err)
 	settled(t, s, "damaged")
 	digest := keys.Downstream("damaged")
-	require.NoError(t, os.WriteFile(filepath.Join(dir, digest[:2], digest+".json"), []byte("{"), 0o600))
+	log := filepath.Join(dir, "log", "00000001.log")
+	content, err := os.ReadFile(log)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(log, bytes.ReplaceAll(content, []byte("damaged"), []byte("dbmaged")), 0o600))
 	g := guarded(t, s, once.Policy{})
 	_, err = g.Find(t.Context(), digest[:16])
 	require.ErrorIs(t, err, store.ErrCorrupt)

@@ -335,34 +335,49 @@ func openGoldenDir(t *testing.T, dir string) store.Store {
 	return st
 }
 
-// dump leaves out the locks of the shards, which are empty, and the mark, which names
-// a run of the host.
+// dump has the first line of the log, and the last one of each record.
 func (s *goldenDir) dump(t *testing.T) map[string]string {
 	t.Helper()
-	dump := goldenFiles(t, s.dir)
-	maps.DeleteFunc(dump, func(name, _ string) bool { return filepath.Base(name) == "lock" || name == "indexed" })
+	dump := map[string]string{}
+	files := goldenFiles(t, filepath.Join(s.dir, "log"))
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		for n, line := range slices.Collect(strings.Lines(files[name])) {
+			if n == 0 {
+				dump[goldenFirst] = sealed(goldenBoot.ReplaceAllString(line, "$1 BOOT"))
+			} else {
+				dump[strings.Fields(line)[2]+".line"] = line
+			}
+		}
+	}
 	return dump
 }
+
+const goldenFirst = "first.line"
 
 func (s *goldenDir) restore(t *testing.T, dump map[string]string) store.Store {
 	t.Helper()
 	s.pause(30 * time.Minute) // a tombstone is remembered for an hour
 	dir := filepath.Join(t.TempDir(), "store")
-	for name, text := range dump {
-		goldenFile(t, filepath.Join(dir, name), text)
+	log := dump[goldenFirst]
+	for _, name := range slices.Sorted(maps.Keys(dump)) {
+		if name != goldenFirst {
+			log += dump[name]
+		}
 	}
+	goldenFile(t, filepath.Join(dir, "log", "00000001.log"), log)
 	return openGoldenDir(t, dir)
 }
 
 func (s *goldenDir) pause(d time.Duration) { <-time.After(d) }
 
 var (
-	goldenClaim  = regexp.MustCompile(`\.[0-9a-f]{32}\.claim$`)
-	goldenFence  = regexp.MustCompile(`"fence": \d+`)
-	goldenSum    = regexp.MustCompile(`"crc32c:[0-9a-f]{8}"`)
+	goldenBoot   = regexp.MustCompile(`(?m)^(atmostonce-log \d+ \d+) \S+`)
+	goldenLine   = regexp.MustCompile(`(?m)^(1) \d{8} (\w{64} \w+ \d+) \d+ (?:-|\w{32}) \d+:\d+ `)
+	goldenFence  = regexp.MustCompile(`"fence": ?\d+`)
+	goldenSum    = regexp.MustCompile(`(?m) [0-9a-f]{8}$`)
 	goldenNonce  = regexp.MustCompile(`\b[A-Z2-7]{26}\b`)
 	goldenWorker = regexp.MustCompile(`\b\d+@[\w.-]+`)
-	goldenData   = regexp.MustCompile(`"data": "([^"]*)"`)
+	goldenData   = regexp.MustCompile(`"data": ?"([^"]*)"`)
 	goldenMap    = regexp.MustCompile(`(\\n7\\n\\vmessageType\\x12\(temporal\.api\.common\.v1\.WorkflowExecution)(\\n\\x1b\\n\\bencoding\\x12\\x0fbinary/protobuf)`)
 	goldenMicros = regexp.MustCompile(`\d{15,}`)
 	goldenPacked = regexp.MustCompile(`(?m)^"packed" ".*"$`)
@@ -371,7 +386,8 @@ var (
 
 // normal has the bytes of outcomes in the form that the copies of Redis have.
 func (s *goldenDir) normal(text string) string {
-	return goldenSum.ReplaceAllString(goldenFence.ReplaceAllString(goldenBytes(text), `"fence": FENCE`), `"crc32c:SUM"`)
+	text = goldenLine.ReplaceAllString(goldenBytes(text), "$1 SIZE $2 DURABLE CLAIM BEFORE ")
+	return goldenSum.ReplaceAllString(goldenFence.ReplaceAllString(text, `"fence": FENCE`), " SUM")
 }
 
 // goldenBytes shows the bytes of outcomes.
@@ -538,7 +554,7 @@ func goldenNormal(s goldenStore, dump map[string]string) map[string]string {
 			}
 			return seen[nonce]
 		})
-		normal[goldenClaim.ReplaceAllString(name, ".NONCE.claim")] = goldenMap.ReplaceAllString(s.normal(text), "$2$1")
+		normal[name] = goldenMap.ReplaceAllString(s.normal(text), "$2$1")
 	}
 	return normal
 }

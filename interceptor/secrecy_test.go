@@ -4,9 +4,11 @@ package interceptor_test
 
 import (
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,15 +32,17 @@ func TestBadRecord_ShowsNoKey(t *testing.T) {
 	other := func(content string) string { return strings.ReplaceAll(content, secret+"4711", secret+"4712") }
 	for name, damage := range map[string]func(content string) string{
 		"damaged":     other,
-		"another key": func(content string) string { return unsummed(other(content)) },
-		"cut off":     func(content string) string { return content[:len(content)/2] },
+		"another key": func(content string) string { return summed(other(content)) },
+		"zeros": func(content string) string {
+			return content[:len(content)/2] + strings.Repeat("\x00", len(content)-len(content)/2)
+		},
 		"a wrong type": func(content string) string {
-			return strings.Replace(unsummed(content), `"fence": `, `"fence": "hush4711", "x": `, 1)
+			return summed(strings.ReplaceAll(content, `"fence":`, `"fence":"hush4711","x":`))
 		},
 		"a wrong time": func(content string) string {
-			return strings.Replace(unsummed(content), `"claimed": "`, `"claimed": "hush4711`, 1)
+			return summed(strings.ReplaceAll(content, `"claimed":"`, `"claimed":"hush4711`))
 		},
-		"an unknown state": func(content string) string { return strings.Replace(unsummed(content), "succeeded", "hush", 1) },
+		"an unknown state": func(content string) string { return summed(strings.ReplaceAll(content, "succeeded", "hushhushh")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -88,7 +92,7 @@ func recorded(t *testing.T, p once.Policy, call charge) (*store.File, string) {
 	require.NoError(t, err)
 	var found string
 	require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if filepath.Ext(path) == ".json" {
+		if filepath.Ext(path) == ".log" {
 			found = path
 		}
 		return err
@@ -96,10 +100,19 @@ func recorded(t *testing.T, p once.Policy, call charge) (*store.File, string) {
 	return s, found
 }
 
-// unsummed is a record as a program wrote it that knew no checksum.
-func unsummed(content string) string {
-	content, _, _ = strings.Cut(content, ",\n  \"sum\"")
-	return strings.Replace(content, `"version": 2`, `"version": 1`, 1) + "\n}\n"
+// summed is a log as a program wrote it that sees to its sizes and checksums.
+func summed(content string) string {
+	lines := slices.Collect(strings.Lines(content))
+	for n, line := range lines[1:] {
+		lines[n+1] = sealed(line[:2] + fmt.Sprintf("%08d", len(line)) + line[10:])
+	}
+	return strings.Join(lines, "")
+}
+
+// sealed returns a line of a log with its checksum.
+func sealed(line string) string {
+	text := line[:len(line)-len(" 00000000\n")]
+	return fmt.Sprintf("%s %08x\n", text, crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 func requireSecrecy(t *testing.T, err error, secret string) {

@@ -28,25 +28,31 @@
 //
 // # File
 //
-// A directory of a local file system: one JSON file per record, replaced by
-// write, fsync, rename, fsync of the directory, so that a crash leaves the old
-// record or the new one. A file system on which locks or fsync are not known to
-// hold, a network mount say, is refused unless [FileOptions] admits it. Leases do
+// A log in a directory of a local file system, which the processes of a host share. It
+// is text: each change of a record is a line at the end of a file, with the record as
+// JSON, and the last line about a digest is what counts:
+//
+//	grep -h " $digest " log/*.log | tail -1
+//
+// A line is written under the kernel's lock of the store, and no answer leaves before
+// it, and every line before it, was synced; one sync serves all calls that wait. A crash
+// leaves the old record or the new one. A file system on which locks or fsync are not
+// known to hold, a network mount say, is refused unless [FileOptions] admits it. Leases do
 // not matter: each claim holds a kernel lock, so a process that is suspended for
 // an hour still owns what it owned, and one that died does not. Nor does a record
 // expire while its owner lives, whatever becomes of the host's clock.
 //
 // Nobody else may remove files in that directory. If somebody does, what is gone
-// can happen again: [File.Check] reports it as [ErrForgot], and a subdirectory is
-// made anew. Nobody can notice what was removed while no process had the store
-// open, nor the loss of single records.
+// can happen again: [File.Check] reports it as [ErrForgot]. Nobody can notice that the end
+// of the log was removed while no process had the store open.
 //
 // Its processes run as one user, and nobody else may write in it: see [NewFile]. A
-// record ends in a checksum over all of it. Any tool may read it, and none may
-// change it: a record with a changed byte is [ErrCorrupt], and nothing
-// runs under its key until the file is as it was or, if the effect may happen again,
-// removed. Programs from before the checksum answer [ErrVersion] about records that
-// have one; theirs are read, and get one when they are next written.
+// line ends in a checksum over all of it. Any tool may read it, and none may
+// change it: a record in a line with a changed byte is [ErrCorrupt], and nothing
+// runs under its key until the line is as it was or, if the effect may happen again,
+// removed while no process has the store open. Where more is damaged, so that nobody
+// knows whose line it was, that is so of every key of which nothing later is known.
+// What was erased is overwritten in every line.
 //
 // # Size
 //
@@ -70,13 +76,11 @@
 // record is found by its digest alone, too. Any other listing looks at all records.
 // (go test -run '^$' -bench ListInDoubt ./store/redisstore)
 //
-// Records of programs that knew of no index are found: the first listing of open
+// Records of programs that knew of no index are found in Redis: the first listing of open
 // records looks at everything once. While such programs still run beside newer
-// ones, what they write may be missing until a call meets it; [File.Reindex] puts that
-// right, and what restored backups leave; so does Reindex of redisstore.
-//
-// On a file system the index is an empty file per open record, and is not made
-// durable: it is built anew after a start of the host.
+// ones, what they write may be missing until a call meets it; Reindex of redisstore puts
+// that right, and what restored backups leave. On a file system the index is in
+// the memory of each handle, made from the log.
 //
 // # A store of your own
 //

@@ -21,36 +21,47 @@ type FileOptions struct {
 // from several containers of it. It protects against the end of any of them,
 // and of the host.
 //
-// Each key has a JSON file of its own, written durably. A running claim holds a
-// lock of the kernel for as long as its process lives and its end is not
-// written: no clock is asked whether an owner lives, and [File.Acquire] marks
+// The records are in a log: each change of one is a line at the end of the last of
+// some files, which grow only. A line is written under the kernel's lock of the store,
+// by whoever has just read the log to its end and decided by the protocol what is to be
+// written. No answer leaves before a sync of the file has ended that began when every
+// line that the answer is about was written, by this process or another one; one sync
+// serves all calls that wait for it. So what one process sees of another one, and
+// was not durable, is either made durable before anybody hears of it, or lost
+// together with everything that was written after it.
+//
+// A running claim holds a lock of the kernel for as long as its process lives and its
+// end is not written: no clock is asked whether an owner lives, and [File.Acquire] marks
 // the doubt at once when the owner's process has died. Bid.Lease is only the
 // hint that Record.LeaseEnd gives, and a running record does not expire while its
 // owner lives. A claim takes a file descriptor.
 //
-// What is running, in doubt or pending has an empty file near its record, by which
-// [File.List] finds it; see [File.Reindex].
+// What is killed while it writes leaves the beginning of a line, which the next process
+// that has the lock removes. After a start of the host, what comes after the first gap
+// that was not durable does not count. A line whose checksum is wrong otherwise is
+// ErrCorrupt for its key; one that hides even its key, for every key of which nothing
+// later is known. After a sync that failed, nothing of that file is synced again: what
+// was not durable is written anew to the next one.
 //
-// A record that is damaged, or was changed by hand, is ErrCorrupt: it has a checksum.
+// When less than half of the log is remembered, a little of its oldest file is copied
+// to its end after each write, and the file removed when nothing in it counts. A handle keeps
+// in memory where the last line of each key is, in about 60 bytes.
+//
 // A call about a file that another user can have written ends in ErrUnsafe, and did
-// nothing; calls about other keys go on.
+// nothing.
 //
 // A disk that hangs keeps no caller longer than its context. What it was asked may
-// still happen, and until it has, the calls about the keys of the same
-// subdirectory, of which there are 256, wait as well.
+// still happen, and until it has, every other call waits as well, except that a sync
+// that hangs holds up only what is not durable. So does a process that is stopped while
+// it has the lock, for some microseconds of each call.
 type File struct {
 	dir     *directory
-	index   index
-	records *records
 	claims  *claims
 	locks   *locks
-	lanes   *lanes
-	sweeper *sweeper
-	lookers lookers
+	log     *log
+	queue   *queue
+	glances glances
 }
-
-// openSweep bounds the sweep of NewFile.
-const openSweep = 100 * time.Millisecond
 
 var (
 	_ Store        = (*File)(nil)
@@ -71,9 +82,9 @@ var (
 // It refuses with ErrInvalid an empty name, the root of all files, what is no
 // directory, and a directory that has files of somebody else's and is no store yet.
 // It refuses with ErrUnsafe a directory that another user owns, or that others may
-// write, and a directory in which that is so of a shard, a lock or one of the first
-// records, or in which one of these is something else; the error has the command
-// that mends it.
+// write, and a directory in which that is so of the lock or the log, or in which one of
+// these is something else; the error has the command that mends it. It refuses with
+// ErrVersion the store of a program that kept a file for each record.
 //
 // In a container, dir must be on a volume: what is in the container's own layer ends
 // with it. A volume of Kubernetes with an fsGroup is its group's to write: name a
@@ -85,19 +96,17 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{
-		dir:     d,
-		index:   index{d},
-		records: &records{dir: d, index: index{d}, unsure: make(map[string]bool)},
-		claims:  &claims{dir: d, held: make(map[string]*os.File)},
-		locks:   &locks{dir: d},
-	}
-	f.lanes = newLanes(f.claims, f.locks)
-	f.sweeper = &sweeper{dir: d, records: f.records, claims: f.claims, lanes: f.lanes}
-	if err := f.Check(context.Background()); err != nil {
+	f := &File{dir: d, claims: &claims{dir: d, held: make(map[claimed]*slot)}, locks: &locks{dir: d}}
+	f.log = &log{dir: d, claims: f.claims, index: newIndex()}
+	f.queue = &queue{log: f.log, locks: f.locks, claims: f.claims}
+	err = f.check(context.Background(), func(*log) error {
+		f.claims.sweep()
+		return nil
+	})
+	if err != nil {
+		_ = f.Close()
 		return nil, err
 	}
-	f.sweeper.all(openSweep)
 	return f, nil
 }
 
@@ -106,6 +115,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 // [fs.ErrClosed]. Close waits for no call that is underway.
 func (f *File) Close() error {
 	f.claims.end()
+	f.queue.release()
 	return nil
 }
 
@@ -114,10 +124,10 @@ func (f *File) Acquire(ctx context.Context, b Bid) (Record, error) {
 	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	r, err := f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
+	r, err := f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		dead := false
 		if r.State == Running && r.Owner != b.Owner {
-			alive, err := f.claims.ownerLives(locate(f.dir.path, b.Key).claim(r.Owner))
+			alive, err := f.lives(r.claim)
 			if err != nil {
 				return false, err
 			}
@@ -134,7 +144,7 @@ func (f *File) Renew(ctx context.Context, b Bid) (Record, error) {
 	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	r, err := f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
+	r, err := f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		if r.State == Running && r.owns(b) {
 			return r.touch(now, b.TTL), nil
 		}
@@ -151,7 +161,7 @@ func (f *File) Settle(ctx context.Context, b Bid, o Outcome) (Record, error) {
 	if err := o.Validate(); err != nil {
 		return Record{}, err
 	}
-	return f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
+	return f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		return r.settle(b, o, now)
 	})
 }
@@ -161,7 +171,7 @@ func (f *File) Release(ctx context.Context, b Bid) (Record, error) {
 	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	return f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
+	return f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		return r.release(b, now)
 	})
 }
@@ -171,7 +181,7 @@ func (f *File) Takeover(ctx context.Context, b Bid, from Record) (Record, error)
 	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	return f.update(ctx, b.Key, b.Owner, func(r *Record, now time.Time) (bool, error) {
+	return f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		return r.takeover(b, from, now)
 	})
 }
@@ -181,42 +191,42 @@ func (f *File) Resolve(ctx context.Context, key string, from Record, res Resolut
 	if err := res.Validate(); err != nil {
 		return Record{}, err
 	}
-	return f.update(ctx, key, "", func(r *Record, now time.Time) (bool, error) {
+	r, err := f.update(ctx, key, "", func(r *stored, now time.Time) (bool, error) {
 		return r.resolve(res, from, now)
 	})
-}
-
-// Load implements [Store].
-func (f *File) Load(ctx context.Context, key string) (Record, error) {
-	at := locate(f.dir.path, key)
-	r, err := f.load(ctx, at)
-	if err == nil && r.State == Absent {
-		r.Key = key
+	if err == nil && res.Erase {
+		err = f.erase(ctx, key)
 	}
 	return r, err
 }
 
+// Load implements [Store].
+func (f *File) Load(ctx context.Context, key string) (Record, error) {
+	return f.update(ctx, key, "", func(*stored, time.Time) (bool, error) { return false, nil })
+}
+
 // Check implements [Checker]: the directory is still the one that was opened,
 // and can be written. ErrUnsafe says that it is another one, ErrForgot that
-// somebody has removed one of its subdirectories, or files in it, since this
-// handle saw them. Such a subdirectory is made anew.
+// somebody has removed files of the store since this handle saw them.
 func (f *File) Check(ctx context.Context) error {
-	_, err := reading(ctx, f.lanes, 0, func() (none struct{}, err error) { return none, f.locks.look() })
-	if err != nil {
-		return err
-	}
-	_, err = f.lanes.locked(ctx, 0, func(*os.File, func() bool) (Record, error) {
-		temp := filepath.Join(f.dir.shardDir(0), "check"+tempExt)
-		defer os.Remove(temp)
-		if err := f.records.writeTemp(temp, []byte("{}\n"), ""); err != nil {
-			return Record{}, fmt.Errorf("store: cannot write to the directory: %w", err)
+	return f.check(ctx, func(*log) error { return f.locks.forgot() })
+}
+
+func (f *File) check(ctx context.Context, then func(l *log) error) error {
+	return f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) {
+		if err := f.dir.isStill(); err != nil {
+			return durable{}, err
 		}
-		return Record{}, nil
-	})
-	if err != nil {
-		return err
-	}
-	return f.locks.forgot()
+		if err := f.dir.inspect(); err != nil {
+			return durable{}, err
+		}
+		temp := filepath.Join(f.dir.logDir(), "check"+tempExt)
+		defer os.Remove(temp)
+		if err := l.writeTemp(temp, []byte("{}\n"), ""); err != nil {
+			return durable{}, fmt.Errorf("store: cannot write to the directory: %w", err)
+		}
+		return durable{segment: l.last().n, size: l.last().size}, then(l)
+	}})
 }
 
 // Kind implements [Kinded].
@@ -227,102 +237,197 @@ func (f *File) SeesDeath() bool { return true }
 
 // Clear forgets everything. It is for tests: effects may then happen again.
 func (f *File) Clear(ctx context.Context) error {
-	var errs []error
-	for n := range shards {
-		errs = append(errs, f.sweeper.clear(ctx, n))
-	}
-	return errors.Join(errs...)
-}
-
-// load reads the record at a place. It takes no lock, unless it is to find out
-// whether the owner of a record past its expiry lives, or to make a record durable
-// before it says what is in it.
-func (f *File) load(ctx context.Context, at place) (Record, error) {
-	r, err := reading(ctx, f.lanes, at.shard, func() (Record, error) { return f.records.read(at.path) })
-	r.Now = clock()
-	switch {
-	case err != nil || r.State == Absent:
-	case r.State == Running && r.expired(r.Now), f.records.isUnsure(at.path):
-		return f.update(ctx, r.Key, "", func(*Record, time.Time) (bool, error) { return false, nil })
-	case r.expired(r.Now):
-		r = Record{Key: r.Key, Now: r.Now}
-	}
-	return r, err
-}
-
-// update runs one transition on the record of key, under the lock of its shard.
-func (f *File) update(ctx context.Context, key, nonce string, turn func(*Record, time.Time) (bool, error)) (Record, error) {
-	at := locate(f.dir.path, key)
-	return f.lanes.locked(ctx, at.shard, func(l *os.File, stays func() bool) (Record, error) {
-		now := clock()
-		r, err := f.read(at, key, now)
+	return f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) {
+		oldest := l.oldest
+		a := l.last()
+		l.oldest = a.n + 1
+		err := l.begin(a.n+1, a.size, nil)
+		if err == nil {
+			err = l.sync(l.last(), l.last().size)
+		}
 		if err != nil {
-			return Record{}, err
+			l.oldest = oldest
+			return durable{}, err
 		}
-		was := r.State
-		changed, answer := turn(&r, now)
-		if err := ctx.Err(); err != nil {
-			return Record{}, err // for whom nothing is begun any more
-		}
-		claim := at.claim(nonce)
-		grasped := false
-		if r.Owned(nonce) {
-			// Before the record says so: nobody may see a running claim unlocked.
-			if grasped, err = f.claims.hold(claim); err != nil {
-				return Record{}, err
+		l.index = newIndex()
+		l.notices.sendAll()
+		return durable{}, l.drop()
+	}})
+}
+
+// stored is a record in the log.
+type stored struct {
+	Record
+	claim string   // the name of the slot of a running one
+	line  lastLine // its last line, if it has one
+}
+
+// lives reports whether the owner of a running record does, which has named its slot.
+func (f *File) lives(claim string) (bool, error) {
+	if claim == "" {
+		return false, nil
+	}
+	return f.claims.ownerLives(claim)
+}
+
+// update runs one transition on the record of key.
+func (f *File) update(ctx context.Context, key, nonce string, turn func(*stored, time.Time) (bool, error)) (Record, error) {
+	var r stored
+	var answer error
+	var kept bool
+	k := claimed{idOf(key), nonce}
+	err := f.queue.ask(&request{
+		ctx: ctx,
+		job: func(l *log) (end durable, err error) {
+			now := clock()
+			if r, err = f.find(l, key, now); err != nil {
+				return durable{}, err
 			}
-		}
-		if changed || r.State != Absent && f.records.isUnsure(at.path) {
-			err = f.write(at, r, l, was)
-		}
-		// An owner that got no answer does not know that it is one.
-		if grasped && (err != nil || !stays()) || !r.Owned(nonce) && err == nil {
-			f.claims.drop(claim)
-		}
-		if err != nil {
-			return Record{}, err
-		}
-		r.Now = now
-		return r, answer
+			was := r.State
+			var changed bool
+			if changed, answer = turn(&r, now); answer != nil && !isAnswer(answer) {
+				return durable{}, answer
+			}
+			if r.Owned(nonce) {
+				// Before the record says so: nobody may see a running claim unlocked.
+				slot := r.claim
+				if was != Running {
+					slot = ""
+				}
+				if slot, kept, err = f.claims.hold(k, slot); err != nil {
+					return durable{}, err
+				}
+				changed = changed || slot != r.claim
+				r.claim = slot
+			}
+			r.Now = now
+			if !changed {
+				return r.line.end(), nil
+			}
+			return f.write(l, &r)
+		},
+		ended: func(a *request, err error) {
+			owned := err == nil && r.Owned(nonce)
+			// An owner that got no answer does not know that it is one.
+			if kept {
+				f.claims.heard(k, owned && a.stays())
+			}
+			if err == nil && !owned && nonce != "" {
+				f.claims.over(k)
+			}
+		},
 	})
+	if err != nil {
+		return Record{}, err
+	}
+	return r.Record, answer
 }
 
-// read returns the record of key as it is remembered now. The caller has the lock
-// of the shard.
-func (f *File) read(at place, key string, now time.Time) (Record, error) {
-	r, err := f.records.read(at.path)
+// isAnswer reports whether an error of the protocol comes with the record.
+func isAnswer(err error) bool {
+	return errors.Is(err, ErrSuperseded) || errors.Is(err, ErrConflict) || errors.Is(err, ErrMoved) || errors.Is(err, ErrGone)
+}
+
+// find returns the record of key as it is remembered now.
+func (f *File) find(l *log, key string, now time.Time) (stored, error) {
+	none := stored{Record: Record{Key: key}}
+	k := idOf(key)
+	e, found, unsure := l.index.find(k)
+	if unsure {
+		return none, errUnknown(l)
+	}
+	if !found {
+		return none, nil
+	}
+	none.line = e
+	text, err := l.lineAt(e)
+	if err != nil {
+		return none, err
+	}
+	r, claim, err := decodeLine(text)
+	if err == nil && r.Key != key {
+		err = fmt.Errorf("%w: it is about another key, whose digest is %s", ErrCorrupt, digest(r.Key))
+	}
+	if err != nil {
+		return none, fmt.Errorf("%w (in %s, byte %d)", err, l.segment(e.at.segment).path, e.at.at)
+	}
+	gone, err := f.forgotten(r, claim, now)
+	if gone || err != nil {
+		return none, err
+	}
+	return stored{r, claim, e}, nil
+}
+
+// recordIn returns the record in a line that was read; its State is Absent if it is not
+// remembered now.
+func (f *File) recordIn(text []byte, now time.Time) (Record, error) {
+	r, claim, err := decodeLine(text)
 	if err != nil {
 		return Record{}, err
 	}
-	gone, err := f.claims.forgotten(at, r, now)
-	if err != nil {
+	gone, err := f.forgotten(r, claim, now)
+	if gone || err != nil {
 		return Record{}, err
 	}
-	if gone {
-		r = Record{Key: key}
-	}
-	r.Now = now
 	return r, nil
 }
 
-// write replaces a record, which was in another state perhaps, under l, the lock of
-// its shard, and sometimes sweeps.
-func (f *File) write(at place, r Record, l *os.File, was State) error {
-	if err := f.records.replace(at, r); err != nil {
+// forgotten reports whether a record is not remembered now. A running one is, for as long
+// as its owner lives: one that was suspended, or whose clock was set, could not renew it.
+func (f *File) forgotten(r Record, claim string, now time.Time) (bool, error) {
+	if r.State != Running || !r.expired(now) {
+		return r.expired(now), nil
+	}
+	alive, err := f.lives(claim)
+	return !alive, err
+}
+
+// decodeLine returns the record in a line, and the slot of its claim.
+func decodeLine(text []byte) (Record, string, error) {
+	ln, err := parseLine(text)
+	if err != nil {
+		return Record{}, "", err
+	}
+	r, err := decodeRecord(ln.body)
+	if err == nil && digest(r.Key) != ln.digest {
+		err = fmt.Errorf("%w: it is about another key, whose digest is %s", ErrCorrupt, digest(r.Key))
+	}
+	return r, ln.claim, err
+}
+
+func errUnknown(l *log) error {
+	at := l.index.unknown[0]
+	return fmt.Errorf("%w (in %s, byte %d: nobody knows whose it is)", errSum, l.segment(at.segment).path, at.at)
+}
+
+// erase overwrites what the log has of a record in the lines before its last one, once
+// that is durable.
+func (f *File) erase(ctx context.Context, key string) error {
+	var e lastLine
+	err := f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) {
+		e = l.index.entries[idOf(key)]
+		return e.end(), nil
+	}})
+	if err != nil {
 		return err
 	}
-	// Or else another process may have written at the same time, under a new lock.
-	if _, err := stillAt(l, f.dir.lockPath(at.shard)); err != nil {
-		return err
+	return f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) { return durable{}, l.erase(e) }})
+}
+
+// write writes the record to the log.
+func (f *File) write(l *log, r *stored) (durable, error) {
+	body, err := encodeRecord(r.Record)
+	if err == nil && len(body) > maxFile {
+		err = fmt.Errorf("a record of %d bytes", len(body))
 	}
-	if was != r.State {
-		f.index.delist(at.path, was)
+	if err != nil {
+		return durable{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if mayEndAWait(was, r.State) {
-		f.lookers.notices.send(at.path)
+	ln := line{digest: digest(r.Key), state: r.State, expires: seconds(r.Expires), before: r.line.at, body: body}
+	if r.State == Running {
+		ln.claim = r.claim
 	}
-	f.sweeper.sometimes(at.shard, clock())
-	return nil
+	return l.append(ln)
 }
 
 // presumedAlive answers with a lease that b's caller can go by. The one on disk

@@ -1,9 +1,6 @@
 package store
 
 import (
-	"io/fs"
-	"syscall"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -14,12 +11,4 @@ func bootID() string {
 		return ""
 	}
 	return id
-}
-
-// inode returns the number of a file in its file system.
-func inode(info fs.FileInfo) uint64 {
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		return stat.Ino
-	}
-	return 0
 }

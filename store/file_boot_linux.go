@@ -1,10 +1,8 @@
 package store
 
 import (
-	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 )
 
 // bootID names the run of the host; empty if it is not known.
@@ -14,12 +12,4 @@ func bootID() string {
 		return ""
 	}
 	return strings.TrimSpace(string(id))
-}
-
-// inode returns the number of a file in its file system.
-func inode(info fs.FileInfo) uint64 {
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		return stat.Ino
-	}
-	return 0
 }

@@ -14,17 +14,25 @@ import (
 // This file is the directory of a store: what it holds, and whether it is still the
 // one that was opened.
 
-// inspectLimit bounds how many records one Check looks at.
-const inspectLimit = 4096
+const (
+	logName    = "log"    // the directory of the segments
+	claimsName = "claims" // and that of the running claims
+)
 
 // directory is the directory of a store, as this handle has opened it.
 type directory struct {
 	path   string
 	opened fs.FileInfo
-	owner  keeper                   // of the directory, and of everything in it
-	step   func(point string) error // tests fail here, or end the process
+	owner  keeper // of the directory, and of everything in it
 
-	inspected atomic.Int32 // the shard whose records the next Check looks at first
+	step atomic.Pointer[func(point string) error] // tests fail here, or end the process
+}
+
+func (d *directory) at(point string) error {
+	if step := d.step.Load(); step != nil {
+		return (*step)(point)
+	}
+	return nil
 }
 
 // openDirectory opens the directory of a store, and makes it and its subdirectories if
@@ -42,7 +50,7 @@ func openDirectory(path string, anyKind bool) (*directory, error) {
 	if err := checkFileSystem(path, anyKind); err != nil {
 		return nil, err
 	}
-	d := &directory{path: path, step: func(string) error { return nil }}
+	d := &directory{path: path}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
@@ -50,8 +58,8 @@ func openDirectory(path string, anyKind bool) (*directory, error) {
 	if err := d.adopt(info); err != nil {
 		return nil, err
 	}
-	for n := range shards {
-		if _, err := d.owner.makeDirAt(d.shardDir(n)); err != nil {
+	for _, dir := range []string{d.logDir(), d.claimsDir()} {
+		if _, err := d.owner.makeDirAt(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -76,6 +84,9 @@ func (d *directory) adopt(info fs.FileInfo) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	if isEarlier(names) {
+		return fmt.Errorf("%w: %s is of a program that kept a file for each record: name another directory once what it keeps is over", ErrVersion, d.path)
+	}
 	for _, name := range names {
 		if !isOurs(name) && !d.isStore() {
 			return fmt.Errorf("%w: %s has other files, %q is one: give the store a directory of its own", ErrInvalid, d.path, name)
@@ -87,17 +98,29 @@ func (d *directory) adopt(info fs.FileInfo) error {
 // isOurs reports whether a file of that name is in the directory of a store, or in
 // an empty file system.
 func isOurs(name string) bool {
-	return len(name) == 2 && strings.Trim(name, "0123456789abcdef") == "" || strings.HasPrefix(name, markName) || name == "lost+found"
+	return name == lockName || name == logName || name == claimsName || name == "lost+found"
 }
 
-// isStore reports whether the directory has been a store: a shard has been locked.
+// isStore reports whether the directory has been a store: it has been locked.
 func (d *directory) isStore() bool {
-	for n := range shards {
-		if _, err := os.Lstat(filepath.Join(d.shardDir(n), lockName)); err == nil {
-			return true
+	info, err := os.Lstat(filepath.Join(d.path, logName))
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	_, err = os.Lstat(filepath.Join(d.path, lockName))
+	return err == nil
+}
+
+// isEarlier reports whether names are of a store of programs that had a file for each
+// record.
+func isEarlier(names []string) bool {
+	shards := 0
+	for _, name := range names {
+		if len(name) == 2 && strings.Trim(name, "0123456789abcdef") == "" {
+			shards++
 		}
 	}
-	return false
+	return shards == 256
 }
 
 // isStill is nil if the directory is the one that was opened, and its owner's.
@@ -112,59 +135,34 @@ func (d *directory) isStill() error {
 	}
 }
 
-// inspect looks at the shards, at their locks, and at so many records that it costs
-// little; the next one goes on with others.
+// inspect looks at who may write what is in the store.
 func (d *directory) inspect() error {
-	first, left := int(d.inspected.Load()), inspectLimit
-	for i := range shards {
-		n := (first + i) % shards
-		if err := d.owner.checkDir(d.shardDir(n)); errors.Is(err, fs.ErrNotExist) {
-			continue // each call about its records says so
-		} else if err != nil {
-			return err
+	for _, dir := range []string{d.logDir(), d.claimsDir()} {
+		if err := d.owner.checkDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return prefixed(err)
 		}
-		if err := d.owner.checkFile(filepath.Join(d.shardDir(n), lockName), ErrUnsafe); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	}
+	paths := []string{filepath.Join(d.path, lockName)}
+	names, err := d.owner.namesAt(d.logDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, name := range names {
+		if segmentNumber(name) > 0 {
+			paths = append(paths, filepath.Join(d.logDir(), name))
 		}
-		if left == 0 {
-			continue
+	}
+	for _, path := range paths {
+		if err := d.owner.checkFile(path, ErrUnsafe); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return prefixed(err)
 		}
-		paths, err := d.recordsOf(n)
-		if err != nil {
-			return err
-		}
-		for _, path := range paths[:min(left, len(paths))] {
-			if err := d.owner.checkFile(path, ErrCorrupt); errors.Is(err, ErrUnsafe) {
-				return err
-			}
-			left--
-		}
-		d.inspected.Store(int32(n + 1))
 	}
 	return nil
 }
 
-func (d *directory) shardDir(n int) string {
-	return filepath.Join(d.path, fmt.Sprintf("%02x", n))
-}
+func (d *directory) logDir() string { return filepath.Join(d.path, logName) }
 
-func (d *directory) lockPath(n int) string {
-	return filepath.Join(d.shardDir(n), lockName)
-}
-
-// recordsOf returns the paths of a shard's records.
-func (d *directory) recordsOf(n int) ([]string, error) {
-	names, err := d.namesOf(n)
-	var paths []string
-	for _, name := range names {
-		if strings.HasSuffix(name, recordExt) {
-			paths = append(paths, filepath.Join(d.shardDir(n), name))
-		}
-	}
-	return paths, err
-}
-
-func (d *directory) namesOf(n int) ([]string, error) { return d.owner.namesAt(d.shardDir(n)) }
+func (d *directory) claimsDir() string { return filepath.Join(d.path, claimsName) }
 
 // absolute returns the whole path of dir, and refuses what cannot be a store's.
 func absolute(dir string) (string, error) {
@@ -204,15 +202,6 @@ func makeDir(dir string) error {
 		return &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 	}
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func checkFileSystem(dir string, anyKind bool) error {

@@ -14,13 +14,16 @@ import (
 // ahead sets the host's clock, as a record sees it: it expired long ago.
 func ahead(t *testing.T, f *File, key string) {
 	t.Helper()
-	path := locate(f.dir.path, key).path
-	r, err := f.records.read(path)
-	require.NoError(t, err)
-	r.Expires = r.Expires.AddDate(-2, 0, 0)
-	data, err := encodeRecord(r)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, data, 0o600))
+	inLog(t, f, func(l *log) {
+		e := l.index.entries[idOf(key)]
+		text, err := l.lineAt(e)
+		require.NoError(t, err)
+		r, claim, err := decodeLine(text)
+		require.NoError(t, err)
+		r.Expires = r.Expires.AddDate(-2, 0, 0)
+		_, err = f.write(l, &stored{Record: r, claim: claim, line: e})
+		require.NoError(t, err)
+	})
 }
 
 // stillRunning checks that nobody takes the record of a living owner for expired.
@@ -37,8 +40,8 @@ func stillRunning(t *testing.T, f *File, owner string) {
 			listed++
 		}
 		require.Equal(t, 1, listed)
-		f.sweeper.sweep(locate("", "k").shard, clock())
-		newFile(t, f.dir.path) // sweeps, too
+		mergeAll(t, f)
+		newFile(t, f.dir.path) // looks at claims
 	}
 	r, err := f.Acquire(t.Context(), testBid("k", "other"))
 	require.NoError(t, err)
@@ -100,7 +103,7 @@ func TestFile_UnreadableClaimDoesNotExpire(t *testing.T) {
 	_, err := f.Acquire(t.Context(), testBid("k", "a"))
 	require.NoError(t, err)
 	ahead(t, f, "k")
-	claim := locate(dir, "k").claim("a")
+	claim := claimOf(t, f, "k")
 	require.NoError(t, os.Rename(claim, claim+".aside"))
 	require.NoError(t, os.Symlink(claim, claim)) // which nobody can open
 	_, err = other.Acquire(t.Context(), testBid("k", "b"))
@@ -110,8 +113,10 @@ func TestFile_UnreadableClaimDoesNotExpire(t *testing.T) {
 	for _, err := range other.List(t.Context(), Query{}) {
 		require.ErrorIs(t, err, syscall.ELOOP)
 	}
-	other.sweeper.sweep(locate("", "k").shard, clock())
-	require.FileExists(t, locate(dir, "k").path)
+	inLog(t, other, func(l *log) {
+		require.NoError(t, l.rotate())
+		require.ErrorIs(t, l.merge(clock()), syscall.ELOOP)
+	})
 
 	require.NoError(t, os.Remove(claim))
 	require.NoError(t, os.Rename(claim+".aside", claim))

@@ -3,11 +3,11 @@
 package store
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,26 +30,35 @@ func testBid(key, owner string) Bid {
 var testSuccess = Outcome{State: Succeeded, Data: []byte("42"), Context: "json"}
 
 // failAt makes f's writes fail once they have come to point, until it is
-// called. It counts the writes that came to their end.
-func failAt(f *File, point string, err error) (mend func(), written *int) {
-	written = new(int)
-	f.dir.step = func(at string) error {
+// called. It counts the syncs that came to their end.
+func failAt(f *File, point string, err error) (mend func(), synced *atomic.Int32) {
+	synced = new(atomic.Int32)
+	step := func(at string) error {
 		if at == point {
 			return err
 		}
-		if at == "dirsync" {
-			*written++
+		if at == "fsync" {
+			synced.Add(1)
 		}
 		return nil
 	}
-	return func() { point = "" }, written
+	f.dir.step.Store(&step)
+	return func() {
+		step := func(at string) error {
+			if at == "fsync" {
+				synced.Add(1)
+			}
+			return nil
+		}
+		f.dir.step.Store(&step)
+	}, synced
 }
 
 var errDisk = errors.New("the disk failed")
 
-func TestFile_FailedWriteLeavesTheOldRecord(t *testing.T) {
+func TestFile_FailedWriteIsRepeated(t *testing.T) {
 	t.Parallel()
-	for _, point := range []string{"create", "write", "fsync"} {
+	for _, point := range []string{"write", "fsync"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -61,14 +70,14 @@ func TestFile_FailedWriteLeavesTheOldRecord(t *testing.T) {
 			mend, _ := failAt(f, point, errDisk)
 			_, err = f.Settle(t.Context(), b, testSuccess)
 			require.ErrorIs(t, err, errDisk)
-			r, err := other.Acquire(t.Context(), testBid("k", "b"))
-			require.NoError(t, err)
-			require.True(t, r.Owned("a"), "alive while its outcome is not written")
-			require.NoFileExists(t, strings.TrimSuffix(locate(dir, "k").path, recordExt)+tempExt,
-				"a file that could not be synced is not synced again")
+			if point == "write" {
+				r, err := other.Acquire(t.Context(), testBid("k", "b"))
+				require.NoError(t, err)
+				require.True(t, r.Owned("a"), "alive while its outcome is not written")
+			}
 
 			mend()
-			r, err = f.Settle(t.Context(), b, testSuccess)
+			r, err := f.Settle(t.Context(), b, testSuccess)
 			require.NoError(t, err)
 			require.Equal(t, Succeeded, r.State)
 		})
@@ -93,12 +102,21 @@ func TestFile_FailedGrantHoldsNothing(t *testing.T) {
 // repetition: after a power failure nobody would know of it.
 func TestFile_RepetitionMakesDurable(t *testing.T) {
 	t.Parallel()
-	for _, point := range []string{"rename", "dirsync"} {
+	for _, point := range []string{"fsync", "dirsync"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			f := newFile(t, t.TempDir())
 			b := testBid("k", "a")
-			mend, written := failAt(f, point, errDisk)
+			inLog(t, f, func(l *log) { require.NoError(t, l.rotate()) }) // a new name
+			mend, synced := failAt(f, point, errDisk)
+			failing := f.dir.step.Load()
+			step := func(at string) error {
+				if at == "begun" {
+					return errDisk // nor can it be written anew
+				}
+				return (*failing)(at)
+			}
+			f.dir.step.Store(&step)
 			for range 2 {
 				_, err := f.Acquire(t.Context(), b)
 				require.ErrorIs(t, err, errDisk)
@@ -109,7 +127,7 @@ func TestFile_RepetitionMakesDurable(t *testing.T) {
 			for _, err := range f.List(t.Context(), Query{}) {
 				require.ErrorIs(t, err, errDisk)
 			}
-			require.Zero(t, *written)
+			before := synced.Load()
 
 			mend()
 			for range 2 {
@@ -117,20 +135,29 @@ func TestFile_RepetitionMakesDurable(t *testing.T) {
 				require.NoError(t, err)
 				require.True(t, r.Owned("a"))
 			}
-			require.Equal(t, 1, *written)
+			require.Equal(t, before+1, synced.Load())
+			require.Len(t, segmentsIn(t, f.dir.path), 3, "what was not synced is not synced again, but written anew")
 		})
 	}
+}
+
+// segmentsIn returns the paths of the segments of a store.
+func segmentsIn(tb testing.TB, dir string) []string {
+	tb.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, logName, "*"+segmentExt))
+	require.NoError(tb, err)
+	return paths
 }
 
 func TestFile_FullDiskIsNotCertainAboutAnUnsureRecord(t *testing.T) {
 	t.Parallel()
 	f := newFile(t, t.TempDir())
-	failAt(f, "rename", errDisk)
+	failAt(f, "fsync", errDisk)
 	_, err := f.Acquire(t.Context(), testBid("k", "a"))
 	require.ErrorIs(t, err, errDisk)
-	failAt(f, "write", syscall.ENOSPC)
+	failAt(f, "begun", syscall.ENOSPC)
 	_, err = f.Acquire(t.Context(), testBid("k", "a"))
-	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.Error(t, err)
 	require.NotErrorIs(t, err, ErrFull, "the first call may have been applied")
 }
 
@@ -141,7 +168,7 @@ func TestFile_UnreadableClaimIsNotADeadOwner(t *testing.T) {
 	f, other := newFile(t, dir), newFile(t, dir)
 	_, err := f.Acquire(t.Context(), testBid("k", "a"))
 	require.NoError(t, err)
-	claim := locate(dir, "k").claim("a")
+	claim := claimOf(t, f, "k")
 	require.NoError(t, os.Rename(claim, claim+".aside"))
 	require.NoError(t, os.Symlink(claim, claim)) // which nobody can open
 	for range 2 {
@@ -149,7 +176,6 @@ func TestFile_UnreadableClaimIsNotADeadOwner(t *testing.T) {
 		require.ErrorIs(t, err, syscall.ELOOP)
 		require.ErrorContains(t, err, "cannot tell whether the owner lives")
 	}
-	other.sweeper.sweep(locate("", "k").shard, clock())
 	r, err := other.Load(t.Context(), "k")
 	require.NoError(t, err)
 	require.True(t, r.Owned("a"))
@@ -162,75 +188,51 @@ func TestFile_UnreadableClaimIsNotADeadOwner(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// keysOfOneShard returns n keys whose records are in one directory.
-func keysOfOneShard(n int) []string {
-	keys := []string{"k"}
-	for i := 0; len(keys) < n; i++ {
-		if key := fmt.Sprint("k", i); locate("", key).shard == locate("", "k").shard {
-			keys = append(keys, key)
-		}
-	}
-	return keys
+// claimOf returns the path of the slot of a running record.
+func claimOf(t *testing.T, f *File, key string) string {
+	t.Helper()
+	var claim string
+	inLog(t, f, func(l *log) {
+		r, err := f.find(l, key, clock())
+		require.NoError(t, err)
+		claim = f.claims.path(r.claim)
+	})
+	return claim
 }
 
-func TestFile_SweepRemovesOnlyWhatIsOver(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	f := newFile(t, dir)
-	keys := keysOfOneShard(5 + sweepLimit)
-	for i, key := range keys {
-		b := testBid(key, "a")
-		if i >= 5 {
-			b.TTL = time.Millisecond
-		}
-		_, err := f.Acquire(t.Context(), b)
+// inLog does something under the lock of the store.
+func inLog(t *testing.T, f *File, do func(l *log)) {
+	t.Helper()
+	begun, done := make(chan *log), make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- f.queue.ask(&request{ctx: context.WithoutCancel(t.Context()), job: func(l *log) (durable, error) {
+			begun <- l
+			<-done
+			return durable{}, nil
+		}})
+	}()
+	select {
+	case l := <-begun:
+		defer func() {
+			close(done)
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
+		do(l)
+	case err := <-ended:
 		require.NoError(t, err)
-		if i != 0 {
-			_, err = f.Settle(t.Context(), b, Outcome{State: []State{Succeeded, Failed, InDoubt, Pending}[i%4]})
-			require.NoError(t, err)
-		}
 	}
-	left := strings.TrimSuffix(locate(dir, "k").path, recordExt)
-	for _, name := range []string{left + tempExt, left + ".dead" + claimExt} {
-		require.NoError(t, os.WriteFile(name, nil, 0o600))
-	}
-	corrupt := filepath.Join(filepath.Dir(left), strings.Repeat("f", 64)+recordExt)
-	require.NoError(t, os.WriteFile(corrupt, nil, 0o600))
-
-	names := func() int {
-		names, err := f.dir.namesOf(locate("", "k").shard)
-		require.NoError(t, err)
-		return len(names)
-	}
-	// Five records, one of them running, the corrupt one, the lock, a claim, and the
-	// index of three states.
-	require.Eventually(t, func() bool {
-		newFile(t, dir)
-		return names() == 5+3+3
-	}, 10*time.Second, time.Millisecond)
-	require.FileExists(t, corrupt)
-	for _, key := range keys[:5] {
-		r, err := f.Load(t.Context(), key)
-		require.NoError(t, err)
-		require.NotEqual(t, Absent, r.State)
-	}
-	r, err := newFile(t, dir).Acquire(t.Context(), testBid("k", "b"))
-	require.NoError(t, err)
-	require.True(t, r.Owned("a"), "the sweep left a live claim alone")
 }
 
-func TestFile_WritesSweepTheirShard(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	f := newFile(t, dir)
-	keys := keysOfOneShard(4 * sweepEvery)
-	for _, key := range keys {
-		b := testBid(key, "a")
-		b.TTL = time.Millisecond
-		_, err := f.Settle(t.Context(), b, testSuccess)
-		require.NoError(t, err)
+// memoryDir returns a directory in memory where the host has one.
+func memoryDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "atmostonce-") //nolint:usetesting // TempDir is on a disk
+	if err != nil {
+		return tb.TempDir()
 	}
-	paths, err := f.dir.recordsOf(locate("", "k").shard)
-	require.NoError(t, err)
-	require.Less(t, len(paths), 2*sweepEvery)
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }

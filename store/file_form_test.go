@@ -4,11 +4,10 @@ package store
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
+	"errors"
 	"os"
 	"reflect"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -81,132 +80,132 @@ func TestFile_FormKeepsEveryString(t *testing.T) {
 	}
 }
 
-// writtenRecord is a record as it is on disk.
-func writtenRecord(tb testing.TB, r Record) []byte {
+// lineOf is a line about a record.
+func lineOf(tb testing.TB, r Record) []byte {
 	tb.Helper()
-	data, err := encodeRecord(r)
+	body, err := encodeRecord(r)
 	require.NoError(tb, err)
-	return data
+	return line{digest: digest(r.Key), state: r.State, expires: seconds(r.Expires), durable: 512, before: spot{1, 512}, body: body}.text()
 }
 
-func TestFile_NoByteChangesUnnoticed(t *testing.T) {
+func TestFile_NoByteOfALineChangesUnnoticed(t *testing.T) {
 	t.Parallel()
-	data := writtenRecord(t, fullRecord(t, "k", "text"))
-	for i := range data {
+	text := lineOf(t, fullRecord(t, "k", "text"))
+	for i := range text {
 		for value := range 256 { // each bit is among them
-			if byte(value) == data[i] {
+			if byte(value) == text[i] {
 				continue
 			}
-			damaged := bytes.Clone(data)
+			damaged := bytes.Clone(text)
 			damaged[i] = byte(value)
-			_, err := decodeForm(damaged)
-			require.ErrorIs(t, err, ErrCorrupt, "byte %d: %q", i, damaged[max(0, i-20):min(len(data), i+20)])
+			_, err := parseLine(damaged)
+			require.ErrorIs(t, err, ErrCorrupt, "byte %d", i)
+			ids, all := suspects(damaged)
+			require.Contains(t, ids, idOf("k"), "byte %d: it is still known whose it is", i)
+			require.True(t, all, "byte %d", i)
 		}
 	}
-	for n := range data {
-		_, err := decodeForm(data[:n])
+	for n := range text {
+		_, err := parseLine(text[:n])
 		require.ErrorIs(t, err, ErrCorrupt, "cut off after %d bytes", n)
-		_, err = decodeForm(append(bytes.Clone(data[:n]), make([]byte, len(data)-n)...))
+		_, err = parseLine(append(bytes.Clone(text[:n]), make([]byte, len(text)-n)...))
 		require.ErrorIs(t, err, ErrCorrupt, "zeros after %d bytes", n)
-		_, err = decodeForm(append(bytes.Clone(data[:n]), data[min(n+1, len(data)):]...))
+		_, err = parseLine(append(bytes.Clone(text[:n]), text[min(n+1, len(text)):]...))
 		require.ErrorIs(t, err, ErrCorrupt, "without byte %d", n)
 	}
-	for name, damaged := range map[string]string{
-		"doubled": string(data) + string(data), "a line end more": string(data) + "\n", "a space before": " " + string(data),
-		"line ends of another system": strings.ReplaceAll(string(data), "\n", "\r\n"),
-		"another number":              strings.Replace(string(data), `"expires": "2026-`, `"expires": "2025-`, 1),
-		"a field twice":               strings.Replace(string(data), `"marked": true,`, `"marked": true, "marked": true,`, 1),
-	} {
-		require.NotEqual(t, string(data), damaged)
-		_, err := decodeForm([]byte(damaged))
-		require.ErrorIs(t, err, ErrCorrupt, name)
-	}
 }
 
-// Another program's JSON is no record: it has no checksum that says it is whole.
-func TestFile_RecordChangedByHandSaysWhatToDo(t *testing.T) {
-	t.Parallel()
-	data := writtenRecord(t, fullRecord(t, "k", "text"))
-	edited := bytes.Replace(data, []byte(`"state": "succeeded"`), []byte(`"state": "tombstone"`), 1)
-	var compact bytes.Buffer
-	require.NoError(t, json.Compact(&compact, data))
-	lines := strings.SplitAfter(string(data), "\n")
-	unsummed := strings.TrimSuffix(strings.Join(lines[:len(lines)-3], ""), ",\n") + "\n}\n"
-	require.True(t, json.Valid([]byte(unsummed)))
-
-	dir := t.TempDir()
-	f := newFile(t, dir)
-	for name, content := range map[string]string{"edited": string(edited), "compact": compact.String(), "without its sum": unsummed} {
-		require.NoError(t, os.WriteFile(locate(dir, "k").path, []byte(content), 0o600))
-		_, err := f.Acquire(t.Context(), testBid("k", "b"))
-		require.ErrorIs(t, err, ErrCorrupt, name)
-		require.ErrorContains(t, err, "changed by hand. Put it back as it was", name)
-		require.ErrorContains(t, err, locate(dir, "k").path, name)
-	}
-}
-
+// Whatever byte of the log changes, no key is free that was not, and no other key's
+// record is another one.
 func TestFile_DamageNeverFreesAKey(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	f := newFile(t, dir)
-	_, err := f.Settle(t.Context(), testBid("k", "a"), testSuccess)
-	require.NoError(t, err)
-	path := locate(dir, "k").path
-	data, err := os.ReadFile(path)
-	require.NoError(t, err)
-	year := fmt.Sprintf(`"expires": "%d`, time.Now().Year())
-	for name, damaged := range map[string][]byte{
-		"expired":            bytes.Replace(data, []byte(year), []byte(`"expires": "1999`), 1),
-		"given back":         bytes.Replace(data, []byte(`"succeeded"`), []byte(`"tombstone"`), 1),
-		"of another key":     bytes.Replace(data, []byte(`"key": "k"`), []byte(`"key": "l"`), 1),
-		"written by nobody":  bytes.Replace(data, []byte(`"owner": "a"`), []byte(`"owner": "b"`), 1),
-		"empty":              {},
-		"zeros":              make([]byte, len(data)),
-		"another key's file": writtenRecord(t, fullRecord(t, "l", "text")),
-	} {
-		require.NotEqual(t, data, damaged, name)
-		require.NoError(t, os.WriteFile(path, damaged, 0o600))
-		r, err := f.Acquire(t.Context(), testBid("k", "b"))
-		require.ErrorIs(t, err, ErrCorrupt, name)
-		require.Empty(t, r.State)
-		f.sweeper.sweep(locate("", "k").shard, clock())
-		require.FileExists(t, path, name)
+	keys := []string{"first", "k", "last"}
+	for _, key := range keys {
+		_, err := f.Settle(t.Context(), testBid(key, "a"), testSuccess)
+		require.NoError(t, err)
 	}
-	require.NoError(t, os.WriteFile(path, data, 0o600))
-	r, err := f.Acquire(t.Context(), testBid("k", "b"))
+	require.NoError(t, f.Close())
+	path := segmentsIn(t, dir)[0]
+	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, testSuccess, r.Outcome)
+	starts := []int{bytes.IndexByte(whole, '\n') + 1}
+	for range keys {
+		starts = append(starts, starts[len(starts)-1]+statedSize(whole[starts[len(starts)-1]:]))
+	}
+	for at := range whole {
+		for _, value := range []byte{0, '\n', '0', whole[at] ^ 1, whole[at] ^ 0x80} {
+			if value == whole[at] {
+				continue
+			}
+			damaged := bytes.Clone(whole)
+			damaged[at] = value
+			require.NoError(t, os.WriteFile(path, damaged, 0o600))
+			f, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+			if at < starts[0] {
+				require.True(t, errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion), "byte %d: %v", at, err)
+				continue
+			}
+			require.NoError(t, err)
+			for i, key := range keys {
+				r, err := f.Load(t.Context(), key)
+				if at >= starts[i] && at < starts[i+1] {
+					require.ErrorIs(t, err, ErrCorrupt, "byte %d to %d: %s", at, value, key)
+					require.ErrorContains(t, err, path)
+					_, err = f.Acquire(t.Context(), testBid(key, "b"))
+					require.ErrorIs(t, err, ErrCorrupt)
+				} else {
+					require.NoError(t, err, "byte %d to %d: %s", at, value, key)
+					require.Equal(t, testSuccess, r.Outcome)
+				}
+			}
+			require.NoError(t, f.Close())
+		}
+	}
 }
 
-// What a program of version 1 has written is read, and has a checksum from the next
-// write on.
-func TestFile_ReadsVersion1(t *testing.T) {
+// What hides even whose record it was is damage for every key of which nothing later is
+// known.
+func TestFile_UnknownDamageFreesNoKey(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	f := newFile(t, dir)
-	claimed := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for key, old := range map[string]string{
-		"k":    `{"version":1,"key":"k","state":"running","owner":"a","fence":7,"revision":3,"claimed":"2026-03-01T12:00:00Z","lease_end":"2026-03-01T12:01:00Z","origin":"first","info":{"match":"\u0000base64:/w=="}}`,
-		"\xff": `{"version":1,"key_bytes":"/w==","key":"\ufffd","state":"running","owner":"a","fence":7,"revision":3,"claimed":"2026-03-01T12:00:00Z","lease_end":"2026-03-01T12:01:00Z","origin":"first","info":{"match":"\u0000base64:/w=="}}`,
+	for name, damage := range map[string]func(whole []byte, from, to int) []byte{
+		"zeros":            func(whole []byte, from, to int) []byte { clear(whole[from:to]); return whole },
+		"zeros to the end": func(whole []byte, from, _ int) []byte { clear(whole[from:]); return whole },
+		"other text": func(whole []byte, from, to int) []byte {
+			return slices.Concat(whole[:from], []byte("nothing\n"), whole[to:])
+		},
 	} {
-		path := locate(dir, key).path
-		require.NoError(t, os.WriteFile(path, []byte(old), 0o600))
-		r, err := f.Load(t.Context(), key)
-		require.NoError(t, err)
-		require.Equal(t, Record{
-			Key: key, State: Running, Owner: "a", Fence: 7, Revision: 3, Now: r.Now, Origin: First,
-			Claimed: claimed, LeaseEnd: claimed.Add(time.Minute), Info: Info{Match: notText + "/w=="},
-		}, r)
-		settled, err := f.Settle(t.Context(), testBid(key, "a"), testSuccess)
-		require.NoError(t, err)
-		require.Equal(t, r.Info, settled.Info)
-		data, err := os.ReadFile(path)
-		require.NoError(t, err)
-		found, right := checkSum(data)
-		require.True(t, found && right)
-		again, err := f.Load(t.Context(), key)
-		require.NoError(t, err)
-		require.Equal(t, r.Info, again.Info)
-		require.Equal(t, testSuccess, again.Outcome)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			f := newFile(t, dir)
+			for _, key := range []string{"before", "k", "after"} {
+				_, err := f.Settle(t.Context(), testBid(key, "a"), testSuccess)
+				require.NoError(t, err)
+			}
+			require.NoError(t, f.Close())
+			path := segmentsIn(t, dir)[0]
+			whole, err := os.ReadFile(path)
+			require.NoError(t, err)
+			from := bytes.IndexByte(whole, '\n') + 1
+			from += statedSize(whole[from:])
+			require.NoError(t, os.WriteFile(path, damage(whole, from, from+statedSize(whole[from:])), 0o600))
+
+			for range 2 {
+				f = newFile(t, dir)
+				for _, key := range []string{"before", "k", "new"} {
+					_, err := f.Acquire(t.Context(), testBid(key, "b"))
+					require.ErrorIs(t, err, ErrCorrupt, key)
+					require.ErrorContains(t, err, "nobody knows whose it is")
+				}
+				require.NotEmpty(t, errorsOf(t.Context(), f, Query{}))
+				if name != "zeros to the end" {
+					r, err := f.Load(t.Context(), "after")
+					require.NoError(t, err)
+					require.Equal(t, testSuccess, r.Outcome)
+				}
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,12 +18,13 @@ import (
 func hang(f *File, point string) (goOn func(), hung *atomic.Int32) {
 	hung = new(atomic.Int32)
 	release := make(chan struct{})
-	f.dir.step = func(at string) error {
+	step := func(at string) error {
 		if at == point && hung.Add(1) == 1 {
 			<-release
 		}
 		return nil
 	}
+	f.dir.step.Store(&step)
 	return func() { close(release) }, hung
 }
 
@@ -75,19 +77,21 @@ func TestFile_HungDiskKeepsNobodyLongerThanItsContext(t *testing.T) {
 			return err
 		}, Succeeded},
 	} {
-		for _, point := range []string{"write", "rename"} {
+		for _, point := range []string{"write", "fsync"} {
 			t.Run(name+" "+point, func(t *testing.T) {
 				t.Parallel()
 				dir := t.TempDir()
 				synctest.Test(t, func(t *testing.T) {
 					f := newFile(t, dir)
+					_, err := f.Settle(t.Context(), testBid("settled", "a"), testSuccess)
+					require.NoError(t, err)
 					before := c.before(t, f)
 					goOn, hung := hang(f, point)
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 					defer cancel()
 					require.ErrorIs(t, c.verb(ctx, f, before), context.DeadlineExceeded)
-					otherKeys(t, f)
-					require.EqualValues(t, 1+1, hung.Load(), "no other came so far, the one of another directory excepted")
+					otherKeys(t, f, point)
+					require.EqualValues(t, 1, hung.Load(), "no other came so far")
 
 					goOn()
 					r, err := f.Load(t.Context(), "k")
@@ -96,8 +100,8 @@ func TestFile_HungDiskKeepsNobodyLongerThanItsContext(t *testing.T) {
 						r, err = f.Load(t.Context(), "k")
 					}
 					require.NoError(t, err)
-					_, err = f.Acquire(t.Context(), testBid(keysOfOneShard(2)[1], "c"))
-					require.NoError(t, err, "the directory is usable")
+					_, err = f.Acquire(t.Context(), testBid("new", "c"))
+					require.NoError(t, err, "the store is usable")
 				})
 			})
 		}
@@ -105,27 +109,27 @@ func TestFile_HungDiskKeepsNobodyLongerThanItsContext(t *testing.T) {
 }
 
 // otherKeys makes the calls of others while one hangs.
-func otherKeys(t *testing.T, f *File) {
+func otherKeys(t *testing.T, f *File, point string) {
 	t.Helper()
 	began := time.Now()
-	for _, key := range keysOfOneShard(20) {
+	for i := range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		_, err := f.Acquire(ctx, testBid(key, "c"))
-		require.ErrorIs(t, err, context.DeadlineExceeded, "it needs the same directory")
+		_, err := f.Acquire(ctx, testBid(fmt.Sprint("other", i), "c"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
 		cancel()
 	}
 	require.Equal(t, 20*time.Second, time.Since(began))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := f.Load(ctx, "k")
-	require.NoError(t, err, "a reader needs no lock")
-	for _, err := range f.List(ctx, Query{}) {
-		require.NoError(t, err)
+	r, err := f.Load(ctx, "settled")
+	if point == "write" {
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		return
 	}
-	require.NotEqual(t, locate("", "k").shard, locate("", "other").shard)
-	_, err = f.Acquire(ctx, testBid("other", "c"))
-	require.NoError(t, err)
-	require.NoError(t, ctx.Err())
+	require.NoError(t, err, "it is durable")
+	require.Equal(t, Succeeded, r.State)
+	_, err = f.Load(ctx, "k")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "what is not durable is said to nobody")
 }
 
 func TestFile_HungDiskDoesNotHoldUpCheckAndClose(t *testing.T) {
@@ -133,7 +137,7 @@ func TestFile_HungDiskDoesNotHoldUpCheckAndClose(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t, dir)
-		goOn, _ := hang(f, "write")
+		goOn, _ := hang(f, "create")
 		defer goOn()
 		for range 2 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -141,21 +145,6 @@ func TestFile_HungDiskDoesNotHoldUpCheckAndClose(t *testing.T) {
 			cancel()
 		}
 		require.NoError(t, f.Close())
-	})
-}
-
-func TestFile_HungDiskDoesNotHoldUpReindex(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFile(t, dir)
-		want := putOpen(t, f)
-		goOn, _ := hang(f, "enlist")
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.ErrorIs(t, f.Reindex(ctx), context.DeadlineExceeded)
-		goOn()
-		requireOpen(t, f, want)
 	})
 }
 
@@ -182,6 +171,7 @@ func TestFile_LateGrantIsNotHeld(t *testing.T) {
 				require.True(t, r.Owned("a"), "this time it was answered")
 				return
 			}
+			synctest.Wait()
 			r, err := other.Acquire(t.Context(), testBid("k", "b"))
 			require.NoError(t, err)
 			require.Equal(t, InDoubt, r.State)
@@ -199,12 +189,11 @@ func TestFile_NothingIsBegunForACallerWhoLeft(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFile(t, dir)
-		n := locate("", "k").shard
-		l, err := f.locks.take(n)
+		l, err := f.locks.take()
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, written := failAt(f, "", nil)
+		_, synced := failAt(f, "", nil)
 		left := make(chan error)
 		go func() {
 			_, err := f.Acquire(ctx, testBid("k", "a"))
@@ -216,6 +205,6 @@ func TestFile_NothingIsBegunForACallerWhoLeft(t *testing.T) {
 		r, err := f.Acquire(t.Context(), testBid("k", "b"))
 		require.NoError(t, err)
 		require.True(t, r.Owned("b"))
-		require.Equal(t, 1, *written)
+		require.EqualValues(t, 1, synced.Load())
 	})
 }

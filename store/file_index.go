@@ -1,129 +1,149 @@
 package store
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"cmp"
+	"encoding/hex"
+	"iter"
+	"math"
+	"slices"
 	"strings"
+	"time"
 )
 
-// This file is the index of what is open: an empty file for each record that is
-// running, in doubt or pending, <shard>/<state>/<digest of its key>. It is made
-// before the record comes into that state, and removed after the record has left
-// it. So whenever a process ends, every open record has its entry. A listing
-// removes an entry without its record when it meets it. It is near its record,
-// so that the file system writes down both at once.
-//
-// Entries are not made durable. A mark says in which run of the host they are
-// complete; after another start of it, all records are looked at once.
+// This file is what a handle knows of the log by heart: where the last line of each key
+// is. It has no texts: about 60 bytes for a key.
 
-var openStates = []State{Running, InDoubt, Pending}
-
-// index has the entries and the mark of a store.
-type index struct{ dir *directory }
-
-// entryOf returns the path of the entry that a record has in a state.
-func entryOf(record string, s State) string {
-	return filepath.Join(filepath.Dir(record), string(s), strings.TrimSuffix(filepath.Base(record), recordExt))
+// lastLine is where the last line of a key is, and what it says.
+type lastLine struct {
+	at      spot
+	size    uint32
+	expires uint32
+	state   uint8 // its place in lineStates; 0: the line is damaged, or of a newer program
 }
 
-// enlist makes the entry of a record that is about to come into a state.
-func (x index) enlist(record string, s State) error {
-	if !s.IsOpen() {
-		return nil
+// end is up to where the log must be durable for the line to be.
+func (e lastLine) end() durable {
+	return durable{segment: e.at.segment, size: int64(e.at.at) + int64(e.size)}
+}
+
+// index has the last line of each key.
+type index struct {
+	entries map[id]lastLine
+	open    map[id]struct{} // those that are running, in doubt or pending
+	// unknown are damaged lines of which nobody knows whose they are: whatever was
+	// written before one of them may have changed.
+	unknown []spot
+	bytes   int64           // of all last lines
+	ending  map[int64]int64 // of those that expire, by the hour
+}
+
+func newIndex() index {
+	return index{entries: map[id]lastLine{}, open: map[id]struct{}{}, ending: map[int64]int64{}}
+}
+
+// put makes e the last line of a key, and returns the one before.
+func (x *index) put(k id, e lastLine) (before lastLine, found bool) {
+	before, found = x.remove(k)
+	x.entries[k] = e
+	x.bytes += int64(e.size)
+	if e.expires != 0 {
+		x.ending[int64(e.expires)/3600] += int64(e.size)
 	}
-	path := entryOf(record, s)
-	err := x.dir.owner.checkDir(filepath.Dir(path))
-	if err == nil {
-		err = x.dir.owner.touchNew(path)
+	if lineStates[e.state].IsOpen() {
+		x.open[k] = struct{}{}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		// Other entries may be gone with the directory. The writer of the record
-		// makes the new one durable.
-		_ = os.Remove(x.markPath())
-		if _, err = x.dir.owner.makeDirAt(filepath.Dir(path)); err == nil {
-			err = x.dir.owner.touchNew(path)
+	return before, found
+}
+
+func (x *index) remove(k id) (before lastLine, found bool) {
+	before, found = x.entries[k]
+	if !found {
+		return before, false
+	}
+	delete(x.entries, k)
+	delete(x.open, k)
+	x.bytes -= int64(before.size)
+	if hour := int64(before.expires) / 3600; before.expires != 0 {
+		if x.ending[hour] -= int64(before.size); x.ending[hour] <= 0 {
+			delete(x.ending, hour)
 		}
 	}
-	if err == nil {
-		err = x.dir.step("enlist")
-	}
-	return err
+	return before, true
 }
 
-// delist removes the entries of a record that has left these states. It leaves to a
-// listing what it cannot remove.
-func (x index) delist(record string, left ...State) {
-	for _, s := range left {
-		if s.IsOpen() {
-			_ = os.Remove(entryOf(record, s))
+// find returns the last line of a key. It is unsure where a damaged line may have
+// changed that.
+func (x *index) find(k id) (e lastLine, found, unsure bool) {
+	e, found = x.entries[k]
+	for _, damaged := range x.unknown {
+		unsure = unsure || !found || e.at.before(damaged)
+	}
+	return e, found, unsure
+}
+
+// remembered is how many bytes the lines have that have not expired, by the hour.
+func (x *index) remembered(now time.Time) int64 {
+	n := x.bytes
+	for hour, size := range x.ending {
+		if hour < now.Unix()/3600 {
+			n -= size
 		}
 	}
+	return n
 }
 
-// writeMark says that the entries are complete.
-func (x index) writeMark(mark string) error {
-	temp, err := os.CreateTemp(x.dir.path, markName+".*"+tempExt)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
+// matching returns the keys whose digests begin so, and that may be in that state
+// if one is given, in the order of their lines.
+func (x *index) matching(prefix string, only State) []id {
+	type found struct {
+		k  id
+		at spot
 	}
-	if err = x.dir.owner.give(temp, ""); err == nil {
-		_, err = temp.WriteString(mark)
-	}
-	if err = errors.Join(err, temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), x.markPath())
-	}
-	if err != nil {
-		_ = os.Remove(temp.Name())
-		if why := x.dir.owner.checkFile(x.markPath(), ErrUnsafe); errors.Is(why, ErrUnsafe) {
-			return why
+	var all []found
+	for k, e := range x.candidates(prefix, only) {
+		if (only == Absent || e.state == 0 || lineStates[e.state] == only) && strings.HasPrefix(hex.EncodeToString(k[:]), prefix[:min(len(prefix), 2*len(k))]) {
+			all = append(all, found{k, e.at})
 		}
-		return fmt.Errorf("store: %w", err)
 	}
-	return nil
+	slices.SortFunc(all, func(a, b found) int {
+		return cmp.Or(cmp.Compare(a.at.segment, b.at.segment), cmp.Compare(a.at.at, b.at.at))
+	})
+	ids := make([]id, len(all))
+	for i := range all {
+		ids[i] = all[i].k
+	}
+	return ids
 }
 
-// readMark returns what is in the mark; nothing if it is no file.
-func (x index) readMark() string {
-	file, err := os.OpenFile(x.markPath(), os.O_RDONLY|openPlain, 0)
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	found, _ := io.ReadAll(io.LimitReader(file, 1<<10))
-	return string(found)
-}
-
-func (x index) markPath() string { return filepath.Join(x.dir.path, markName) }
-
-// complete reports whether every open record has its entry.
-func (x index) complete() bool {
-	if mark := x.mark(); mark == "" || x.readMark() != mark {
-		return false
-	}
-	for n := range shards {
-		for _, state := range openStates {
-			if _, err := os.Stat(filepath.Join(x.dir.shardDir(n), string(state))); err != nil {
-				return false
+// candidates are entries among which those that match are.
+func (x *index) candidates(prefix string, only State) iter.Seq2[id, lastLine] {
+	return func(yield func(id, lastLine) bool) {
+		var whole id
+		switch {
+		case len(prefix) >= 2*len(whole):
+			if _, err := hex.Decode(whole[:], []byte(prefix[:2*len(whole)])); err != nil {
+				return
+			}
+			if e, found := x.entries[whole]; found {
+				yield(whole, e)
+			}
+		case only.IsOpen():
+			for k := range x.open {
+				if !yield(k, x.entries[k]) {
+					return
+				}
+			}
+		default:
+			for k, e := range x.entries {
+				if !yield(k, e) {
+					return
+				}
 			}
 		}
 	}
-	return true
 }
 
-// mark names this run of the host, and this directory: what is copied from one is
-// not complete in another. It is empty where the host does not name its runs.
-func (x index) mark() string {
-	boot := bootID()
-	info, err := os.Stat(x.dir.path)
-	if boot == "" || err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%s %d\n", boot, inode(info))
+// over reports whether a line is of a record that has expired at that time.
+func over(expires uint32, now time.Time) bool {
+	return expires != 0 && expires != math.MaxUint32 && now.Unix() >= int64(expires)
 }

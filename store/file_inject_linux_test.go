@@ -3,8 +3,8 @@ package store_test
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -27,23 +27,23 @@ func TestFile_EachCallOfTheKernelFails(t *testing.T) {
 	for _, v := range faulties {
 		sites := allSites(t, v)
 		require.Greater(t, len(sites), 3)
-		for _, call := range []string{"openat", "flock", "read", "write", "fsync", "rename", "unlink", "close"} {
+		for _, call := range []string{"openat", "flock", "pread64", "write", "fdatasync", "newfstatat", "close"} {
 			found := slices.ContainsFunc(sites, func(at site) bool { return strings.HasPrefix(at.call, call) })
 			require.True(t, found || v.verb != "settle", "a trace without %s", call)
 		}
 		for _, name := range injectedErrors {
 			t.Run(v.verb+" "+name, func(t *testing.T) {
 				t.Parallel()
-				f := newFaultyFile(t, 250)
+				f := newFaultyFile(t)
 				closes := func(at site) bool { return at.call == "close" }
-				for _, group := range together(slices.DeleteFunc(slices.Clone(sites), closes), name) {
-					f.fail(t, v, group, name)
+				for _, at := range slices.DeleteFunc(slices.Clone(sites), closes) {
+					f.fail(t, v, at, name)
 				}
 				f.leavesNothing(t)
 				// Here these are not made at all, and leave files open.
 				for _, at := range sites {
 					if closes(at) {
-						f.fail(t, v, []site{at}, name)
+						f.fail(t, v, at, name)
 					}
 				}
 			})
@@ -51,54 +51,52 @@ func TestFile_EachCallOfTheKernelFails(t *testing.T) {
 	}
 }
 
-// together groups sites that can fail under one trace, each about a key of its
-// own: the first calls of a kind, on files that only the verb on that key touches.
-func together(sites []site, name string) (groups [][]site) {
-	byCall := map[string][]site{}
-	for _, at := range sites {
-		alone := name == "EINTR" || at.verb == "list" || at.verb == "mark"
-		if alone || at.nth > 1 || strings.HasPrefix(at.file, "STORE") {
-			groups = append(groups, []site{at})
-		} else {
-			byCall[at.call] = append(byCall[at.call], at)
-		}
-	}
-	return slices.AppendSeq(groups, maps.Values(byCall))
-}
-
 // faultyFile is a store in a process of its own, to which things happen, and a
 // handle here, to which nothing does.
 type faultyFile struct {
 	*remoteFile
 	clean *store.File
-	keys  []string
-	files int  // that the process had open at first
+	keys  int  // that were used
+	files int  // that the process had open at first, beside those of the store
 	work  int  // its goroutines
 	turn  bool // of the judgement
 }
 
-func newFaultyFile(t *testing.T, keys int) *faultyFile {
+func newFaultyFile(t *testing.T) *faultyFile {
 	t.Helper()
 	dir := memoryDir(t)
-	f := &faultyFile{clean: openFile(t, dir), remoteFile: startRemote(t, dir), keys: keysOfManyShards(keys)}
+	f := &faultyFile{clean: openFile(t, dir), remoteFile: startRemote(t, dir)}
 	_, err := f.Release(t.Context(), grant(t, f, f.next(), "warm"))
 	require.NoError(t, err)
-	f.files, f.work = f.open(t), f.goroutines(t)
+	f.files, f.work = f.others(t), f.goroutines(t)
 	return f
 }
 
 // next returns a key that nobody had.
 func (f *faultyFile) next() string {
-	key := f.keys[0]
-	f.keys = f.keys[1:]
-	return key
+	f.keys++
+	return fmt.Sprint("k", f.keys)
 }
 
-func (f *faultyFile) open(t *testing.T) int {
+// others counts the files that the process has open and that are neither segments nor
+// slots.
+func (f *faultyFile) others(t *testing.T) int {
 	t.Helper()
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", f.cmd.Process.Pid))
+	dir := fmt.Sprintf("/proc/%d/fd", f.cmd.Process.Pid)
+	files, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	return len(files)
+	segments, n := map[string]bool{}, 0
+	for _, file := range files {
+		path, _ := os.Readlink(filepath.Join(dir, file.Name()))
+		switch ext := filepath.Ext(path); {
+		case ext == ".claim":
+		case ext == ".log" && !segments[path]:
+			segments[path] = true // once each
+		default:
+			n++
+		}
+	}
+	return n
 }
 
 func (f *faultyFile) goroutines(t *testing.T) int {
@@ -108,58 +106,39 @@ func (f *faultyFile) goroutines(t *testing.T) int {
 	return a.Count
 }
 
-// fail has a verb come to sites at which the kernel refuses. EINTR is not a
+// fail has a verb come to a site at which the kernel refuses. EINTR is not a
 // refusal: the call is to be made again.
-func (f *faultyFile) fail(t *testing.T, v faulty, sites []site, name string) {
+func (f *faultyFile) fail(t *testing.T, v faulty, at site, name string) {
 	t.Helper()
-	call, when := sites[0].call, "1+"
-	if sites[0].nth > 1 || name == "EINTR" && call != "close" {
-		when = fmt.Sprint(sites[0].nth)
+	when := "1+"
+	if at.nth > 1 || name == "EINTR" && at.call != "close" {
+		when = fmt.Sprint(at.nth)
 	}
-	var keys []string
-	tries := map[site]func(store.Store) (store.Record, error){}
-	errs := map[site]error{}
 	// strace counts the calls of each thread, and a verb may change its thread.
-	fired := false
 	for range 50 {
-		args := []string{"-e", "trace=" + call, "-e", "inject=" + call + ":error=" + name + ":when=" + when}
-		keys = nil
-		for _, at := range sites {
-			key := f.next()
-			keys = append(keys, key)
-			args = append(args, "-P", at.in(f.dir, key))
-			tries[at] = v.prepare(t, f.remoteFile, key)
-		}
-		tr := attach(t, f.cmd.Process.Pid, args...)
-		for _, at := range sites {
-			_, errs[at] = tries[at](f.remoteFile)
-		}
-		if fired = allInjected(tr.calls(t), f.dir, sites, keys); fired {
-			break
-		}
-		for _, key := range keys {
+		key := f.next()
+		try := v.prepare(t, f.remoteFile, key)
+		paths := at.in(f.dir)
+		tr := attach(t, f.cmd.Process.Pid, append(args(paths), "-e", "trace="+at.call, "-e", "inject="+at.call+":error="+name+":when="+when)...)
+		_, err := try(f.remoteFile)
+		if !injected(tr.calls(t), paths) {
 			f.giveBack(t, key)
+			continue
 		}
-	}
-	require.True(t, fired, "the calls were not made to fail: %s", sites)
-	for i, at := range sites {
-		if name == "EINTR" && call != "close" {
-			require.NoError(t, errs[at], at)
+		if name == "EINTR" && at.call != "close" {
+			require.NoError(t, err, at)
 		}
-		f.judge(t, v, at, keys[i], tries[at], errs[at])
+		f.judge(t, v, at, key, try, err)
+		return
 	}
+	require.Fail(t, "the call was not made to fail", at)
 }
 
-// allInjected reports whether each of the sites had its fault.
-func allInjected(calls []string, dir string, sites []site, keys []string) bool {
-	for i, at := range sites {
-		if !slices.ContainsFunc(calls, func(call string) bool {
-			return strings.Contains(call, "(INJECTED)") && strings.Contains(call, at.in(dir, keys[i]))
-		}) {
-			return false
-		}
-	}
-	return true
+// injected reports whether a call about one of the files had its fault.
+func injected(calls, paths []string) bool {
+	return slices.ContainsFunc(calls, func(call string) bool {
+		return strings.Contains(call, "(INJECTED)") && slices.ContainsFunc(paths, func(path string) bool { return strings.Contains(call, path) })
+	})
 }
 
 // judge holds a verb that was answered err to the contract.
@@ -216,7 +195,7 @@ func (f *faultyFile) judgeRecord(t *testing.T, v faulty, at site, key string, er
 // leavesNothing checks that the process has no more open than at first.
 func (f *faultyFile) leavesNothing(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool { return f.open(t) == f.files }, 5*time.Second, time.Millisecond, "open files")
+	require.Eventually(t, func() bool { return f.others(t) == f.files }, 5*time.Second, time.Millisecond, "open files")
 	require.Eventually(t, func() bool { return f.goroutines(t) <= f.work }, 5*time.Second, time.Millisecond)
 }
 
@@ -233,15 +212,15 @@ func TestFile_KilledAtEachCallOfTheKernel(t *testing.T) {
 			}
 			t.Run(at.String(), func(t *testing.T) {
 				t.Parallel()
-				f := &faultyFile{keys: keysOfManyShards(10)}
+				f := &faultyFile{}
 				dir := memoryDir(t)
 				f.clean = openFile(t, dir)
 				for range 10 {
 					f.remoteFile = startRemote(t, dir)
 					key := f.next()
 					try := v.prepare(t, f.remoteFile, key)
-					tr := attach(t, f.cmd.Process.Pid, "-e", "trace="+at.call, "-P", at.in(dir, key),
-						"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", at.call, at.nth))
+					tr := attach(t, f.cmd.Process.Pid, append(args(at.in(dir)), "-e", "trace="+at.call,
+						"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", at.call, at.nth))...)
 					if _, err := try(f.remoteFile); err == nil {
 						continue // on another thread
 					}

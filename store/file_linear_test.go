@@ -3,41 +3,39 @@
 package store_test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/store/storetest"
 )
 
-// One handle of four is in a process of its own, and dies by SIGKILL. Nothing
-// here is about what the disk keeps.
+// One handle of four is in a process of its own, or each is, and these die by SIGKILL.
+// Nothing here is about what the disk keeps.
 func TestFile_Linearizable(t *testing.T) {
 	t.Parallel()
-	storetest.Histories(t, func(t *testing.T) storetest.Harness {
-		dir, opened := memoryDir(t), 0
-		return storetest.Harness{
-			Open: func(tb testing.TB) store.Store {
-				if opened++; opened%4 == 1 {
-					return startRemote(tb, dir)
+	for name, every := range map[string]int{"one process of its own": 4, "four processes": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Histories(t, func(t *testing.T) storetest.Harness {
+				dir, opened := memoryDir(t), 0
+				return storetest.Harness{
+					Open: func(tb testing.TB) store.Store {
+						if opened++; opened%every == 1%every {
+							return startRemote(tb, dir)
+						}
+						return openFile(tb, dir)
+					},
+					Die:         dieFile,
+					LeaseByLock: true,
 				}
-				return openFile(tb, dir)
-			},
-			Die:         dieFile,
-			LeaseByLock: true,
-		}
-	}, shortened(*histories))
+			}, shortened(*histories))
+		})
+	}
 }
 
-// memoryDir returns a directory in memory where the host has one.
 func memoryDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "atmostonce-") //nolint:usetesting // TempDir is on a disk
-	if err != nil {
-		return tb.TempDir()
-	}
-	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
+	return store.MemoryDir(tb)
 }
 
 // Each handle is one of several in this process.

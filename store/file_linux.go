@@ -1,7 +1,10 @@
 package store
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,4 +44,18 @@ func fileSystem(dir string) (name string, safe bool, err error) {
 	default:
 		return fmt.Sprintf("file system type %#x", kind), false, nil
 	}
+}
+
+// syncData makes what is in a file durable.
+func syncData(file *os.File) error {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	failed := conn.Control(func(fd uintptr) {
+		for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+			err = unix.Fdatasync(int(fd))
+		}
+	})
+	return cmp.Or(failed, err)
 }

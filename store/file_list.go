@@ -2,43 +2,38 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
-	"fmt"
 	"iter"
-	"os"
-	"path/filepath"
+	"runtime"
 	"slices"
-	"strings"
+	"sync"
 )
 
-// List implements [Store]. It finds what is running, in doubt or pending by the
-// entries of an index, and a record by its Digest at once. Any other query reads
-// every record.
+// listed is how many records a listing reads under one lock.
+const listed = 256
+
+// List implements [Store]. It finds what is running, in doubt or pending, and a record by
+// its Digest, without a look at the others. Any other query reads every record.
 func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		if state := q.OnlyState(); state.IsOpen() {
-			f.listOpen(ctx, q, state, yield)
+		state := q.OnlyState()
+		var ids []id
+		err := f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) {
+			ids = l.index.matching(q.Digest, state)
+			if len(l.index.unknown) > 0 {
+				return durable{}, errUnknown(l)
+			}
+			return durable{}, nil
+		}})
+		if err != nil && (!yield(Record{}, err) || f.claims.usable(ctx) != nil) {
 			return
 		}
-		for n := range shards {
-			name := fmt.Sprintf("%02x", n)
-			if !strings.HasPrefix(name, q.Digest) && !strings.HasPrefix(q.Digest, name) {
-				continue
-			}
-			paths, err := reading(ctx, f.lanes, n, func() ([]string, error) { return f.dir.recordsOf(n) })
-			if err != nil && (!yield(Record{}, err) || f.claims.usable(ctx) != nil) {
-				return
-			}
-			for _, path := range paths {
-				if !strings.HasPrefix(filepath.Base(path), q.Digest) {
-					continue
-				}
-				r, err := f.load(ctx, place{shard: n, path: path})
-				if err == nil && (r.State == Absent || !q.Matches(r)) {
-					continue
-				}
-				if !yield(r, err) || err != nil && f.claims.usable(ctx) != nil {
+		if state.IsOpen() {
+			f.listOpen(ctx, q, ids, yield)
+			return
+		}
+		for chunk := range slices.Chunk(ids, listed) {
+			for _, a := range f.loadAll(ctx, chunk, q) {
+				if !yield(a.r, a.err) || a.err != nil && f.claims.usable(ctx) != nil {
 					return
 				}
 			}
@@ -48,11 +43,15 @@ func (f *File) List(ctx context.Context, q Query) iter.Seq2[Record, error] {
 
 // listOpen yields the records of an open state that match, oldest first, after the
 // errors of those that cannot be read.
-func (f *File) listOpen(ctx context.Context, q Query, state State, yield func(Record, error) bool) {
-	records, errs := f.findOpen(ctx, q, state)
-	for _, err := range errs {
-		if !yield(Record{}, err) {
-			return
+func (f *File) listOpen(ctx context.Context, q Query, ids []id, yield func(Record, error) bool) {
+	var records []Record
+	for chunk := range slices.Chunk(ids, listed) {
+		for _, a := range f.loadAll(ctx, chunk, q) {
+			if a.err == nil {
+				records = append(records, a.r)
+			} else if !yield(Record{}, a.err) || f.claims.usable(ctx) != nil {
+				return
+			}
 		}
 	}
 	slices.SortFunc(records, Record.Compare)
@@ -63,107 +62,56 @@ func (f *File) listOpen(ctx context.Context, q Query, state State, yield func(Re
 	}
 }
 
-func (f *File) findOpen(ctx context.Context, q Query, state State) (records []Record, errs []error) {
-	if err := f.claims.usable(ctx); err != nil {
-		return nil, []error{err}
-	}
-	complete, err := reading(ctx, f.lanes, 0, func() (bool, error) { return f.index.complete(), nil })
-	if err == nil && !complete {
-		err = f.Reindex(ctx)
-	}
-	if err != nil {
-		errs = append(errs, err)
-	}
-	for n := range shards {
-		if err := f.claims.usable(ctx); err != nil {
-			return records, append(errs, err)
-		}
-		dir := filepath.Join(f.dir.shardDir(n), string(state))
-		entries, err := reading(ctx, f.lanes, n, func() ([]string, error) { return f.dir.owner.namesAt(dir) })
-		if err != nil {
-			errs = append(errs, err)
-		}
-		for _, e := range entries {
-			if len(e) != 2*sha256.Size || !strings.HasPrefix(e, q.Digest) {
+// read is a record that was read, or why it was not.
+type read struct {
+	text []byte
+	r    Record
+	err  error
+}
+
+// loadAll returns the records of these keys that match, and the errors of those that
+// cannot be read.
+func (f *File) loadAll(ctx context.Context, ids []id, q Query) []read {
+	reads := make([]read, len(ids))
+	now := clock()
+	err := f.queue.ask(&request{ctx: ctx, job: func(l *log) (end durable, _ error) {
+		for i, k := range ids {
+			e, found := l.index.entries[k]
+			if !found {
 				continue
 			}
-			at := place{shard: n, path: filepath.Join(f.dir.shardDir(n), e+recordExt)}
-			r, err := f.load(ctx, at)
-			switch {
-			case err != nil:
-				errs = append(errs, err)
-			case r.State != state:
-				f.tidy(ctx, at, state)
-			case q.Matches(r):
-				records = append(records, r)
+			if reads[i].text, reads[i].err = l.lineAt(e); reads[i].err == nil && lineStates[e.state] == Running {
+				reads[i].r, reads[i].err = f.recordIn(reads[i].text, now) // of its owner, nothing is known without the lock
+				reads[i].text = nil
+			}
+			if at := e.end(); end.segment < at.segment || end.segment == at.segment && end.size < at.size {
+				end = at
 			}
 		}
+		return end, nil
+	}})
+	if err != nil {
+		return []read{{err: err}}
 	}
-	return records, errs
-}
-
-// tidy removes the entry of a record that is not in its state, once nobody writes
-// the record.
-func (f *File) tidy(ctx context.Context, at place, state State) {
-	_, _ = f.lanes.locked(ctx, at.shard, func(*os.File, func() bool) (Record, error) {
-		r, err := f.records.read(at.path)
-		if err != nil {
-			return Record{}, err
-		}
-		gone, err := f.claims.forgotten(at, r, clock())
-		if err == nil && (gone || r.State != state) {
-			f.index.delist(at.path, state)
-		}
-		return Record{}, err
+	workers := min(runtime.GOMAXPROCS(0), len(reads)/16+1)
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			for i := w; i < len(reads); i += workers {
+				if a := &reads[i]; a.text != nil && a.err == nil {
+					a.r, _, a.err = decodeLine(a.text)
+					if a.err == nil && a.r.expired(now) {
+						a.r = Record{}
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	for i := range reads {
+		reads[i].r.Now = now
+	}
+	return slices.DeleteFunc(reads, func(a read) bool {
+		return a.err == nil && (a.r.State == Absent || !q.Matches(a.r))
 	})
-}
-
-// Reindex reads every record, and has those that are running, in doubt or pending
-// found by [File.List]. The first listing of such records after a start of the host
-// does so by itself. Call it after programs that know of no index have written, or
-// after a backup was restored while the host went on to run. It changes no record,
-// may run beside any other call, and starts anew if it was interrupted, or could
-// not look at some of them: it goes on with the others, and its error says which.
-func (f *File) Reindex(ctx context.Context) error {
-	mark, err := reading(ctx, f.lanes, 0, func() (string, error) { return f.index.mark(), nil })
-	errs := []error{err}
-	for n := range shards {
-		if err := f.claims.usable(ctx); err != nil {
-			return err
-		}
-		errs = append(errs, f.reindexShard(ctx, n))
-	}
-	if err := errors.Join(errs...); err != nil || mark == "" {
-		return err
-	}
-	_, err = reading(ctx, f.lanes, 0, func() (none struct{}, err error) { return none, f.index.writeMark(mark) })
-	return err
-}
-
-func (f *File) reindexShard(ctx context.Context, n int) error {
-	paths, err := reading(ctx, f.lanes, n, func() ([]string, error) {
-		for _, state := range openStates {
-			if _, err := f.dir.owner.makeDirAt(filepath.Join(f.dir.shardDir(n), string(state))); err != nil {
-				return nil, err
-			}
-		}
-		return f.dir.recordsOf(n)
-	})
-	errs := []error{err}
-	for _, path := range paths {
-		r, err := f.load(ctx, place{shard: n, path: path})
-		if err == nil && r.State.IsOpen() {
-			_, err = reading(ctx, f.lanes, n, func() (none struct{}, err error) { return none, f.index.enlist(path, r.State) })
-			if err != nil {
-				err = prefixed(err)
-			}
-		}
-		if err := f.claims.usable(ctx); err != nil {
-			return err
-		}
-		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }

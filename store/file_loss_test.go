@@ -16,14 +16,6 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// shardOf is the directory of the only record in dir.
-func shardOf(t *testing.T, dir string) string {
-	t.Helper()
-	records := filesIn(t, dir, ".json")
-	require.Len(t, records, 1)
-	return filepath.Dir(records[0])
-}
-
 func TestFile_RemovedDirectoryComesBackAndIsReported(t *testing.T) {
 	t.Parallel()
 	for name, use := range map[string]func(*testing.T, *store.File){
@@ -55,18 +47,16 @@ func TestFile_RemovedDirectoryComesBackAndIsReported(t *testing.T) {
 			for _, f := range []*store.File{f, other} {
 				require.NoError(t, f.Check(t.Context()))
 			}
-			shard := shardOf(t, dir)
-			require.NoError(t, os.RemoveAll(shard))
+			require.NoError(t, os.RemoveAll(filepath.Join(dir, "log")))
 
 			use(t, f)
 			for _, f := range []*store.File{f, other} {
 				err := f.Check(t.Context())
 				require.ErrorIs(t, err, store.ErrForgot)
-				require.ErrorContains(t, err, shard)
-				require.ErrorContains(t, err, "in 1 of its 256 directories")
+				require.ErrorContains(t, err, dir)
 				require.NoError(t, f.Check(t.Context()), "told once")
 			}
-			require.DirExists(t, shard)
+			require.DirExists(t, filepath.Join(dir, "log"))
 			_, err := f.Settle(t.Context(), fileBid("k", "a"), success)
 			require.NotErrorIs(t, err, os.ErrNotExist)
 		})
@@ -78,7 +68,7 @@ func TestFile_RemovedLockIsReported(t *testing.T) {
 	dir := t.TempDir()
 	f := openFile(t, dir)
 	acquired(t, f, "k", "a")
-	require.NoError(t, os.Remove(filepath.Join(shardOf(t, dir), "lock")))
+	require.NoError(t, os.Remove(filepath.Join(dir, "lock")))
 	r, err := f.Acquire(t.Context(), fileBid("k", "b"))
 	require.NoError(t, err)
 	require.True(t, r.Owned("a"))
@@ -93,11 +83,32 @@ func TestFile_ReplacedDirectoryIsReported(t *testing.T) {
 	f := openFile(t, dir)
 	acquired(t, f, "k", "a")
 	require.NoError(t, f.Check(t.Context()))
-	shard := shardOf(t, dir)
-	require.NoError(t, os.Rename(shard, shard+"-old"))
-	require.NoError(t, os.Mkdir(shard, 0o700))
+	log := filepath.Join(dir, "log")
+	require.NoError(t, os.Rename(log, log+"-old"))
+	require.NoError(t, os.Mkdir(log, 0o700))
 	acquired(t, f, "k", "b")
 	require.ErrorIs(t, f.Check(t.Context()), store.ErrForgot)
+}
+
+// A log of which a part is missing says so also to who opens it.
+func TestFile_MissingSegmentIsReported(t *testing.T) {
+	t.Parallel()
+	for _, missing := range []int{0, 1} {
+		dir := t.TempDir()
+		f := openFile(t, dir)
+		acquired(t, f, "k", "a")
+		store.Rotate(t, f)
+		acquired(t, f, "l", "a")
+		store.Rotate(t, f)
+		acquired(t, f, "m", "a")
+		require.NoError(t, os.Remove(filesIn(t, dir, ".log")[missing]))
+		again := openFile(t, dir)
+		require.ErrorIs(t, again.Check(t.Context()), store.ErrForgot)
+		require.NoError(t, again.Check(t.Context()), "told once")
+		r, err := again.Load(t.Context(), "m")
+		require.NoError(t, err)
+		require.True(t, r.Owned("a"))
+	}
 }
 
 // A store that was opened when nothing was wrong has nothing to report, whoever
@@ -136,11 +147,11 @@ func TestFile_RemovalWhileCallersContend(t *testing.T) {
 		handles[i] = openFile(t, dir)
 	}
 	acquired(t, handles[0], "k", "warm")
-	shard := shardOf(t, dir)
 	deadline := time.Now().Add(2 * time.Second)
 	for round := 0; time.Now().Before(deadline); round++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		require.NoError(t, os.RemoveAll(shard))
+		for os.RemoveAll(filepath.Join(dir, "log")) != nil { // somebody made a file meanwhile
+		}
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		granted := map[string]uint64{}
@@ -156,7 +167,7 @@ func TestFile_RemovalWhileCallersContend(t *testing.T) {
 			})
 		}
 		all.Go(func() { // what is removed is only the lock: the records stay
-			_ = os.Remove(filepath.Join(shard, "lock"))
+			_ = os.Remove(filepath.Join(dir, "lock"))
 		})
 		all.Wait()
 		cancel()

@@ -1,126 +1,57 @@
 package store
 
 import (
-	"io/fs"
-	"os"
+	"context"
 	"sync"
 	"time"
 )
 
-const (
-	// glance is how often the files of the records that somebody waits for are looked at.
-	glance = 20 * time.Millisecond
-	// glanceShare bounds that to one part in so many of the time of one core.
-	glanceShare = 50
-)
+// glanceEvery is how often a handle that somebody waits on reads what others have written.
+const glanceEvery = 20 * time.Millisecond
 
-// lookers find out that records were written. What this handle writes they are told of; for
-// what others have written, one goroutine of the handle looks at the files of the
-// records, for as long as somebody waits for one. It reads nothing, and if the
-// disk hangs, it alone does.
+// glances read the log while somebody waits for a key: what comes of that is sent by
+// the log itself. If the disk hangs, the one goroutine of the handle does.
 //
 // A lock that waits for the owner's would be heard sooner, but would take a thread of
 // the process for each key, which no one who waits could give back.
-type lookers struct {
-	notices notices // by path of the record
-
-	mu    sync.Mutex
-	seen  map[string]*sight // by path
-	looks bool              // the goroutine runs
-}
-
-// sight is a file as it was last seen.
-type sight struct {
+type glances struct {
+	mu        sync.Mutex
 	listeners int
-	known     bool // it was looked at
-	is        fs.FileInfo
+	looks     bool // the goroutine runs
 }
 
 // Notify implements [Notifier]: what this handle writes is known at once, what another one
-// has written after about 20 milliseconds; later if more than some hundred keys
-// are waited for.
+// has written after about 20 milliseconds.
 func (f *File) Notify(key string, changed chan<- struct{}) (stop func()) {
-	return f.lookers.add(locate(f.dir.path, key).path, changed)
-}
-
-func (l *lookers) add(path string, changed chan<- struct{}) (stop func()) {
-	mute := l.notices.add(path, changed)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.seen == nil {
-		l.seen = make(map[string]*sight)
+	mute := f.log.notices.add(idOf(key).name(), changed)
+	g := &f.glances
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.listeners++
+	if !g.looks {
+		g.looks = true
+		go g.look(f.queue)
 	}
-	if l.seen[path] == nil {
-		l.seen[path] = &sight{}
-	}
-	l.seen[path].listeners++
-	l.seen[path].known = false
-	if !l.looks {
-		l.looks = true
-		go l.look()
-	}
-	var left sync.Once
-	return func() {
+	return sync.OnceFunc(func() {
 		mute()
-		left.Do(func() { l.forget(path) })
-	}
-}
-
-func (l *lookers) forget(path string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.seen[path].listeners--; l.seen[path].listeners == 0 {
-		delete(l.seen, path)
-	}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.listeners--
+	})
 }
 
 // look looks until nobody waits.
-func (l *lookers) look() {
-	for {
-		began := time.Now()
-		paths := l.paths()
-		if paths == nil {
-			return
-		}
-		for _, path := range paths {
-			is, err := os.Lstat(path)
-			if err != nil {
-				is = nil
-			}
-			if l.isNew(path, is) {
-				l.notices.send(path)
-			}
-		}
-		<-time.After(max(glance, glanceShare*time.Since(began)))
+func (g *glances) look(q *queue) {
+	for g.needed() {
+		// Every request has the log read first. What is wrong with it, they who wait find.
+		_ = q.ask(&request{ctx: context.Background(), job: func(*log) (durable, error) { return durable{}, nil }})
+		<-time.After(glanceEvery)
 	}
 }
 
-// paths returns what to look at; nil ends the goroutine.
-func (l *lookers) paths() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.seen) == 0 {
-		l.looks = false
-		return nil
-	}
-	paths := make([]string, 0, len(l.seen))
-	for path := range l.seen {
-		paths = append(paths, path)
-	}
-	return paths
-}
-
-// isNew reports whether a file is another one than before. So it is for who has just begun to
-// listen: he may have read it before this first look.
-func (l *lookers) isNew(path string, is fs.FileInfo) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.seen[path]
-	if s == nil {
-		return false
-	}
-	// Each write of a record is another file; but a number of one may be given again.
-	same := s.known && (s.is == nil) == (is == nil) && (is == nil || os.SameFile(s.is, is) && s.is.ModTime().Equal(is.ModTime()) && s.is.Size() == is.Size())
-	s.known, s.is = true, is
-	return !same
+func (g *glances) needed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.looks = g.listeners > 0
+	return g.looks
 }

@@ -21,3 +21,7 @@ func fileSystem(string) (name string, safe bool, err error) {
 func lockFile(string, int, bool) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func unlockFile(*os.File) {}
+
+func syncData(*os.File) error { return errors.ErrUnsupported }
+
+func bootID() string { return "" }

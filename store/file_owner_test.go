@@ -79,14 +79,12 @@ func TestFile_RootKeepsTheOwner(t *testing.T) {
 	w := startWorker(t, "contend", "worker", dir)
 	w.ask(t, "k")
 	require.Equal(t, "true <nil>", w.hear(t))
-	path := locate(dir, "k").path
+	path := segmentsIn(t, dir)[0]
 	require.NoError(t, os.Chmod(path, 0o640)) //nolint:gosec // as an operator may
-	require.NoError(t, os.RemoveAll(filepath.Join(dir, "00")))
 
 	f := newFile(t, dir)
-	requireWorkers(t, dir) // the shard that is new
 	var seen []string
-	f.dir.step = func(point string) error {
+	step := func(point string) error {
 		seen = append(seen, point)
 		requireWorkers(t, dir)
 		for _, temp := range append(files(t, dir, tempExt), files(t, dir, claimExt)...) {
@@ -94,14 +92,16 @@ func TestFile_RootKeepsTheOwner(t *testing.T) {
 		}
 		return nil
 	}
+	f.dir.step.Store(&step)
 	r, err := f.Load(ctx, "k")
 	require.NoError(t, err)
 	over := Resolution{ID: "1", To: Tombstone, By: ByOperator, TTL: time.Hour, Force: true}
 	_, err = f.Resolve(ctx, "k", r, over)
 	require.NoError(t, err)
-	info, err := os.Stat(path)
+	mergeAll(t, f)
+	info, err := os.Stat(segmentsIn(t, dir)[0])
 	require.NoError(t, err)
-	require.Equal(t, fs.FileMode(0o640), info.Mode().Perm())
+	require.Equal(t, fs.FileMode(0o640), info.Mode().Perm(), "as the one before")
 	for _, key := range []string{"new", "other"} {
 		_, err = f.Acquire(ctx, testBid(key, "root"))
 		require.NoError(t, err)
@@ -109,7 +109,7 @@ func TestFile_RootKeepsTheOwner(t *testing.T) {
 	_, err = f.Settle(ctx, testBid("other", "root"), testSuccess)
 	require.NoError(t, err)
 	require.NoError(t, f.Check(ctx))
-	require.Subset(t, seen, []string{"create", "fsync", "rename", tempExt, claimExt})
+	require.Subset(t, seen, []string{"create", "write", "rename", tempExt, claimExt})
 	requireWorkers(t, dir)
 	require.Empty(t, files(t, dir, tempExt))
 
@@ -168,46 +168,40 @@ func verbsOf(ctx context.Context, f *File, b Bid) map[string]func() (Record, err
 	}
 }
 
-func TestFile_RecordOfAnotherUserIsRefused(t *testing.T) {
+func TestFile_SegmentOfAnotherUserIsRefused(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	f := newFile(t, dir)
-	keys := keysOfOneShard(2)
-	for _, key := range keys {
-		_, err := f.Settle(ctx, testBid(key, "a"), testSuccess)
-		require.NoError(t, err)
-	}
-	path := locate(dir, keys[0]).path
-	mend, advice := spoil(t, path)
-	for verb, call := range verbsOf(ctx, f, testBid(keys[0], "b")) {
-		_, err := call()
-		require.ErrorIs(t, err, ErrUnsafe, verb)
-		require.ErrorContains(t, err, advice, verb)
-	}
-	r, err := f.Acquire(ctx, testBid(keys[1], "b"))
-	require.NoError(t, err)
-	require.Equal(t, Succeeded, r.State)
-	var errs, records int
-	for _, err := range f.List(ctx, Query{}) {
-		if err != nil {
-			require.ErrorIs(t, err, ErrUnsafe)
-			errs++
-		} else {
-			records++
+	requireWorks(t, f, "old")
+	inLog(t, f, func(l *log) { require.NoError(t, l.rotate()) })
+	requireWorks(t, f, "new")
+	for i, path := range segmentsIn(t, dir) {
+		mend, advice := spoil(t, path)
+		for verb, call := range verbsOf(ctx, f, testBid("old", "b")) {
+			_, err := call()
+			require.ErrorIs(t, err, ErrUnsafe, verb)
+			require.ErrorContains(t, err, advice, verb)
 		}
-	}
-	require.Equal(t, []int{1, 1}, []int{errs, records})
-	err = f.Check(ctx)
-	require.ErrorIs(t, err, ErrUnsafe)
-	require.ErrorContains(t, err, advice)
-	_, err = NewFile(dir, FileOptions{AnyFileSystem: true})
-	require.ErrorContains(t, err, advice)
+		r, err := f.Load(ctx, "new")
+		if i == 0 {
+			require.NoError(t, err, "it is in another file")
+			require.Equal(t, Succeeded, r.State)
+		} else {
+			require.ErrorIs(t, err, ErrUnsafe)
+		}
+		require.NotEmpty(t, errorsOf(ctx, f, Query{}))
+		err = f.Check(ctx)
+		require.ErrorIs(t, err, ErrUnsafe)
+		require.ErrorContains(t, err, advice)
+		_, err = NewFile(dir, FileOptions{AnyFileSystem: true})
+		require.ErrorContains(t, err, advice)
 
-	mend()
-	require.NoError(t, f.Check(ctx))
-	r, err = f.Acquire(ctx, testBid(keys[0], "b"))
-	require.NoError(t, err)
-	require.Equal(t, Succeeded, r.State)
+		mend()
+		require.NoError(t, f.Check(ctx))
+		r, err = f.Load(ctx, "old")
+		require.NoError(t, err)
+		require.Equal(t, Succeeded, r.State)
+	}
 }
 
 func TestFile_LockOrClaimOfAnotherUserIsRefused(t *testing.T) {
@@ -216,8 +210,7 @@ func TestFile_LockOrClaimOfAnotherUserIsRefused(t *testing.T) {
 	f, other := newFile(t, dir), newFile(t, dir)
 	_, err := f.Acquire(ctx, testBid("k", "a"))
 	require.NoError(t, err)
-	at := locate(dir, "k")
-	for _, path := range []string{filepath.Join(filepath.Dir(at.path), lockName), at.claim("a")} {
+	for _, path := range []string{filepath.Join(dir, lockName), claimOf(t, f, "k")} {
 		mend, advice := spoil(t, path)
 		_, err = other.Acquire(ctx, testBid("k", "b"))
 		require.ErrorIs(t, err, ErrUnsafe)
@@ -236,8 +229,7 @@ func TestFile_WorkerSeesWhatRootLeft(t *testing.T) {
 	w := startWorker(t, "contend", "worker", dir)
 	w.ask(t, "k")
 	require.Equal(t, "true <nil>", w.hear(t))
-	at := locate(dir, "k")
-	for _, path := range []string{at.path, filepath.Join(filepath.Dir(at.path), lockName)} {
+	for _, path := range []string{segmentsIn(t, dir)[0], filepath.Join(dir, lockName)} {
 		want := "others than its owner may write " + path
 		if os.Geteuid() == 0 {
 			want = path + " belongs to uid 0"
@@ -280,7 +272,7 @@ func TestNewFile_RefusesWhatOthersMayWrite(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			f := newFile(t, dir)
-			for _, path := range []string{dir, f.dir.shardDir(7)} {
+			for _, path := range []string{dir, f.dir.logDir(), f.dir.claimsDir()} {
 				require.NoError(t, os.Chmod(path, mode))
 				_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
 				for _, err := range []error{err, f.Check(t.Context())} {
@@ -294,32 +286,26 @@ func TestNewFile_RefusesWhatOthersMayWrite(t *testing.T) {
 	}
 }
 
-// A record that its operator let a group read stays so; its owner need not be in the
+// A log that its operator let a group read stays so; its owner need not be in the
 // group.
-func TestFile_WriteKeepsModeAndGroup(t *testing.T) {
+func TestFile_SegmentsKeepModeAndGroup(t *testing.T) {
 	t.Parallel()
-	ctx, dir := t.Context(), t.TempDir()
+	dir := t.TempDir()
 	f := newFile(t, dir)
-	b := testBid("k", "a")
-	_, err := f.Acquire(ctx, b)
-	require.NoError(t, err)
-	path := locate(dir, "k").path
 	group := os.Getegid()
 	if os.Geteuid() == 0 {
 		group = 4711
 	}
-	for _, mode := range []fs.FileMode{0o640, 0o644, 0o400, 0o600} {
+	for _, mode := range []fs.FileMode{0o640, 0o644, 0o600} {
+		path := segmentsIn(t, dir)[0]
 		require.NoError(t, os.Chown(path, -1, group))
 		require.NoError(t, os.Chmod(path, mode))
-		b.TTL *= 2
-		_, err = f.Renew(ctx, b)
-		require.NoError(t, err)
-		info, err := os.Lstat(path)
+		mergeAll(t, f)
+		require.NotEqual(t, path, segmentsIn(t, dir)[0])
+		info, err := os.Lstat(segmentsIn(t, dir)[0])
 		require.NoError(t, err)
 		require.Equal(t, keeper{os.Geteuid(), group, mode}, keeperOf(info))
-		r, err := f.Load(ctx, "k")
-		require.NoError(t, err)
-		require.True(t, r.Expires.After(r.Now.Add(b.TTL-time.Minute)), "it was written")
+		requireWorks(t, f, mode.String())
 	}
 }
 

@@ -4,10 +4,10 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -109,39 +109,48 @@ func errorsOf(ctx context.Context, f *File, q Query) (errs []error) {
 	return errs
 }
 
-func TestFile_PlantedRecord(t *testing.T) {
+// nextSegment is where the next segment of a log comes.
+func nextSegment(t *testing.T, f *File) string {
+	t.Helper()
+	var path string
+	inLog(t, f, func(l *log) { path = filepath.Join(f.dir.logDir(), segmentName(l.last().n+1)) })
+	return path
+}
+
+func TestFile_PlantedSegment(t *testing.T) {
 	t.Parallel()
 	eachPlant(t, func(t *testing.T, plant func(string), atOnce func(func())) {
 		t.Helper()
 		ctx, dir := t.Context(), t.TempDir()
 		f := newFile(t, dir)
-		keys := keysOfOneShard(2)
-		path := locate(dir, keys[0]).path
-		plant(path)
-		for verb, call := range verbsOf(ctx, f, testBid(keys[0], "a")) {
+		requireWorks(t, f, "before")
+		for _, path := range []string{nextSegment(t, f), segmentsIn(t, dir)[0]} {
+			aside := filepath.Join(t.TempDir(), "aside")
+			_ = os.Rename(path, aside)
+			plant(path)
+			for verb, call := range verbsOf(ctx, f, testBid("k", "a")) {
+				atOnce(func() {
+					_, err := call()
+					require.ErrorIs(t, err, ErrUnsafe, verb)
+					require.ErrorContains(t, err, path+" is a", verb)
+				})
+			}
+			require.Empty(t, f.claims.held)
 			atOnce(func() {
-				_, err := call()
-				require.ErrorIs(t, err, ErrCorrupt, verb)
-				require.ErrorContains(t, err, path+" is a", verb)
-				require.ErrorContains(t, err, "Put the record back", verb)
+				require.Len(t, errorsOf(ctx, f, Query{}), 1)
+				require.ErrorIs(t, f.Check(ctx), ErrUnsafe)
+				_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+				require.ErrorIs(t, err, ErrUnsafe)
 			})
-		}
-		require.Empty(t, f.claims.held)
-		atOnce(func() {
-			requireWorks(t, f, keys[1])
-			require.Len(t, errorsOf(ctx, f, Query{}), 1)
-			require.ErrorIs(t, errorsOf(ctx, f, Query{})[0], ErrCorrupt)
-			f.sweeper.sweep(locate("", "k").shard, clock())
-			require.NoError(t, f.Check(ctx))
-			again, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+			_, err := os.Lstat(path)
+			require.NoError(t, err, "nothing took it away")
+			require.NoError(t, os.RemoveAll(path))
+			_ = os.Rename(aside, path)
+			requireWorks(t, f, "after "+filepath.Base(path))
+			r, err := f.Load(ctx, "before")
 			require.NoError(t, err)
-			require.NoError(t, again.Close())
-		})
-		_, err := os.Lstat(path)
-		require.NoError(t, err, "nothing took it away")
-
-		require.NoError(t, os.RemoveAll(path))
-		requireWorks(t, f, keys[0])
+			require.Equal(t, testSuccess, r.Outcome)
+		}
 	})
 }
 
@@ -149,30 +158,25 @@ func TestFile_PlantedTemp(t *testing.T) {
 	t.Parallel()
 	eachPlant(t, func(t *testing.T, plant func(string), atOnce func(func())) {
 		t.Helper()
-		ctx, dir := t.Context(), t.TempDir()
+		dir := t.TempDir()
 		f := newFile(t, dir)
-		keys := keysOfOneShard(2)
-		temp := strings.TrimSuffix(locate(dir, keys[0]).path, recordExt) + tempExt
+		temp := filepath.Join(f.dir.logDir(), "check"+tempExt)
 		plant(temp)
 		info, err := os.Lstat(temp)
 		require.NoError(t, err)
 		atOnce(func() {
-			requireWorks(t, f, keys[1])
-			_, err := f.Acquire(ctx, testBid(keys[0], "a"))
+			requireWorks(t, f, "k")
+			err := f.Check(t.Context())
 			if !info.IsDir() { // it was taken for what a crash left
 				require.NoError(t, err)
 				return
 			}
 			require.ErrorIs(t, err, ErrUnsafe)
 			require.ErrorContains(t, err, temp+" is in the way")
-			require.Empty(t, f.claims.held)
-			f.sweeper.sweep(locate("", "k").shard, clock())
 		})
-		require.NoError(t, f.Check(ctx))
 		require.NoError(t, os.RemoveAll(temp))
-		r, err := f.Acquire(ctx, testBid(keys[0], "a"))
-		require.NoError(t, err)
-		require.True(t, r.Owned("a"))
+		require.NoError(t, f.Check(t.Context()))
+		requireWorks(t, newFile(t, dir), "m")
 	})
 }
 
@@ -182,31 +186,27 @@ func TestFile_PlantedLock(t *testing.T) {
 		t.Helper()
 		ctx, dir := t.Context(), t.TempDir()
 		f := newFile(t, dir)
-		lock := filepath.Join(f.dir.shardDir(locate("", "k").shard), lockName)
+		lock := filepath.Join(dir, lockName)
+		require.NoError(t, os.Remove(lock))
 		plant(lock)
-		for range 2 { // the gate is open again
+		for range 2 {
 			for verb, call := range verbsOf(ctx, f, testBid("k", "a")) {
 				atOnce(func() {
 					_, err := call()
-					if verb == "Load" {
-						require.NoError(t, err, "it needs no lock")
-						return
-					}
 					require.ErrorIs(t, err, ErrUnsafe, verb)
 					require.ErrorContains(t, err, lock+" is a", verb)
 				})
 			}
 		}
 		atOnce(func() {
-			requireWorks(t, f, "of another shard")
-			require.Empty(t, errorsOf(ctx, f, Query{}))
+			require.ErrorIs(t, errorsOf(ctx, f, Query{})[0], ErrUnsafe)
 			require.ErrorIs(t, f.Check(ctx), ErrUnsafe)
 			require.ErrorIs(t, f.Clear(ctx), ErrUnsafe)
 			_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
 			require.ErrorIs(t, err, ErrUnsafe)
 		})
 		require.NoError(t, os.RemoveAll(lock))
-		require.NoError(t, f.Check(ctx))
+		require.ErrorIs(t, f.Check(ctx), ErrForgot, "somebody has been there")
 		requireWorks(t, f, "k")
 	})
 }
@@ -217,115 +217,87 @@ func TestFile_PlantedClaim(t *testing.T) {
 		t.Helper()
 		ctx, dir := t.Context(), t.TempDir()
 		f, other := newFile(t, dir), newFile(t, dir)
-		keys := keysOfOneShard(2)
-
-		claim := locate(dir, keys[0]).claim("a")
-		plant(claim)
-		atOnce(func() {
-			_, err := f.Acquire(ctx, testBid(keys[0], "a"))
-			require.ErrorIs(t, err, ErrUnsafe)
-			require.ErrorContains(t, err, claim+" is a")
-		})
-		require.Empty(t, f.claims.held)
-		require.NoFileExists(t, locate(dir, keys[0]).path, "it was not granted")
-		require.NoError(t, os.RemoveAll(claim))
-
-		_, err := f.Acquire(ctx, testBid(keys[0], "a"))
+		_, err := f.Acquire(ctx, testBid("k", "a"))
 		require.NoError(t, err)
+		claim := claimOf(t, f, "k")
 		require.NoError(t, os.Remove(claim))
 		plant(claim)
 		atOnce(func() {
-			_, err := other.Acquire(ctx, testBid(keys[0], "b"))
+			_, err := other.Acquire(ctx, testBid("k", "b"))
 			require.ErrorIs(t, err, ErrUnsafe)
 			require.ErrorContains(t, err, "cannot tell whether the owner lives")
-			_, err = f.Renew(ctx, testBid(keys[0], "a"))
-			require.ErrorIs(t, err, ErrUnsafe)
-			other.sweeper.sweep(locate("", "k").shard, clock())
-			requireWorks(t, other, keys[1])
+			requireWorks(t, other, "l")
+			newFile(t, dir)
 		})
-		r, err := other.Load(ctx, keys[0])
+		r, err := other.Load(ctx, "k")
 		require.NoError(t, err)
 		require.True(t, r.Owned("a"), "nothing is decided about it")
 
-		require.NoError(t, os.RemoveAll(claim))
-		_, err = f.Renew(ctx, testBid(keys[0], "a"))
+		_, err = f.Renew(ctx, testBid("k", "a"))
 		require.NoError(t, err)
-		r, err = other.Acquire(ctx, testBid(keys[0], "b"))
+		r, err = other.Acquire(ctx, testBid("k", "b"))
 		require.NoError(t, err)
-		require.True(t, r.Owned("a"))
+		require.True(t, r.Owned("a"), "by another slot")
 	})
 }
 
-func TestFile_PlantedShard(t *testing.T) {
+func TestFile_PlantedDirectory(t *testing.T) {
 	t.Parallel()
 	eachPlant(t, func(t *testing.T, plant func(string), atOnce func(func())) {
 		t.Helper()
 		ctx, dir := t.Context(), t.TempDir()
 		f := newFile(t, dir)
-		shard := f.dir.shardDir(locate("", "k").shard)
-		aside := filepath.Join(t.TempDir(), "aside")
-		require.NoError(t, os.Rename(shard, aside))
-		plant(shard)
-		if info, err := os.Lstat(shard); err == nil && info.IsDir() {
-			require.NoError(t, os.RemoveAll(shard))
-			require.NoError(t, os.Symlink(aside, shard))
-		}
-		for verb, call := range verbsOf(ctx, f, testBid("k", "a")) {
+		requireWorks(t, f, "before")
+		for _, path := range []string{f.dir.logDir(), f.dir.claimsDir()} {
+			aside := filepath.Join(t.TempDir(), "aside")
+			require.NoError(t, os.Rename(path, aside))
+			plant(path)
+			if info, err := os.Lstat(path); err == nil && info.IsDir() {
+				require.NoError(t, os.RemoveAll(path))
+				require.NoError(t, os.Symlink(aside, path))
+			}
 			atOnce(func() {
-				_, err := call()
-				require.ErrorIs(t, err, ErrUnsafe, verb)
-				require.ErrorContains(t, err, shard+" is a", verb)
+				require.ErrorIs(t, f.Check(ctx), ErrUnsafe)
+				_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+				require.ErrorIs(t, err, ErrUnsafe)
+				require.ErrorContains(t, err, path+" is a")
 			})
+			require.NoError(t, os.Remove(path))
+			require.NoError(t, os.Rename(aside, path))
+			require.NoError(t, f.Check(ctx))
+			requireWorks(t, f, "after "+path)
 		}
-		atOnce(func() {
-			requireWorks(t, f, "of another shard")
-			require.Len(t, errorsOf(ctx, f, Query{}), 1)
-			require.ErrorIs(t, f.Check(ctx), ErrUnsafe)
-			require.ErrorIs(t, f.Clear(ctx), ErrUnsafe)
-			_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
-			require.ErrorIs(t, err, ErrUnsafe)
-			require.ErrorContains(t, err, shard+" is a")
-		})
-		require.NoError(t, os.Remove(shard))
-		require.NoError(t, os.Rename(aside, shard))
-		require.NoError(t, f.Check(ctx))
-		requireWorks(t, f, "k")
 	})
 }
 
-// Reading ends at what no record can be.
-func TestFile_HugeRecordIsNotRead(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	f := newFile(t, dir)
-	path := locate(dir, "k").path
-	require.NoError(t, os.WriteFile(path, []byte(wholeRecord), 0o600))
-	require.NoError(t, os.Truncate(path, 1<<40))
-	_, err := f.Acquire(t.Context(), testBid("k", "a"))
-	require.ErrorIs(t, err, ErrCorrupt)
-	require.ErrorContains(t, err, "1099511627776 bytes")
-	require.Len(t, errorsOf(t.Context(), f, Query{}), 1)
-}
-
-// A backup by hard links keeps what it had, and does no harm.
-func TestFile_HardLinkOfARecord(t *testing.T) {
+// A backup by hard links, or by copies of the segments in any order, has what was
+// there.
+func TestFile_HardLinkOfASegment(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	f := newFile(t, dir)
-	_, err := f.Acquire(ctx, testBid("k", "a"))
-	require.NoError(t, err)
+	requireWorks(t, f, "k")
 	backup := filepath.Join(t.TempDir(), "backup")
-	require.NoError(t, os.Link(locate(dir, "k").path, backup))
-	before, err := os.ReadFile(backup)
+	require.NoError(t, os.Link(segmentsIn(t, dir)[0], backup))
+	mergeAll(t, f)
+	require.NotContains(t, segmentsIn(t, dir), backup)
+	text, err := os.ReadFile(backup)
 	require.NoError(t, err)
-	_, err = f.Settle(ctx, testBid("k", "a"), testSuccess)
-	require.NoError(t, err)
-	after, err := os.ReadFile(backup)
-	require.NoError(t, err)
-	require.Equal(t, before, after)
+	require.Contains(t, string(text), digest("k"))
 	r, err := f.Load(ctx, "k")
 	require.NoError(t, err)
 	require.Equal(t, Succeeded, r.State)
+}
+
+func TestNewFile_RefusesAStoreOfAFileForEachRecord(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for n := range 256 {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", n)), 0o700))
+	}
+	_, err := NewFile(dir, FileOptions{AnyFileSystem: true})
+	require.ErrorIs(t, err, ErrVersion)
+	require.ErrorContains(t, err, dir)
 }
 
 func TestNewFile_RefusesWhatIsNoDirectoryOfItsOwn(t *testing.T) {
@@ -363,13 +335,13 @@ func TestNewFile_OpensWhatIsOrMayBecomeAStore(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
 	in := func(name string) string { return filepath.Join(parent, name) }
-	for _, name := range []string{"empty", "volume/lost+found", "begun/00", "begun/01"} {
+	for _, name := range []string{"empty", "volume/lost+found", "begun/log", "begun/claims"} {
 		require.NoError(t, os.MkdirAll(in(name), 0o700))
 	}
 	require.NoError(t, os.Symlink(in("empty"), in("link")))
 	requireWorks(t, newFile(t, in("used")), "k")
 	require.NoError(t, os.WriteFile(in("used/notes of an operator"), nil, 0o600))
-	require.NoError(t, os.RemoveAll(in("used/00")))
+	require.NoError(t, os.RemoveAll(in("used/claims")))
 	for _, name := range []string{"empty", "link", "volume", "begun", "used", "new/below/new"} {
 		f := newFile(t, in(name))
 		requireWorks(t, f, "of "+name)
@@ -387,7 +359,7 @@ func TestNewFile_LeavesTheWorkingDirectoryAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, entries)
 	requireWorks(t, newFile(t, "records"), "k") // named, if not from the root
-	require.FileExists(t, filepath.Join("records", "82", lockName))
+	require.FileExists(t, filepath.Join("records", lockName))
 	_, err = NewFile(".", FileOptions{AnyFileSystem: true})
 	require.ErrorIs(t, err, ErrInvalid)
 	t.Chdir("records")

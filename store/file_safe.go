@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -80,35 +79,24 @@ func (k keeper) explain(path string, err, strange error) error {
 	return fmt.Errorf("store: %w", err)
 }
 
-// readFile returns what is in the file of a record, if it is there.
-func (k keeper) readFile(path string) (data []byte, found bool, err error) {
-	if err := k.checkDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, prefixed(err)
-	}
-	file, err := os.OpenFile(path, os.O_RDONLY|openPlain, 0)
+// openAt opens a file of the store.
+func (k keeper) openAt(path string, flag int) (*os.File, fs.FileInfo, error) {
+	file, err := os.OpenFile(path, flag|openPlain, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, false, nil
+		return nil, nil, err
 	case err != nil:
-		return nil, false, k.explain(path, err, ErrCorrupt)
+		return nil, nil, k.explain(path, err, ErrUnsafe)
 	}
-	defer file.Close()
 	info, err := file.Stat()
+	if err == nil {
+		err = k.checkInfo(path, info, ErrUnsafe)
+	}
 	if err != nil {
-		return nil, false, fmt.Errorf("store: %w", err)
+		_ = file.Close()
+		return nil, nil, prefixed(err)
 	}
-	if err := k.checkInfo(path, info, ErrCorrupt); err != nil {
-		return nil, false, err
-	}
-	if info.Size() > maxFile {
-		return nil, false, fmt.Errorf("%w: %d bytes, more than any record has (in %s)", ErrCorrupt, info.Size(), path)
-	}
-	data = make([]byte, info.Size())
-	n, err := io.ReadFull(file, data)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, false, fmt.Errorf("store: %w", err)
-	}
-	return data[:n], true, nil
+	return file, info, nil
 }
 
 // namesAt returns the names in a directory of the store.
@@ -167,21 +155,6 @@ func (k keeper) makeDirAt(dir string) (made bool, err error) {
 		return false, fmt.Errorf("store: cannot write to the directory: %w", err)
 	}
 	return true, nil
-}
-
-// touchNew makes an empty file, unless something is there.
-func (k keeper) touchNew(path string) error {
-	if err := k.provide(path); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return file.Close()
 }
 
 // give makes file, which is new, the store's owner's, with the owner and mode of the

@@ -17,8 +17,8 @@ func TestFile_IsOnTheDiskBeforeItAnswers(t *testing.T) {
 	above := t.TempDir()
 	trace := filepath.Join(above, "trace")
 	c := startChild(t, "contend", "child", filepath.Join(above, "new", "store"),
-		"strace", "-f", "-y", "-qq", "-s", "32", "-o", trace, "-e", "trace=write,fsync,fdatasync,rename,renameat,renameat2,mkdir,mkdirat")
-	for _, key := range append(keysOfOneShard(3), "k") {
+		"strace", "-f", "-y", "-qq", "-s", "32", "-o", trace, "-e", "trace=write,fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat")
+	for _, key := range []string{"k", "l", "m", "k"} {
 		c.ask(t, key)
 		require.Equal(t, "true <nil>", c.hear(t))
 	}
@@ -29,8 +29,8 @@ func TestFile_IsOnTheDiskBeforeItAnswers(t *testing.T) {
 	for _, call := range traced(t, trace) {
 		d.see(t, call)
 	}
-	require.Equal(t, 3, d.records)
-	require.Equal(t, 2+shards+1, d.dirs, "those above, the shards, and what is running in one")
+	require.Equal(t, 1, d.segments)
+	require.Equal(t, 2+2, d.dirs, "those above, that of the log and that of the claims")
 	require.Equal(t, 1+4, d.answers)
 }
 
@@ -61,22 +61,22 @@ type disk struct {
 	content map[string]bool   // of these files something may be lost
 	entries map[string]string // these names may be lost; by name, their directories
 
-	records, dirs, answers int
+	segments, dirs, answers int
 }
 
 var (
 	callOnFile  = regexp.MustCompile(`^(write|fsync|fdatasync)\(\d+<([^>]*)>(?:, "([^"]*)")?.* = \d+$`)
-	callOnNames = regexp.MustCompile(`^(rename|mkdir)\w*\((?:[^"]*"([^"]*)")(?:[^"]*"([^"]*)")?.* = 0$`)
+	callOnNames = regexp.MustCompile(`^(rename|link|mkdir)\w*\((?:[^"]*"([^"]*)")(?:[^"]*"([^"]*)")?.* = 0$`)
 )
 
 func (d *disk) see(t *testing.T, call string) {
 	t.Helper()
 	if m := callOnNames.FindStringSubmatch(call); m != nil && strings.HasPrefix(m[2], d.dir) {
 		name := m[2]
-		if m[1] == "rename" {
-			require.NotContains(t, d.content, name, "renamed before its content is on the disk: %s", call)
+		if m[1] != "mkdir" {
+			require.NotContains(t, d.content, name, "named before its content is on the disk: %s", call)
 			name = m[3]
-			d.records++
+			d.segments++
 		} else {
 			d.dirs++
 		}

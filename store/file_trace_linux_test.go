@@ -2,8 +2,6 @@ package store_test
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,7 +23,7 @@ import (
 
 // This file is how tests see the calls that the kernel gets, and have them fail.
 
-const injectedCalls = "openat,read,pread64,write,fsync,fdatasync,rename,renameat,renameat2,flock,unlink,unlinkat,close,mkdir,mkdirat,newfstatat,fstat,getdents64"
+const injectedCalls = "openat,read,pread64,write,ftruncate,fsync,fdatasync,rename,renameat,renameat2,linkat,flock,unlink,unlinkat,close,mkdir,mkdirat,newfstatat,fstat,getdents64"
 
 func init() {
 	if os.Getenv(remoteDir) != "" { // where only ancestors may trace a process
@@ -119,18 +117,40 @@ type site struct {
 
 func (s site) String() string { return fmt.Sprintf("%s: %s of %s, %d", s.verb, s.call, s.file, s.nth) }
 
-// places are the names of the files about a key, as they stand in a site.
-func places(dir, key string) *strings.Replacer {
-	sum := sha256.Sum256([]byte(key))
-	digest := hex.EncodeToString(sum[:])
-	return strings.NewReplacer(filepath.Join(dir, digest[:2], digest), "RECORD", filepath.Join(dir, digest[:2]), "SHARD", dir, "STORE")
+var slotPath = regexp.MustCompile(`/claims/[0-9a-f]{32}\.claim$`)
+
+// lastSegment is the path of the last segment of a log, and where the next one comes.
+func lastSegment(dir string) (last, next string) {
+	all, _ := filepath.Glob(filepath.Join(dir, "log", "*.log"))
+	last = slices.Max(all)
+	var n int
+	_, _ = fmt.Sscanf(filepath.Base(last), "%d", &n)
+	return last, filepath.Join(dir, "log", fmt.Sprintf("%08d.log", n+1))
 }
 
-// in is the path of a site's file for a key.
-func (s site) in(dir, key string) string {
-	sum := sha256.Sum256([]byte(key))
-	digest := hex.EncodeToString(sum[:])
-	return strings.NewReplacer("RECORD", filepath.Join(dir, digest[:2], digest), "SHARD", filepath.Join(dir, digest[:2]), "STORE", dir).Replace(s.file)
+// placed is the name of a file of the store, as it stands in a site.
+func placed(dir, path string) string {
+	path = slotPath.ReplaceAllString(path, "/claims/SLOT")
+	last, next := lastSegment(dir)
+	return strings.NewReplacer(last, "STORE/log/LAST", next, "STORE/log/NEXT", dir, "STORE").Replace(path)
+}
+
+// in are the paths that a site's file may have. It may be any slot.
+func (s site) in(dir string) []string {
+	if strings.HasSuffix(s.file, "SLOT") {
+		slots, _ := filepath.Glob(filepath.Join(dir, "claims", "*.claim"))
+		return slots
+	}
+	last, next := lastSegment(dir)
+	return []string{strings.NewReplacer("STORE/log/LAST", last, "STORE/log/NEXT", next, "STORE", dir).Replace(s.file)}
+}
+
+// args have strace look at these files only.
+func args(paths []string) (args []string) {
+	for _, path := range paths {
+		args = append(args, "-P", path)
+	}
+	return args
 }
 
 // tracer is strace on a process.
@@ -190,10 +210,7 @@ func sitesOf(t *testing.T, v faulty, s *remoteFile, key string) map[site]bool {
 		if m == nil || !strings.HasPrefix(m[2]+m[3], s.dir) {
 			continue
 		}
-		at := site{v.verb, m[1], places(s.dir, key).Replace(m[2] + m[3]), 1}
-		if otherShard.MatchString(at.file) {
-			continue
-		}
+		at := site{v.verb, m[1], placed(s.dir, m[2]+m[3]), 1}
 		for sites[at] {
 			at.nth++
 		}
@@ -202,30 +219,14 @@ func sitesOf(t *testing.T, v faulty, s *remoteFile, key string) map[site]bool {
 	return sites
 }
 
-var otherShard = regexp.MustCompile(`^STORE/[0-9a-f]{2}(/|$)`)
-
 // allSites are those that each run of a verb has.
 func allSites(t *testing.T, v faulty) []site {
 	t.Helper()
 	s := startRemote(t, memoryDir(t))
-	keys := keysOfManyShards(3)
-	grant(t, s, keys[0], "warm")
-	sites := sitesOf(t, v, s, keys[1])
-	again := sitesOf(t, v, s, keys[2])
+	_, err := s.Release(t.Context(), grant(t, s, "warm", "warm")) // there is an idle slot
+	require.NoError(t, err)
+	sites := sitesOf(t, v, s, "one")
+	again := sitesOf(t, v, s, "two")
 	maps.DeleteFunc(sites, func(at site, _ bool) bool { return !again[at] })
 	return slices.SortedFunc(maps.Keys(sites), func(a, b site) int { return strings.Compare(a.String(), b.String()) })
-}
-
-// keysOfManyShards returns n keys whose records are in n directories.
-func keysOfManyShards(n int) []string {
-	var keys []string
-	used := map[byte]bool{}
-	for i := 0; len(keys) < n; i++ {
-		key := fmt.Sprint("k", i)
-		if shard := sha256.Sum256([]byte(key))[0]; !used[shard] {
-			used[shard] = true
-			keys = append(keys, key)
-		}
-	}
-	return keys
 }
