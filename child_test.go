@@ -237,8 +237,7 @@ func TestFunc_ProcessesShareAStore(t *testing.T) {
 }
 
 // What a policy answers at once must cost a crowd of callers no crowd of files.
-func TestFunc_TenThousandDuplicatesOpenFewFiles(t *testing.T) {
-	t.Parallel()
+func TestFunc_TenThousandDuplicatesOpenFewFiles(t *testing.T) { // alone: it counts what the process has
 	const callers = 10_000
 	l := till{t.TempDir()}
 	records, err := store.NewFile(filepath.Join(l.dir, "records"), store.FileOptions{AnyFileSystem: true})

@@ -316,8 +316,7 @@ func TestFunc_CallsItself(t *testing.T) {
 	require.NoError(t, err, "a context that outlives its call is in it no more")
 }
 
-func TestFunc_TenThousandDuplicatesAreOneEffect(t *testing.T) {
-	t.Parallel()
+func TestFunc_TenThousandDuplicatesAreOneEffect(t *testing.T) { // alone: it counts what the process has
 	const callers = 10_000
 	s := newWatched()
 	g := newGuardOver(t, s, atmostonce.Options{Defaults: once.Policy{OnDuplicate: once.Wait}})

@@ -48,13 +48,16 @@ func TestLease_IsRenewedWhileTheBodyRuns(t *testing.T) {
 func TestLease_OwnClockCutsTheBodyOffWhereOthersMayTakeOver(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []once.DoubtPolicy{once.Rerun, once.Resume, once.Reconcile(findCharge)} {
-		s := newFaulty()
-		g := guarded(t, s, once.Policy{InDoubt: policy})
-		s.set("renew", fault{times: always})
-		started, cause := slow(t, g)
-		receive(t, started)
-		require.ErrorContains(t, receive(t, cause), "could not be renewed in time")
-		require.NotZero(t, s.count("renew"))
+		synctest.Test(t, func(t *testing.T) {
+			s := newFaulty()
+			g := underDefaults(t, s, once.Policy{InDoubt: policy})
+			s.set("renew", fault{times: always})
+			started, cause := slow(t, g)
+			receive(t, started)
+			later(2 * time.Minute)
+			require.ErrorContains(t, receive(t, cause), "could not be renewed in time")
+			require.NotZero(t, s.count("renew"))
+		})
 	}
 }
 

@@ -305,8 +305,7 @@ func TestRecords_ThatCannotBeReadHideNoOthers(t *testing.T) {
 	})
 }
 
-func TestRecords_OfAStoreThatHangsOrPanics(t *testing.T) {
-	t.Parallel()
+func TestRecords_OfAStoreThatHangsOrPanics(t *testing.T) { // alone: it counts goroutines
 	failingList(t, func(t *testing.T, w *world, l *listed) {
 		free := make(chan struct{})
 		l.does(func(context.Context) error { <-free; return nil }) // it ignores its context
