@@ -134,6 +134,31 @@ type OwnerWatcher interface {
 	SeesDeath() bool
 }
 
+// Notifier is implemented by stores that say at once that a record may have changed. A
+// call that waits for a key then looks again, instead of at its next poll.
+type Notifier interface {
+	// Notify sends to changed, without blocking, soon after each write to the record
+	// of key that may end a wait: its settlement, release, takeover, decision or
+	// erasure, by any process. A value says "look again", and nothing else: it may
+	// come twice, for nothing, or never. So whoever waits polls as well. Nothing is
+	// sent after stop has returned; stop may be called more than once.
+	Notify(key string, changed chan<- struct{}) (stop func())
+}
+
+// BatchRenewer is implemented by stores that renew many claims in fewer round trips
+// than one for each.
+type BatchRenewer interface {
+	// RenewAll renews each of the bids as Renew does, and returns the answers in
+	// their order. One that fails has no part in the others.
+	RenewAll(ctx context.Context, bids []Bid) []Renewed
+}
+
+// Renewed is what Renew returned for one bid.
+type Renewed struct {
+	Record Record
+	Err    error
+}
+
 // Errors of the protocol. All others mean that the store could not be asked.
 var (
 	// ErrSuperseded: the bid's nonce does not own the record (any more).
