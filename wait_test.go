@@ -145,7 +145,7 @@ func TestWait_EndsAtOnceWithADecision(t *testing.T) {
 				s := newWatched()
 				c := newScene(t, s, s, once.Policy{})
 				answers := c.start(t, 3)
-				<-time.After(time.Minute)
+				<-time.After(time.Minute + 50*time.Millisecond) // between two renewals
 				decided := time.Now()
 				for r, err := range s.List(t.Context(), store.Query{}) {
 					require.NoError(t, err)
