@@ -117,12 +117,16 @@ func (s *Store) Acquire(ctx context.Context, b store.Bid) (store.Record, error) 
 	if s.looks == nil {
 		return s.bid(ctx, acquireVerb, b, store.Outcome{})
 	}
-	if r, ok := s.looks.acquire(ctx, b); ok {
+	r, ok, err := s.looks.acquire(ctx, b)
+	if ok {
 		return r, nil
+	} else if err != nil {
+		s.keys.reload(ctx, err)
+		return store.Record{}, failure(acquireVerb.name, "", err)
 	}
-	r, err := s.bid(ctx, acquireVerb, b, store.Outcome{})
+	r, err = s.bid(ctx, acquireVerb, b, store.Outcome{})
 	if err == nil && !r.Owned(b.Owner) {
-		s.looks.expect(b.Key)
+		s.looks.expect(r)
 	}
 	return r, err
 }
@@ -165,7 +169,7 @@ func (s *Store) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store
 	}
 	r, err := s.bid(ctx, settleVerb, b, o, string(o.State), packOutcome(b.Key, o))
 	if s.looks != nil && err == nil {
-		s.looks.expect(b.Key)
+		s.looks.expect(r)
 	}
 	return r, err
 }
