@@ -65,7 +65,7 @@ func TestBatches_LargeCallsGoAlone(t *testing.T) {
 	l, ok := x.batches.lane(t.Context(), "")
 	require.True(t, ok)
 	l.busy = lanesEach // and nothing comes back
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	cmd := x.evalShared(ctx, settleVerb.script, []string{"k", "open"}, []any{make([]byte, 100), "1", make([]byte, largeCall)})
 	require.ErrorContains(t, cmd.Err(), "refused")

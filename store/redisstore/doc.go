@@ -52,8 +52,8 @@
 //     Cluster.
 //   - info shows whether the server evicts, and whether it was replaced. Without it,
 //     config|get shows the first; without both, Check answers [store.ErrUnverified].
-//   - spublish, ssubscribe, sunsubscribe and the channels &atmostonce:* wake calls that wait for
-//     another as soon as it has ended. Without them, Check answers
+//   - spublish, ssubscribe, sunsubscribe and the channels &atmostonce:* wake calls that
+//     wait for another as soon as it has ended. Without them, Check answers
 //     [store.ErrUnverified], and such calls look at intervals.
 //   - scan is for List, not for calls; unlink is for Clear, in tests.
 //
@@ -86,15 +86,22 @@
 // A claim, a settle, a renewal and a look take one round trip each. Calls that come at
 // once share round trips, unless Options.Replicas is set: a client need not be a
 // pipeline of its own. A duplicate of a key that the process has met takes plain
-// commands, and no script. A call that waits for another hears of its end by a message,
-// on one connection for each master, which is there while somebody waits; it polls as
-// well.
+// commands, and no script: a proxy that sends those to replicas is not for this store. A
+// call that waits for another hears of its end by a message, on one connection for each
+// master, which is there while somebody waits, and finds the master that has taken
+// another's place; it polls as well.
 // (go test -run '^$' -bench 'Redis$' ./store/redisstore)
 //
 // # Listing
 //
-// A record is one packed string, and no text to be read with redis-cli: look at it by
-// its digest, with Find of a guard, or with List and [store.Query].Digest.
+// A record is one packed string: look at it by its digest, with Find of a guard, or with
+// List and [store.Query].Digest. With redis-cli one can see its state, a letter after the
+// byte of its version (running, in doubt, pending, succeeded, failed or tombstone: r d p s
+// f t), and for how long it will be there:
+//
+//	digits=$(printf %s "$key" | openssl dgst -sha256 -binary | openssl base64 | tr +/ -_ | cut -c1-22)
+//	redis-cli GETRANGE "atmostonce:{$digits}" 1 1
+//	redis-cli PTTL "atmostonce:{$digits}"
 //
 // The index of what is running, in doubt or pending is a sorted set, prefix + "open";
 // on a Cluster each slot has its own. A listing that no index answers goes by [SCAN] in
