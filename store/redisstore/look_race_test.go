@@ -14,31 +14,31 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// between runs f after the first n commands of each look; an error of f is what the
-// pipeline ends with.
-type between struct {
-	n int
-	f func() error
+// pipelines is a hook of a client's pipelines whose first command is of that name.
+type pipelines struct {
+	first string
+	f     func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error
 }
 
-func (between) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (between) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (pipelines) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (pipelines) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
-func (h between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (h pipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if cmds[0].Name() != "get" {
+		if cmds[0].Name() != h.first {
 			return next(ctx, cmds)
 		}
-		if err := next(ctx, cmds[:h.n]); err != nil {
-			return err
+		return h.f(ctx, cmds, next)
+	}
+}
+
+// answering has each of the commands end with err.
+func answering(err error) func(context.Context, []redis.Cmder, redis.ProcessPipelineHook) error {
+	return func(_ context.Context, cmds []redis.Cmder, _ redis.ProcessPipelineHook) error {
+		for _, c := range cmds {
+			c.SetErr(err)
 		}
-		if err := h.f(); err != nil {
-			for _, c := range cmds {
-				c.SetErr(err)
-			}
-			return err
-		}
-		return next(ctx, cmds[h.n:])
+		return err
 	}
 }
 
@@ -89,7 +89,9 @@ func TestRedis_LooksAreNoTransaction(t *testing.T) {
 					writer.Owner = "c"
 				}
 				writer.Lease = time.Minute
-				client.AddHook(between{n, func() error { return meanwhile(writer) }})
+				client.AddHook(pipelines{"get", func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+					return errors.Join(next(ctx, cmds[:n]), meanwhile(writer), next(ctx, cmds[n:]))
+				}})
 				r, err := s.Acquire(t.Context(), bid(key, "b", time.Minute))
 				require.NoError(t, err)
 				if r.State == store.Running && !r.Owned("b") {
@@ -127,7 +129,7 @@ func TestRedis_LooksThatGetNoAnswerAreTheCalls(t *testing.T) {
 	mustAcquire(t, s, redisBid("k", "a"))
 	mustSettle(t, s, redisBid("k", "a"), redisDone)
 	client.AddHook(hook)
-	client.AddHook(between{1, func() error { return io.ErrUnexpectedEOF }})
+	client.AddHook(pipelines{"get", answering(io.ErrUnexpectedEOF)})
 	_, err := s.Acquire(t.Context(), redisBid("k", "b"))
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.NotContains(t, hook.since(), "evalsha")
@@ -135,4 +137,47 @@ func TestRedis_LooksThatGetNoAnswerAreTheCalls(t *testing.T) {
 	cancel()
 	_, err = s.Acquire(ended, redisBid("k", "b"))
 	require.True(t, errors.Is(err, context.Canceled), "%v", err)
+}
+
+// A pipeline that meets a server which has been demoted, or that does not know the
+// scripts, keeps its connection: each renewal is asked again alone, where the client finds
+// the right server, but not again and again where there is none.
+func TestRedis_RenewAllFindsAnotherServer(t *testing.T) {
+	t.Parallel()
+	client, hook := dialRedis(t, startRedis(t)), &tripHook{}
+	s := newRedis(t, client)
+	var bids []store.Bid
+	for i := range 10 {
+		bids = append(bids, redisBid(fmt.Sprint(i), "a"))
+		mustAcquire(t, s, bids[i])
+	}
+	readOnly := client.Eval(t.Context(), "return redis.error_reply('READONLY it is a replica')", nil).Err()
+	require.True(t, redis.HasErrorPrefix(readOnly, "READONLY"))
+	client.AddHook(hook)
+	client.AddHook(pipelines{"evalsha", answering(readOnly)})
+	for _, r := range s.RenewAll(t.Context(), bids) {
+		require.NoError(t, r.Err)
+	}
+	client.AddHook(refusing{readOnly})
+	hook.since()
+	for _, r := range s.RenewAll(t.Context(), bids) {
+		require.ErrorIs(t, r.Err, readOnly)
+	}
+	require.Len(t, hook.since(), 2)
+}
+
+// refusing has each single command end with an error.
+type refusing struct{ err error }
+
+func (refusing) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h refusing) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		cmd.SetErr(h.err)
+		return h.err
+	}
+}
+
+func (refusing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }

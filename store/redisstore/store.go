@@ -151,10 +151,12 @@ func (s *Store) RenewAll(ctx context.Context, bids []store.Bid) []store.Renewed 
 		name := s.keys.name(b.Key)
 		sent, calls = append(sent, i), append(calls, scriptCall{keys: []string{name, s.index.of(name)}, args: args})
 	}
+	again := true // alone, as the client repeats it and finds another server; until that is in vain
 	for k, cmd := range s.keys.evalAll(ctx, renewVerb.script, calls) {
 		i := sent[k]
-		if s.index.crossed(cmd.Err()) {
+		if s.index.crossed(cmd.Err()) || again && isPassing(cmd.Err()) {
 			all[i].Record, all[i].Err = s.Renew(ctx, bids[i])
+			again = !isPassing(all[i].Err)
 			continue
 		}
 		all[i].Record, all[i].Err = s.answer(ctx, renewVerb, call{bid: bids[i]}, calls[k].keys[0], cmd)
