@@ -46,9 +46,15 @@ func (l *looks) digest(key string) (digest uint64, place *atomic.Uint64) {
 	return digest, &l.seen[digest>>32%uint64(len(l.seen))]
 }
 
-// expect notes that the next acquire of the record's key is likely to be a duplicate. Of a
-// record that is kept forever the server's clock cannot be read: it is left to the script.
-func (l *looks) expect(r store.Record) {
+// expects reports whether b is likely to be a duplicate.
+func (l *looks) expects(b store.Bid) bool {
+	digest, place := l.digest(b.Key)
+	return place.Load() == digest && b.TTL <= store.LongestTTL && b.Validate() == nil
+}
+
+// noted has the next acquire of the record's key expected to be a duplicate. Of a record
+// that is kept forever the server's clock cannot be read: it is left to the script.
+func (l *looks) noted(r store.Record) {
 	if !r.Expires.IsZero() {
 		digest, place := l.digest(r.Key)
 		place.Store(digest)
@@ -70,15 +76,12 @@ func (l *looks) expect(r store.Record) {
 // record that cannot be read, is left to the script. An error says that no server has
 // answered: then the script is not asked as well, which would take as long again.
 func (l *looks) acquire(ctx context.Context, b store.Bid) (r store.Record, ok bool, err error) {
-	digest, place := l.digest(b.Key)
-	if place.Load() != digest || b.TTL > store.LongestTTL || b.Validate() != nil {
-		return r, false, nil
-	}
 	packed, expires, left, err := l.ask(ctx, l.keys.name(b.Key))
 	if err == nil {
 		r, ok = standing(packed, expires, left, b)
 	}
 	if !ok {
+		digest, place := l.digest(b.Key)
 		place.CompareAndSwap(digest, 0)
 	}
 	var answered redis.Error

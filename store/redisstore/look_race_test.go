@@ -136,7 +136,7 @@ func TestRedis_LooksThatGetNoAnswerAreTheCalls(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = s.Acquire(ended, redisBid("k", "b"))
-	require.True(t, errors.Is(err, context.Canceled), "%v", err)
+	require.ErrorIs(t, err, context.Canceled)
 }
 
 // A pipeline that meets a server which has been demoted, or that does not know the

@@ -114,19 +114,17 @@ func (s *Store) Acquire(ctx context.Context, b store.Bid) (store.Record, error) 
 	if err := s.inQuarantine(ctx, b.Key); err != nil {
 		return store.Record{}, err
 	}
-	if s.looks == nil {
-		return s.bid(ctx, acquireVerb, b, store.Outcome{})
+	if s.looks != nil && s.looks.expects(b) {
+		if r, ok, err := s.looks.acquire(ctx, b); ok {
+			return r, nil
+		} else if err != nil {
+			s.keys.reload(ctx, err)
+			return store.Record{}, failure(acquireVerb.name, "", err)
+		}
 	}
-	r, ok, err := s.looks.acquire(ctx, b)
-	if ok {
-		return r, nil
-	} else if err != nil {
-		s.keys.reload(ctx, err)
-		return store.Record{}, failure(acquireVerb.name, "", err)
-	}
-	r, err = s.bid(ctx, acquireVerb, b, store.Outcome{})
-	if err == nil && !r.Owned(b.Owner) {
-		s.looks.expect(r)
+	r, err := s.bid(ctx, acquireVerb, b, store.Outcome{})
+	if s.looks != nil && err == nil && !r.Owned(b.Owner) {
+		s.looks.noted(r)
 	}
 	return r, err
 }
@@ -171,7 +169,7 @@ func (s *Store) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store
 	}
 	r, err := s.bid(ctx, settleVerb, b, o, string(o.State), packOutcome(b.Key, o))
 	if s.looks != nil && err == nil {
-		s.looks.expect(r)
+		s.looks.noted(r)
 	}
 	return r, err
 }
