@@ -84,7 +84,6 @@ func requireNotifyMoves(t *testing.T, c *redisCluster) {
 	require.NoError(t, s.Clear(t.Context()))
 	requireHeard(t, s, "moves", changed)
 	stop()
-	require.Empty(t, changed)
 	c.migrate(t, slot, c.masters[(from+1)%3], c.masters[from], false)
 	require.NoError(t, s.Clear(t.Context()))
 }
