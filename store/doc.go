@@ -93,5 +93,6 @@
 //
 // A store may also be a [Checker], say its kind for metrics and logs ([Kinded]),
 // that it sees the death of an owner ([OwnerWatcher]), and when a record has changed
-// that somebody waits for ([Notifier]).
+// that somebody waits for ([Notifier]); and it may renew many claims at once
+// ([BatchRenewer]).
 package store

@@ -148,8 +148,9 @@ type Notifier interface {
 // BatchRenewer is implemented by stores that renew many claims in fewer round trips
 // than one for each.
 type BatchRenewer interface {
-	// RenewAll renews each of the bids as Renew does, and returns the answers in
-	// their order. One that fails has no part in the others.
+	// RenewAll renews each of the bids as Renew does, and returns as many answers, in
+	// their order. One that fails has no part in the others, but all wait for the one
+	// that takes longest.
 	RenewAll(ctx context.Context, bids []Bid) []Renewed
 }
 

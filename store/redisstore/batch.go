@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,11 +22,14 @@ type batches struct {
 	keys keyspace
 
 	mu    sync.Mutex
-	lanes map[*redis.Client]*lane // by master; nil: the one server
+	lanes map[string]*lane // by a master's address; of the one server by none
 }
 
 // lanesEach is how many round trips to a master are under way before calls gather.
 const lanesEach = 2
+
+// largeCall is how many bytes a call sends at least that takes part in no batch.
+const largeCall = 64 << 10
 
 type lane struct {
 	busy    int
@@ -42,7 +46,7 @@ type shared struct {
 }
 
 func newBatches(keys keyspace) *batches {
-	return &batches{keys: keys, lanes: map[*redis.Client]*lane{}}
+	return &batches{keys: keys, lanes: map[string]*lane{}}
 }
 
 // run calls alone, or has add called for a pipeline with others. It reports false in
@@ -76,19 +80,20 @@ func (b *batches) run(ctx context.Context, name string, alone func(), add func(r
 }
 
 func (b *batches) lane(ctx context.Context, name string) (*lane, bool) {
-	var node *redis.Client
+	addr := ""
 	if cluster, ok := b.keys.client.(clustered); ok {
-		var err error
-		if node, err = cluster.MasterForKey(ctx, name); err != nil {
+		node, err := cluster.MasterForKey(ctx, name)
+		if err != nil {
 			return nil, false
 		}
+		addr = node.Options().Addr
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := b.lanes[node]
+	l := b.lanes[addr]
 	if l == nil {
 		l = &lane{}
-		b.lanes[node] = l
+		b.lanes[addr] = l
 	}
 	return l, true
 }
@@ -129,14 +134,14 @@ func (b *batches) send(l *lane) {
 func (b *batches) take(l *lane) (calls []*shared) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := min(len(l.waiting), pipelined)
-	for _, c := range l.waiting[:n] {
-		if !c.gone {
+	n := 0
+	for ; n < len(l.waiting) && len(calls) < pipelined; n++ {
+		if c := l.waiting[n]; !c.gone {
 			c.taken = true
 			calls = append(calls, c)
 		}
 	}
-	l.waiting = l.waiting[n:]
+	l.waiting = slices.Delete(l.waiting, 0, n)
 	if len(calls) == 0 {
 		l.busy--
 	}

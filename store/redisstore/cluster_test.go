@@ -109,6 +109,17 @@ func (c *redisCluster) id(tb testing.TB, n *redisServer) string {
 	return id
 }
 
+// keyOf returns a key that a master has, but for slots that have moved.
+func (c *redisCluster) keyOf(tb testing.TB, master int64) string {
+	tb.Helper()
+	for i := 0; ; i++ {
+		key := "key of a master/" + strconv.Itoa(i)
+		if slot := c.clients[c.replicas[master]].ClusterKeySlot(tb.Context(), redisName(key)).Val(); slot/slotsEach == master {
+			return key
+		}
+	}
+}
+
 func (c *redisCluster) dial(tb testing.TB) *redis.ClusterClient {
 	tb.Helper()
 	o := &redis.ClusterOptions{}

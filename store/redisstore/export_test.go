@@ -84,3 +84,10 @@ func letterOf[T comparable](letters map[byte]T, of T) byte {
 	}
 	return 0
 }
+
+// Hearing returns how many connections of a store hear of changes, or try to.
+func Hearing(s *Store) int {
+	s.notices.mu.Lock()
+	defer s.notices.mu.Unlock()
+	return len(s.notices.hearing)
+}

@@ -115,7 +115,7 @@ func (x *redisIndex) eval(ctx context.Context, v verb, name string, args ...any)
 // the client repeat it, or bring the script along.
 func (x *redisIndex) evalShared(ctx context.Context, script *redis.Script, keys []string, args []any) (cmd *redis.Cmd) {
 	alone := func() { cmd = script.Run(ctx, x.keys.client, keys, args...) }
-	if x.batches == nil {
+	if x.batches == nil || isLarge(args) {
 		alone()
 		return cmd
 	}
@@ -131,6 +131,18 @@ func (x *redisIndex) evalShared(ctx context.Context, script *redis.Script, keys 
 		cmd = batched
 	}
 	return cmd
+}
+
+// isLarge reports whether a script's arguments take so long to send that calls which share
+// their round trip might not be sent in time.
+func isLarge(args []any) bool {
+	n := 0
+	for _, a := range args {
+		if packed, ok := a.([]byte); ok {
+			n += len(packed)
+		}
+	}
+	return n >= largeCall
 }
 
 // isPassing reports whether a server's error says nothing of the record, and may not

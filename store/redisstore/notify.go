@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"context"
+	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +23,7 @@ const (
 	// noticeRetry is how long after a failure the next connection is made; doubled up to
 	// noticeRetryMost after each that hears nothing.
 	noticeRetry     = 100 * time.Millisecond
-	noticeRetryMost = 30 * time.Second
+	noticeRetryMost = 5 * time.Second
 )
 
 // notices wakes those who wait. It has one connection to a master, while somebody
@@ -39,15 +41,23 @@ type hearing struct {
 	node    *redis.Client // of a Cluster; nil: the one server
 	waiting map[string]map[*waiter]bool
 	changed chan struct{} // waiting has other names than before
+
+	// Of the connection: what the server was asked to say, and how often it has yet to
+	// confirm that it says no more.
+	subscribed map[string]bool
+	leaving    map[string]int
 }
 
-type waiter struct{ changed chan<- struct{} }
+type waiter struct {
+	changed chan<- struct{}
+	at      *hearing // that has it
+}
 
 // Notify implements [store.Notifier]. It does not wait for the server: changed gets a
 // value once the server has confirmed that it will say what changes, and again after
 // each loss of the connection.
 func (s *Store) Notify(key string, changed chan<- struct{}) (stop func()) {
-	return s.notices.add(s.keys.name(key), &waiter{changed})
+	return s.notices.add(s.keys.name(key), &waiter{changed: changed})
 }
 
 func (n *notices) add(name string, w *waiter) (stop func()) {
@@ -60,6 +70,20 @@ func (n *notices) add(name string, w *waiter) (stop func()) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.join(node, name, w)
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		waiting := w.at.waiting
+		if delete(waiting[name], w); len(waiting[name]) == 0 {
+			delete(waiting, name)
+			w.at.tell()
+		}
+	}
+}
+
+// join has w hear from a master. The lock is held.
+func (n *notices) join(node *redis.Client, name string, w *waiter) {
 	h := n.hearing[node]
 	if h == nil {
 		h = &hearing{notices: n, node: node, waiting: map[string]map[*waiter]bool{}, changed: make(chan struct{}, 1)}
@@ -69,15 +93,18 @@ func (n *notices) add(name string, w *waiter) (stop func()) {
 	if h.waiting[name] == nil {
 		h.waiting[name] = map[*waiter]bool{}
 	}
-	h.waiting[name][w] = true
+	h.waiting[name][w], w.at = true, h
+	if h.subscribed[name] {
+		w.look() // the server may have confirmed before
+	}
 	h.tell()
-	return func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if delete(h.waiting[name], w); len(h.waiting[name]) == 0 {
-			delete(h.waiting, name)
-			h.tell()
-		}
+}
+
+// look has w look again.
+func (w *waiter) look() {
+	select {
+	case w.changed <- struct{}{}:
+	default: // it is to look anyway
 	}
 }
 
@@ -95,14 +122,12 @@ func (h *hearing) wake(name string) {
 	h.notices.mu.Lock()
 	defer h.notices.mu.Unlock()
 	for w := range h.waiting[name] {
-		select {
-		case w.changed <- struct{}{}:
-		default: // it is to look anyway
-		}
+		w.look()
 	}
 }
 
-// keep has a connection until nobody waits.
+// keep has a connection until nobody waits. A server may be gone for good, and the client
+// closed: then nobody waits before long.
 func (h *hearing) keep() {
 	retry := noticeRetry
 	for {
@@ -113,8 +138,38 @@ func (h *hearing) keep() {
 		if heard {
 			retry = noticeRetry
 		}
+		h.notices.keys.reload(context.Background(), net.ErrClosed)
 		<-time.After(retry)
 		retry = min(2*retry, noticeRetryMost)
+		h.move()
+		if h.drop() {
+			return
+		}
+	}
+}
+
+// move has those who wait hear from the masters that have their records now: another one
+// may have taken a master's place, or some of its slots.
+func (h *hearing) move() {
+	cluster, ok := h.notices.keys.client.(clustered)
+	if !ok {
+		return
+	}
+	n := h.notices
+	n.mu.Lock()
+	names := slices.Collect(maps.Keys(h.waiting))
+	n.mu.Unlock()
+	for _, name := range names {
+		node, err := cluster.MasterForKey(context.Background(), name)
+		if err != nil || node == h.node {
+			continue
+		}
+		n.mu.Lock()
+		for w := range h.waiting[name] {
+			n.join(node, name, w)
+		}
+		delete(h.waiting, name)
+		n.mu.Unlock()
 	}
 }
 
@@ -129,6 +184,9 @@ func (h *hearing) connect() (heard, idle bool) {
 	} else {
 		sub = h.notices.keys.client.SSubscribe(ctx)
 	}
+	h.notices.mu.Lock()
+	h.subscribed, h.leaving = map[string]bool{}, map[string]int{}
+	h.notices.mu.Unlock()
 	got, failed := make(chan struct{}, 1), make(chan struct{})
 	go func() {
 		defer close(failed)
@@ -140,10 +198,9 @@ func (h *hearing) connect() (heard, idle bool) {
 	}()
 	ticker := time.NewTicker(noticePing)
 	defer ticker.Stop()
-	subscribed := map[string]bool{}
 	silent, alone := time.Duration(0), time.Duration(0)
 	for {
-		if err := h.subscribe(ctx, sub, subscribed); err != nil {
+		if err := h.subscribe(ctx, sub); err != nil {
 			return heard, false
 		}
 		select {
@@ -186,6 +243,9 @@ func (h *hearing) listen(ctx context.Context, sub *redis.PubSub, got chan<- stru
 		}
 		switch m := message.(type) {
 		case *redis.Subscription:
+			if m.Kind == "sunsubscribe" && !h.hasLeft(m.Channel) {
+				return // its slot has moved to another master
+			}
 			h.wake(m.Channel)
 		case *redis.Message:
 			h.wake(m.Channel)
@@ -197,19 +257,31 @@ func (h *hearing) listen(ctx context.Context, sub *redis.PubSub, got chan<- stru
 	}
 }
 
+// hasLeft reports whether it was asked that the server says no more of that name.
+func (h *hearing) hasLeft(name string) bool {
+	h.notices.mu.Lock()
+	defer h.notices.mu.Unlock()
+	asked := h.leaving[name] > 0
+	if h.leaving[name]--; h.leaving[name] <= 0 {
+		delete(h.leaving, name)
+	}
+	return asked
+}
+
 // subscribe has the server say what is waited for, and nothing else.
-func (h *hearing) subscribe(ctx context.Context, sub *redis.PubSub, subscribed map[string]bool) error {
+func (h *hearing) subscribe(ctx context.Context, sub *redis.PubSub) error {
 	var add, remove []string
 	h.notices.mu.Lock()
 	for name := range h.waiting {
-		if !subscribed[name] {
-			add, subscribed[name] = append(add, name), true
+		if !h.subscribed[name] {
+			add, h.subscribed[name] = append(add, name), true
 		}
 	}
-	for name := range subscribed {
+	for name := range h.subscribed {
 		if h.waiting[name] == nil {
 			remove = append(remove, name)
-			delete(subscribed, name)
+			h.leaving[name]++
+			delete(h.subscribed, name)
 		}
 	}
 	h.notices.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,13 +30,22 @@ func openFile(tb testing.TB, dir string) *store.File {
 	return f
 }
 
-// aRecordIn returns the path of a record in the directory of a File.
-func aRecordIn(tb testing.TB, dir string) string {
+// theLogIn returns the path of what a File has in its directory, which is not much.
+func theLogIn(tb testing.TB, dir string) string {
 	tb.Helper()
-	found, err := filepath.Glob(filepath.Join(dir, "*", "*.json"))
+	found, err := filepath.Glob(filepath.Join(dir, "log", "*.log"))
 	require.NoError(tb, err)
 	require.NotEmpty(tb, found)
-	return found[0]
+	return found[len(found)-1]
+}
+
+// sealed is a line of a log with another record in it, its size and its checksum put right.
+// It is no shorter than before: the log would have been cut off.
+func sealed(line, record string) string {
+	head, _, _ := strings.Cut(line, "{")
+	record += strings.Repeat(" ", max(0, len(line)-len(head)-len(record)-len(" 00000000\n")))
+	body := head[:2] + fmt.Sprintf("%08d", len(head)+len(record)+len(" 00000000\n")) + head[10:] + record
+	return fmt.Sprintf("%s %08x\n", body, crc32.Checksum([]byte(body), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // secret is in every field that a caller fills. An error may show no part of it.
@@ -148,7 +158,7 @@ func TestMemory_ErrorsShowNoRecord(t *testing.T) {
 
 // withValues yields content with each of the JSON values in it replaced by each bad one.
 func withValues(content string, bad []string) (all []string) {
-	for _, at := range regexp.MustCompile(`(?m)": ("[^"\n]*"|\d+|true)`).FindAllStringSubmatchIndex(content, -1)[1:] { // but the version, which is no secret
+	for _, at := range regexp.MustCompile(`(?m)": ?("[^"\n]*"|\d+|true)`).FindAllStringSubmatchIndex(content, -1)[1:] { // but the version, which is no secret
 		for _, value := range bad {
 			all = append(all, content[:at[2]]+value+content[at[3]:])
 		}
@@ -164,25 +174,33 @@ func TestFile_ErrorsShowNoRecord(t *testing.T) {
 	require.NoError(t, f.Clear(ctx))
 	secretRecord(t, f, "k")
 	secretCalls(ctx, t, f, "k", "verdicts")
-	path := aRecordIn(t, dir)
+	path := theLogIn(t, dir)
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
+	last := strings.LastIndexByte(strings.TrimSuffix(string(data), "\n"), '\n') + 1
+	before, line := string(data[:last]), string(data[last:])
+	record := line[strings.IndexByte(line, '{') : strings.LastIndexByte(line, '}')+1]
+	require.Equal(t, line, sealed(line, record))
 
-	// Without a checksum more of it is read.
-	old := regexp.MustCompile(`,\n  "sum".*`).ReplaceAllString(string(data), "")
-	old = strings.Replace(old, `"version": 2`, `"version": 1`, 1)
-	contents := withValues(old, []string{`"` + secret + `"`, "47110815", "4711.0815", "-4711", "[4711]", `{"hush":4711}`, secret, `"\u4711hush`})
-	for i := range old {
-		contents = append(contents, old[:i]+"h"+old[i:], old[:i])
+	var lines []string
+	for _, forged := range withValues(record, []string{`"` + secret + `"`, "47110815", "4711.0815", "-4711", "[4711]", `{"hush":4711}`, secret, `"\u4711hush`}) {
+		lines = append(lines, sealed(line, forged))
 	}
-	for i := range data {
-		contents = append(contents, string(data[:i])+"\x01"+string(data[i+1:]))
+	for i := 0; i < len(record); i += 5 {
+		lines = append(lines, sealed(line, record[:i]+"h"+record[i:]), sealed(line, record[:i]))
 	}
+	for i := 0; i < len(line); i += 3 {
+		lines = append(lines, line[:i]+"\x01"+line[i+1:])
+	}
+	require.NoError(t, f.Close())
 	seen := map[string]int{}
-	for _, content := range contents {
-		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	for _, forged := range lines {
+		require.NoError(t, os.WriteFile(path, []byte(before+forged), 0o600))
+		f, err := store.NewFile(dir, store.FileOptions{AnyFileSystem: true}) // one that has read nothing else
+		require.NoError(t, err)
 		r, err := f.Load(ctx, secret+"k")
-		requireSilent(t, err, content)
+		requireSilent(t, err, forged)
+		require.NoError(t, f.Close())
 		if err != nil {
 			require.True(t, errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrVersion), "%v", err)
 			seen[regexp.MustCompile(`\d+|field [\w.]+`).ReplaceAllString(err.Error(), "")]++
@@ -191,20 +209,19 @@ func TestFile_ErrorsShowNoRecord(t *testing.T) {
 		}
 	}
 	require.Greater(t, len(seen), 5, "%v", seen)
-	for _, content := range []string{old[:7], contents[3], string(data[:99])} {
+	f = openFile(t, dir)
+	for _, content := range []string{before + lines[3], before + line[:99], before + sealed(line, record[:7]), line} {
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 		secretCalls(ctx, t, f, "k", content)
 	}
-	// What is not a record at all.
-	require.NoError(t, os.Remove(path))
-	require.NoError(t, os.Mkdir(path, 0o700))
-	secretCalls(ctx, t, f, "k", "a directory")
-	require.NoError(t, os.Remove(path))
 	require.NoError(t, os.WriteFile(path, data, 0o666)) //nolint:gosec // so that it is refused
 	require.NoError(t, os.Chmod(path, 0o666))           //nolint:gosec // so that it is refused
-	secretCalls(ctx, t, f, "k", "a record that others may write")
-	require.NoError(t, os.Rename(path, filepath.Join(filepath.Dir(path), strings.Repeat("f", 64)+".json")))
-	secretCalls(ctx, t, f, "k", "a record of another key")
+	secretCalls(ctx, t, f, "k", "a log that others may write")
+	// What is not a log at all.
+	require.NoError(t, os.Remove(path))
+	secretCalls(ctx, t, f, "k", "no log")
+	require.NoError(t, os.Mkdir(path, 0o700))
+	secretCalls(ctx, t, f, "k", "a directory")
 	require.NoError(t, f.Close())
 	secretCalls(ctx, t, f, "k", "closed")
 }

@@ -96,8 +96,10 @@ func TestRedis_Sentinel(t *testing.T) { //nolint:tparallel // its steps share on
 		s := newRedis(t, set.dial(t))
 		require.NoError(t, s.Check(t.Context()))
 		requireGoesOn(t, s, func() { requireReplicated(t, set.master) }, func() {
-			set.failFast(t)
-			set.master.kill()
+			requireNotifyFailsOver(t, set.dial(t), "k", func() {
+				set.failFast(t)
+				set.master.kill()
+			})
 		})
 		requireNoticed(t, s)
 		role, err := set.replica.info("replication", "role")

@@ -114,15 +114,17 @@ func (s *Store) Acquire(ctx context.Context, b store.Bid) (store.Record, error) 
 	if err := s.inQuarantine(ctx, b.Key); err != nil {
 		return store.Record{}, err
 	}
-	if s.looks == nil {
-		return s.bid(ctx, acquireVerb, b, store.Outcome{})
-	}
-	if r, ok := s.looks.acquire(ctx, b); ok {
-		return r, nil
+	if s.looks != nil && s.looks.expects(b) {
+		if r, ok, err := s.looks.acquire(ctx, b); ok {
+			return r, nil
+		} else if err != nil {
+			s.keys.reload(ctx, err)
+			return store.Record{}, failure(acquireVerb.name, "", err)
+		}
 	}
 	r, err := s.bid(ctx, acquireVerb, b, store.Outcome{})
-	if err == nil && !r.Owned(b.Owner) {
-		s.looks.expect(b.Key)
+	if s.looks != nil && err == nil && !r.Owned(b.Owner) {
+		s.looks.noted(r)
 	}
 	return r, err
 }
@@ -147,10 +149,12 @@ func (s *Store) RenewAll(ctx context.Context, bids []store.Bid) []store.Renewed 
 		name := s.keys.name(b.Key)
 		sent, calls = append(sent, i), append(calls, scriptCall{keys: []string{name, s.index.of(name)}, args: args})
 	}
+	again := true // alone, as the client repeats it and finds another server; until that is in vain
 	for k, cmd := range s.keys.evalAll(ctx, renewVerb.script, calls) {
 		i := sent[k]
-		if s.index.crossed(cmd.Err()) {
+		if s.index.crossed(cmd.Err()) || again && isPassing(cmd.Err()) {
 			all[i].Record, all[i].Err = s.Renew(ctx, bids[i])
+			again = !isPassing(all[i].Err)
 			continue
 		}
 		all[i].Record, all[i].Err = s.answer(ctx, renewVerb, call{bid: bids[i]}, calls[k].keys[0], cmd)
@@ -165,7 +169,7 @@ func (s *Store) Settle(ctx context.Context, b store.Bid, o store.Outcome) (store
 	}
 	r, err := s.bid(ctx, settleVerb, b, o, string(o.State), packOutcome(b.Key, o))
 	if s.looks != nil && err == nil {
-		s.looks.expect(b.Key)
+		s.looks.noted(r)
 	}
 	return r, err
 }

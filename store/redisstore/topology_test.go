@@ -26,6 +26,7 @@ func TestRedis_Cluster(t *testing.T) { //nolint:tparallel // its steps share one
 	t.Run("listings while slots move", func(t *testing.T) { requireListWhileSlotsMove(t, c) })
 	t.Run("replicas confirm", func(t *testing.T) { requireReplicasConfirm(t, c) })
 	t.Run("slots move", func(t *testing.T) { requireSlotsMove(t, c) })
+	t.Run("a slot moves away from who waits", func(t *testing.T) { requireNotifyMoves(t, c) })
 	t.Run("a witness moves", func(t *testing.T) { requireWitnessMoves(t, c) })
 	t.Run("a master dies", func(t *testing.T) { requireMasterDies(t, c) })
 }
@@ -181,11 +182,13 @@ func requireMasterDies(t *testing.T, c *redisCluster) {
 			requireReplicated(t, m)
 		}
 	}, func() {
-		c.configure(t, "cluster-node-timeout", "1000")
-		c.masters[0].kill()
-		c.wait(t, "cluster_state:fail")
-		requireAllFail(t, s)
-		require.NoError(t, replica.ConfigSet(ctx, "cluster-replica-no-failover", "no").Err())
+		requireNotifyFailsOver(t, c.dial(t), c.keyOf(t, 0), func() {
+			c.configure(t, "cluster-node-timeout", "1000")
+			c.masters[0].kill()
+			c.wait(t, "cluster_state:fail")
+			requireAllFail(t, s)
+			require.NoError(t, replica.ConfigSet(ctx, "cluster-replica-no-failover", "no").Err())
+		})
 	})
 	c.wait(t, "cluster_state:ok")
 	for name := range redisVerbs(s, redisBid("", ""), store.Record{}) {

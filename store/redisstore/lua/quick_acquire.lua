@@ -1,6 +1,8 @@
 -- quick_acquire: what most acquires meet, answered before a record is read in full.
 -- A key without a record is granted; a settled record that nothing changes is
--- returned as it is, for the caller to read.
+-- returned as it is, for the caller to read: all that the long form would do is prolong
+-- its life, and refuse a record that cannot be read or that is another key's, as the
+-- caller does.
 --
 -- Reply  {now, expires} if the key had no record
 --
