@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,21 +30,26 @@ const (
 	largest     = 64 << 20
 	readAtOnce  = 1 << 20
 	segmentsFor = 16
+
+	longestFirst = 128 // shorter than the shortest first line and the shortest line after it
+	unknownBoot  = "-"
+	unknownEnd   = math.MaxInt64
 )
 
 // segment is a file of the log. Only the last one grows.
 type segment struct {
-	n      uint32
-	path   string
-	file   *os.File
-	info   fs.FileInfo // when it was opened
-	size   int64       // of what was read of it, which ends with a line
-	first  uint32      // the oldest segment that counted when it was begun
-	body   int64       // where its first line of a record is
-	boot   string      // the run of the host in which it was begun
-	after  int64       // how much of the segment before it counts
-	losses int         // how often files of the log were found to be removed
-	live   int64       // bytes of it that are the last lines of their keys
+	n       uint32
+	path    string
+	file    *os.File
+	info    fs.FileInfo // when it was opened
+	size    int64       // of what was read of it, which ends with a line
+	first   uint32      // the oldest segment that counted when it was begun
+	body    int64       // where its first line of a record is
+	boot    string      // the run of the host in which it was begun
+	after   int64       // how much of the segment before it counts
+	assumed bool        // that is what its first line might have said: it is damaged
+	losses  int         // how often files of the log were found to be removed
+	live    int64       // bytes of it that are the last lines of their keys
 }
 
 // log is the log as this handle has read it. Whoever uses it has the lock of the store
@@ -207,13 +213,11 @@ func (s *segment) readFirst() error {
 	}
 	text, _, found := strings.Cut(string(head[:n]), "\n")
 	text += "\n"
-	if !found || !isWhole([]byte(text)) {
-		return fmt.Errorf("%w (the first line of %s)", errSum, s.path)
-	}
 	var name string
 	var form int
-	if _, err := fmt.Sscanf(text, "%s %d", &name, &form); err != nil || name != firstLine {
-		return fmt.Errorf("%w (the first line of %s)", errSum, s.path)
+	if _, err := fmt.Sscanf(text, "%s %d", &name, &form); !found || err != nil || name != firstLine || !isWhole([]byte(text)) {
+		s.assume(text, found)
+		return nil
 	}
 	if form != logForm {
 		return fmt.Errorf("%w: %d (in %s)", ErrVersion, form, s.path)
@@ -228,10 +232,23 @@ func (s *segment) readFirst() error {
 	return nil
 }
 
+// assume goes without what a damaged first line said. The segments around it say which
+// one is the oldest; that the one before counts to its end brings back only what was
+// never answered, and frees no key; that the run of the host is unknown has whoever
+// opens the log go on with a new segment. A first line that may hide a line of a record
+// is damage of which nobody knows whose it is.
+func (s *segment) assume(text string, ended bool) {
+	s.boot, s.after, s.assumed = unknownBoot, unknownEnd, true
+	if ended && len(text) <= longestFirst {
+		s.body = int64(len(text))
+	}
+	s.size = s.body
+}
+
 // firstOf returns the first line of a segment.
 func firstOf(n uint32, boot string, first uint32, after int64, losses int) []byte {
 	if boot == "" {
-		boot = "-"
+		boot = unknownBoot
 	}
 	return sealed(fmt.Appendf(nil, "%s %d %d %s %d %d %d", firstLine, logForm, n, boot, first, after, losses))
 }
@@ -285,24 +302,33 @@ func (s *segment) lines(from, to int64, see func(at int64, text []byte) bool) (e
 
 // lineSize returns the size of the line that data begins with; 0 if its end is not
 // there. Last says that nothing follows data. A damaged line ends where the next one
-// begins, or where it says; one that is cut off has no end.
+// begins, or where it says; one that is cut off has no end. What a record quotes of a
+// line is none: no line end is before it, and no checksum fits.
 func lineSize(data []byte, last bool) int {
 	n := statedSize(data)
-	if n > 0 && n <= len(data) && isWhole(data[:n]) {
+	switch {
+	case n > 0 && n <= len(data) && isWhole(data[:n]):
 		return n
+	case n > len(data) && n <= longestLine && !last:
+		return 0
 	}
 	for at := 1; at < len(data); at++ { // its line end may be what is damaged
-		if statedSize(data[at:]) > 0 {
+		next := statedSize(data[at:])
+		if next > 0 && (data[at-1] == '\n' || next <= len(data)-at && isWhole(data[at:at+next])) {
 			return at
 		}
 	}
-	if !last {
+	end := bytes.LastIndexByte(data, '\n') + 1
+	switch {
+	case !last:
 		return 0
-	}
-	if n == len(data) || !beginsLine(data) {
+	case n == len(data) || !beginsLine(data):
 		return len(data)
+	case end == 0 && n > 0 && n < len(data):
+		return n
+	default:
+		return end
 	}
-	return bytes.LastIndexByte(data, '\n') + 1
 }
 
 // beginsLine reports whether data may be the beginning of a line: what is left of one

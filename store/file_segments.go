@@ -96,7 +96,13 @@ func (l *log) open(numbers []uint32) error {
 		l.segments = append(l.segments, s)
 	}
 	last := l.last()
-	l.oldest, l.losses = last.first, last.losses
+	l.oldest, l.losses = numbers[0], 0
+	if slices.ContainsFunc(l.segments, func(s *segment) bool { return s.first > 0 }) {
+		l.oldest = 0
+	}
+	for _, s := range l.segments { // the last one knows best, if its first line is not damaged
+		l.oldest, l.losses = max(l.oldest, s.first), max(l.losses, s.losses)
+	}
 	if err := l.drop(); err != nil {
 		return err
 	}
@@ -110,16 +116,18 @@ func (l *log) open(numbers []uint32) error {
 		if err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
-		end := info.Size()
-		if s != last {
-			end = min(end, l.segments[i+1].after)
-		} else if s.boot == "-" || s.boot != bootID() {
-			return l.adopt(s, end)
+		if s == last && (s.boot == unknownBoot || s.boot != bootID()) {
+			return l.adopt(s, info.Size())
 		}
-		if err := l.read(s, end); err != nil {
+		end := info.Size()
+		if s != last && l.segments[i+1].after != unknownEnd {
+			end = l.segments[i+1].after
+		}
+		if err := l.read(s, min(end, info.Size())); err != nil {
 			return err
 		}
-		if s != last {
+		if s != last && s.size < end { // it was durable
+			l.index.unknown = append(l.index.unknown, spot{s.n, uint32(s.size)})
 			s.size = end
 		}
 	}
@@ -165,6 +173,8 @@ func (l *log) leave() {
 		_ = l.segments[0].file.Close()
 		l.segments, l.merged = l.segments[1:], 0
 	}
+	// Whoever retired a segment knew that nothing in it counts.
+	l.index.unknown = slices.DeleteFunc(l.index.unknown, func(at spot) bool { return at.segment < l.oldest })
 }
 
 // adopt goes on with a log whose last segment was written in another run of the host,
@@ -175,7 +185,7 @@ func (l *log) adopt(s *segment, size int64) error {
 	certain, gaps := s.body, []int64(nil)
 	end, err := s.lines(s.body, size, func(at int64, text []byte) bool {
 		switch ln, err := parseLine(text); {
-		case errors.Is(err, ErrCorrupt):
+		case errors.Is(err, ErrCorrupt) && !s.assumed: // or else the power may never have failed
 			gaps = append(gaps, at)
 		case err == nil:
 			certain = max(certain, ln.durable)
