@@ -97,7 +97,7 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 		return nil, err
 	}
 	f := &File{dir: d, claims: &claims{dir: d, held: make(map[claimed]*slot)}, locks: &locks{dir: d}}
-	f.log = &log{dir: d, claims: f.claims, index: newIndex()}
+	f.log = &log{dir: d, claims: f.claims, index: newIndex(), shore: &shore{dir: d}}
 	f.queue = &queue{log: f.log, locks: f.locks, claims: f.claims}
 	err = f.check(context.Background(), func(*log) error {
 		f.claims.sweep()
@@ -243,7 +243,7 @@ func (f *File) Clear(ctx context.Context) error {
 		l.oldest = a.n + 1
 		err := l.begin(a.n+1, a.size, nil)
 		if err == nil {
-			err = l.sync(l.last(), l.last().size)
+			err = l.shore.sync(l.last(), l.last().size)
 		}
 		if err != nil {
 			l.oldest = oldest
@@ -317,6 +317,9 @@ func (f *File) update(ctx context.Context, key, nonce string, turn func(*stored,
 			}
 		},
 	})
+	if err == nil && r.Owned(nonce) {
+		err = f.claims.usable(context.WithoutCancel(ctx)) // Close has ended the claim meanwhile
+	}
 	if err != nil {
 		return Record{}, err
 	}
@@ -404,14 +407,15 @@ func errUnknown(l *log) error {
 // that is durable.
 func (f *File) erase(ctx context.Context, key string) error {
 	var e lastLine
+	k := idOf(key)
 	err := f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) {
-		e = l.index.entries[idOf(key)]
+		e = l.index.entries[k]
 		return e.end(), nil
 	}})
 	if err != nil {
 		return err
 	}
-	return f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) { return durable{}, l.erase(e) }})
+	return f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) { return durable{}, l.erase(k, e) }})
 }
 
 // write writes the record to the log.

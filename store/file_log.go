@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -49,6 +48,7 @@ type segment struct {
 	after   int64       // how much of the segment before it counts
 	assumed bool        // that is what its first line might have said: it is damaged
 	losses  int         // how often files of the log were found to be removed
+	certain int64       // how much of it was durable, as its lines say
 	live    int64       // bytes of it that are the last lines of their keys
 }
 
@@ -65,24 +65,11 @@ type log struct {
 	oldest   uint32 // the oldest segment that counts
 	torn     bool   // the last write may have left something behind the last line
 	unended  bool   // the last line is damaged, and has no line end
-	removed  bool   // a name, of which that may not be durable
 	merged   int64  // how far the oldest segment has been copied
 	writes   int64  // bytes since the last look at what may go
 
 	notices notices // of those who wait for a key, by its name: sent as its lines are read
-
-	syncs sync.Mutex // held during a sync: the kernel reports an error of one once
-	mu    sync.Mutex // guards what follows
-	to    durable
-	known fs.FileInfo // of the segment that it is about
-	fault error       // of a sync; nothing is durable before the segment was replaced
-}
-
-// durable is how far the log is known to be on the disk.
-type durable struct {
-	segment uint32
-	size    int64
-	named   bool // the name of the segment, too
+	shore   *shore
 }
 
 func (l *log) last() *segment { return l.segments[len(l.segments)-1] }
@@ -151,21 +138,20 @@ func (l *log) refresh() error {
 			_ = next.file.Close()
 			return l.rebuild()
 		}
-		l.move(next)
+		l.move(next, 0)
 		if err := l.read(next, next.info.Size()); err != nil {
 			return err
 		}
+		l.distrust(next)
 	}
 }
 
 // move goes on to a segment that follows the last one. Whoever began it has made
 // durable what is before it.
-func (l *log) move(next *segment) {
+func (l *log) move(next *segment, size int64) {
 	l.segments = append(l.segments, next)
 	l.torn = false
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.to, l.fault, l.known = durable{segment: next.n}, nil, next.info
+	l.shore.move(next, size)
 }
 
 // trim removes what is behind the last line.
@@ -374,6 +360,7 @@ func (l *log) apply(s *segment, at int64, text []byte) {
 		}
 		return
 	}
+	s.certain = max(s.certain, min(ln.durable, at))
 	switch ln.state {
 	case lineDropped:
 		l.oldest = max(l.oldest, ln.before.segment+1)
@@ -414,13 +401,7 @@ func (l *log) append(ln line) (end durable, err error) {
 			return durable{}, err
 		}
 	}
-	l.mu.Lock()
-	if l.to.segment == a.n {
-		ln.durable = l.to.size
-	}
-	err = l.fault
-	l.mu.Unlock()
-	if err != nil {
+	if ln.durable, err = l.shore.upTo(a); err != nil {
 		return durable{}, err
 	}
 	text := ln.text()
@@ -475,60 +456,6 @@ func (l *log) lineAt(e lastLine) ([]byte, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	return text[:n], nil
-}
-
-// isDurable reports whether the log is on the disk up to that place.
-func (l *log) isDurable(to durable) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return to.segment < l.to.segment || to.segment == l.to.segment && l.fault == nil && l.to.named && to.size <= l.to.size
-}
-
-// sync makes the log durable up to the last line that was written when it is called. After
-// an error nothing of the segment is synced again: the kernel may call lost pages clean.
-func (l *log) sync(s *segment, size int64) error {
-	l.syncs.Lock()
-	defer l.syncs.Unlock()
-	l.mu.Lock()
-	to, fault := l.to, l.fault
-	l.mu.Unlock()
-	if to.segment > s.n {
-		return nil // it was, before the next one was begun
-	}
-	if fault != nil {
-		return fault
-	}
-	err := syncData(s.file)
-	if err == nil {
-		err = l.dir.at("fsync")
-	}
-	if err == nil && !to.named {
-		if err = syncDir(l.dir.logDir()); err == nil {
-			err = l.dir.at("dirsync")
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case err != nil:
-		err = fmt.Errorf("store: %w", err)
-		if l.to.segment == s.n {
-			l.fault = err
-		}
-	case l.to.segment == s.n:
-		l.to = durable{segment: s.n, size: max(size, l.to.size), named: true}
-	}
-	return err
-}
-
-// syncDir and syncData make names and content durable.
-func syncDir(dir string) error {
-	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // close closes the files.

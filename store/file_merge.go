@@ -119,32 +119,48 @@ func (l *log) keep(s *segment, at int64, text []byte, now time.Time) error {
 // retire removes the oldest segment, of which nothing is the last line of its key, once
 // that is durable. Whoever reads that it was dropped relies on that.
 func (l *log) retire(s *segment) error {
-	if err := l.sync(l.last(), l.last().size); err != nil {
+	if err := l.shore.sync(l.last(), l.last().size); err != nil {
 		return err
-	}
-	if l.removed { // the one before must not come back without this one
-		if err := syncDir(l.dir.logDir()); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-		l.removed = false
 	}
 	dropped := line{digest: strings.Repeat("0", 64), state: lineDropped, before: spot{segment: s.n}, body: []byte("{}")}
 	if _, err := l.append(dropped); err != nil {
 		return err
 	}
-	if err := l.sync(l.last(), l.last().size); err != nil {
+	if err := l.shore.sync(l.last(), l.last().size); err != nil {
 		return err
 	}
 	if err := l.dir.at("retire"); err != nil {
 		return err
 	}
-	l.removed = true
 	return l.drop()
 }
 
-// erase overwrites the record in the lines before one, of the same key.
-func (l *log) erase(last lastLine) error {
+// confirm has a line say that all lines before it are durable: whatever a power failure
+// leaves of one that is being overwritten, it is then no gap.
+func (l *log) confirm(k id) error {
+	last := l.index.entries[k]
 	text, err := l.lineAt(last)
+	if err != nil {
+		return err
+	}
+	ln, err := parseLine(text)
+	if err != nil {
+		return err
+	}
+	ln.before = last.at
+	end, err := l.append(ln)
+	if err != nil {
+		return err
+	}
+	return l.shore.sync(l.last(), end.size)
+}
+
+// erase overwrites the record in the lines of a key before one that is durable.
+func (l *log) erase(k id, last lastLine) error {
+	text, err := l.lineAt(last)
+	if err == nil {
+		err = l.confirm(k)
+	}
 	for err == nil {
 		var ln line
 		if ln, err = parseLine(text); err != nil {
@@ -183,19 +199,28 @@ func (s *segment) blank(text []byte, at int64, digest string) error {
 		return nil
 	}
 	ln.body = bytes.Repeat([]byte(" "), len(ln.body))
-	file, err := os.OpenFile(s.path, os.O_WRONLY|openPlain, 0)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || !os.SameFile(info, s.info) {
-		return fmt.Errorf("store: %s was replaced: %w", s.path, err)
-	}
-	if _, err = file.WriteAt(ln.text(), at); err == nil {
-		err = syncData(file)
-	}
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
+	if err := s.overwrite(ln.text(), at, syncData); err != nil {
+		return prefixed(err)
 	}
 	return nil
+}
+
+// overwrite writes at a place of a segment, whose file is otherwise opened to append only.
+func (s *segment) overwrite(text []byte, at int64, then func(*os.File) error) error {
+	file, err := os.OpenFile(s.path, os.O_WRONLY|openPlain, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil && !os.SameFile(info, s.info) {
+		err = fmt.Errorf("%s was replaced", s.path)
+	}
+	if err == nil {
+		_, err = file.WriteAt(text, at)
+	}
+	if err == nil {
+		err = then(file)
+	}
+	return err
 }

@@ -91,9 +91,9 @@ func observed(t *testing.T, dir string, f *File, rounds int) (states []crashStat
 				removed[s.last] = content
 			}
 		}
-		f.log.mu.Lock()
-		to := f.log.to
-		f.log.mu.Unlock()
+		f.log.shore.mu.Lock()
+		to := f.log.shore.to
+		f.log.shore.mu.Unlock()
 		for name, content := range s.files {
 			certain[name] = max(certain[name], int64(bytes.IndexByte(content, '\n')+1))
 		}
@@ -252,7 +252,7 @@ func TestFile_FailedSyncIsWrittenAnew(t *testing.T) {
 	mend, _ := failAt(f, "fsync", errDisk)
 	_, err := f.Acquire(t.Context(), testBid("k", "a"))
 	require.ErrorIs(t, err, errDisk)
-	certain := f.log.to.size
+	certain := f.log.shore.to.size
 	mend()
 	for _, f := range []*File{other, f} {
 		r, err := f.Acquire(t.Context(), testBid("k", "b"))

@@ -106,11 +106,7 @@ func (l *log) open(numbers []uint32) error {
 	if err := l.drop(); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	if l.known == nil || !os.SameFile(l.known, last.info) {
-		l.to, l.fault, l.known = durable{segment: last.n}, nil, last.info
-	}
-	l.mu.Unlock()
+	l.shore.resume(last)
 	for i, s := range l.segments {
 		info, err := s.file.Stat()
 		if err != nil {
@@ -131,7 +127,26 @@ func (l *log) open(numbers []uint32) error {
 			s.size = end
 		}
 	}
+	l.distrust(last)
 	return l.check()
+}
+
+// distrust writes again, as it is, what the lines of a segment do not say is durable. If a
+// sync of others has failed, the kernel may call it clean, and reports that to nobody who
+// opens the file later: a sync of it would say nothing.
+func (l *log) distrust(s *segment) {
+	from := max(l.shore.trust(s), s.body)
+	if from >= s.size {
+		return
+	}
+	text := make([]byte, s.size-from)
+	_, err := s.file.ReadAt(text, from)
+	if err == nil {
+		err = s.overwrite(text, from, func(*os.File) error { return l.dir.at("rewritten") })
+	}
+	if err != nil {
+		l.shore.fail(s, err) // it is written anew, or nobody hears of it
+	}
 }
 
 // check compares the segments that are there with those that count.
@@ -213,7 +228,7 @@ func (l *log) adopt(s *segment, size int64) error {
 // rotate begins the next segment, once this one is durable.
 func (l *log) rotate() error {
 	a := l.last()
-	if err := l.sync(a, a.size); err != nil {
+	if err := l.shore.sync(a, a.size); err != nil {
 		return err
 	}
 	return l.begin(a.n+1, a.size, nil)
@@ -223,9 +238,8 @@ func (l *log) rotate() error {
 // the disk has beyond what was durable: all of that is written anew.
 func (l *log) restate() error {
 	a := l.last()
-	l.mu.Lock()
-	from := max(l.to.size, a.body)
-	l.mu.Unlock()
+	size, _ := l.shore.upTo(a)
+	from := max(size, a.body)
 	var again bytes.Buffer
 	_, err := a.lines(from, a.size, func(at int64, text []byte) bool {
 		ln, err := parseLine(text)
@@ -273,7 +287,7 @@ func (l *log) begin(n uint32, after int64, content []byte) error {
 	if err != nil {
 		return err
 	}
-	l.move(s)
+	l.move(s, s.info.Size())
 	return nil
 }
 
