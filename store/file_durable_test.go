@@ -54,7 +54,7 @@ func TestFile_NothingIsAnsweredOfAForgottenLog(t *testing.T) {
 	failAt(f, "fsync", errDisk)
 	written := func(key string) *request {
 		return &request{ctx: t.Context(), done: make(chan error, 1), job: func(l *log) (durable, error) {
-			return f.write(l, &stored{Record: Record{Key: key, State: Succeeded}})
+			return f.records.write(l, &stored{Record: Record{Key: key, State: Succeeded}})
 		}}
 	}
 	first, second := written("k"), written("l")

@@ -1,19 +1,14 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -21,36 +16,11 @@ import (
 // File for the order of things.
 
 const (
-	segmentExt  = ".log"
 	tempExt     = ".tmp"
-	firstLine   = "atmostonce-log"
-	logForm     = 1
 	smallest    = 1 << 20 // segments grow with the log, so that they stay few
 	largest     = 64 << 20
-	readAtOnce  = 1 << 20
 	segmentsFor = 16
-
-	longestFirst = 128 // shorter than the shortest first line and the shortest line after it
-	unknownBoot  = "-"
-	unknownEnd   = math.MaxInt64
 )
-
-// segment is a file of the log. Only the last one grows.
-type segment struct {
-	n       uint32
-	path    string
-	file    *os.File
-	info    fs.FileInfo // when it was opened
-	size    int64       // of what was read of it, which ends with a line
-	first   uint32      // the oldest segment that counted when it was begun
-	body    int64       // where its first line of a record is
-	boot    string      // the run of the host in which it was begun
-	after   int64       // how much of the segment before it counts
-	assumed bool        // that is what its first line might have said: it is damaged
-	losses  int         // how often files of the log were found to be removed
-	certain int64       // how much of it was durable, as its lines say
-	live    int64       // bytes of it that are the last lines of their keys
-}
 
 // log is the log as this handle has read it. Whoever uses it has the lock of the store
 // and is the handle's only worker; what is guarded otherwise is marked.
@@ -80,18 +50,6 @@ func (l *log) segment(n uint32) *segment {
 		return nil
 	}
 	return l.segments[i]
-}
-
-func segmentName(n uint32) string { return fmt.Sprintf("%08d%s", n, segmentExt) }
-
-// segmentNumber returns the number in a segment's name; 0 if it is none.
-func segmentNumber(name string) uint32 {
-	digits, isSegment := strings.CutSuffix(name, segmentExt)
-	n, err := strconv.ParseUint(digits, 10, 32)
-	if !isSegment || err != nil || segmentName(uint32(n)) != name {
-		return 0
-	}
-	return uint32(n)
 }
 
 // refresh reads what other handles have written since this one looked, and removes the
@@ -191,54 +149,6 @@ func (l *log) openSegment(n uint32) (*segment, error) {
 	return s, nil
 }
 
-func (s *segment) readFirst() error {
-	head := make([]byte, 256)
-	n, err := s.file.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("store: %w", err)
-	}
-	text, _, found := strings.Cut(string(head[:n]), "\n")
-	text += "\n"
-	var name string
-	var form int
-	if _, err := fmt.Sscanf(text, "%s %d", &name, &form); !found || err != nil || name != firstLine || !isWhole([]byte(text)) {
-		s.assume(text, found)
-		return nil
-	}
-	if form != logForm {
-		return fmt.Errorf("%w: %d (in %s)", ErrVersion, form, s.path)
-	}
-	var number uint32
-	_, err = fmt.Sscanf(text, "%s %d %d %s %d %d %d", &name, &form, &number, &s.boot, &s.first, &s.after, &s.losses)
-	if err != nil || number != s.n {
-		return fmt.Errorf("%w: it is not the segment that its name says (in %s)", ErrCorrupt, s.path)
-	}
-	s.size = int64(len(text))
-	s.body = s.size
-	return nil
-}
-
-// assume goes without what a damaged first line said. The segments around it say which
-// one is the oldest; that the one before counts to its end brings back only what was
-// never answered, and frees no key; that the run of the host is unknown has whoever
-// opens the log go on with a new segment. A first line that may hide a line of a record
-// is damage of which nobody knows whose it is.
-func (s *segment) assume(text string, ended bool) {
-	s.boot, s.after, s.assumed = unknownBoot, unknownEnd, true
-	if ended && len(text) <= longestFirst {
-		s.body = int64(len(text))
-	}
-	s.size = s.body
-}
-
-// firstOf returns the first line of a segment.
-func firstOf(n uint32, boot string, first uint32, after int64, losses int) []byte {
-	if boot == "" {
-		boot = unknownBoot
-	}
-	return sealed(fmt.Appendf(nil, "%s %d %d %s %d %d %d", firstLine, logForm, n, boot, first, after, losses))
-}
-
 // read reads the lines of a segment from where it stopped, up to size.
 func (l *log) read(s *segment, size int64) error {
 	end, err := s.lines(s.size, size, func(at int64, text []byte) bool {
@@ -247,102 +157,6 @@ func (l *log) read(s *segment, size int64) error {
 	})
 	s.size = max(s.size, end)
 	return err
-}
-
-// lines calls see for each line between two places of a segment, and returns where the
-// last of them ends.
-func (s *segment) lines(from, to int64, see func(at int64, text []byte) bool) (end int64, err error) {
-	window := int64(readAtOnce)
-	for from < to {
-		data := make([]byte, min(window, to-from))
-		n, err := s.file.ReadAt(data, from)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return from, fmt.Errorf("store: %w", err)
-		}
-		data = data[:n]
-		used, last := 0, from+int64(n) == to
-		for used < n {
-			size := lineSize(data[used:], last)
-			if size == 0 {
-				break
-			}
-			if !see(from+int64(used), data[used:used+size]) {
-				return from + int64(used), nil
-			}
-			used += size
-		}
-		if used == 0 {
-			if last || n == 0 {
-				return from, nil
-			}
-			if window > longestLine {
-				return from, fmt.Errorf("%w: nothing that begins like a line from byte %d on (in %s)", ErrCorrupt, from, s.path)
-			}
-			window = min(4*window, longestLine+1)
-			continue
-		}
-		from, window = from+int64(used), readAtOnce
-	}
-	return from, nil
-}
-
-// lineSize returns the size of the line that data begins with; 0 if its end is not
-// there. Last says that nothing follows data. A damaged line ends where the next one
-// begins, or where it says; one that is cut off has no end. What a record quotes of a
-// line is none: no line end is before it, and no checksum fits.
-func lineSize(data []byte, last bool) int {
-	n := statedSize(data)
-	switch {
-	case n > 0 && n <= len(data) && isWhole(data[:n]):
-		return n
-	case n > len(data) && n <= longestLine && !last:
-		return 0
-	}
-	for at := 1; at < len(data); at++ { // its line end may be what is damaged
-		next := statedSize(data[at:])
-		if next > 0 && (data[at-1] == '\n' || next <= len(data)-at && isWhole(data[at:at+next])) {
-			return at
-		}
-	}
-	end := bytes.LastIndexByte(data, '\n') + 1
-	switch {
-	case !last:
-		return 0
-	case n == len(data) || !beginsLine(data):
-		return len(data)
-	case end == 0 && n > 0 && n < len(data):
-		return n
-	default:
-		return end
-	}
-}
-
-// beginsLine reports whether data may be the beginning of a line: what is left of one
-// whose writer was killed.
-func beginsLine(data []byte) bool {
-	form := lineVersion + " 00000000 " + strings.Repeat("0", 2*sha256.Size) + " "
-	for i := range min(len(data), len(form)) {
-		isHex := data[i] >= '0' && data[i] <= '9' || data[i] >= 'a' && data[i] <= 'f'
-		if form[i] == '0' && !isHex || form[i] == ' ' && data[i] != ' ' || form[i] == '1' && data[i] != '1' {
-			return false
-		}
-	}
-	return !bytes.Contains(data, []byte{0})
-}
-
-// statedSize returns the size that the line which data begins with says it has; 0 if
-// no line begins so.
-func statedSize(data []byte) int {
-	digest := headFixed + 2*sha256.Size
-	if len(data) <= digest || data[0] < '1' || data[0] > '9' || data[1] != ' ' || data[headFixed-1] != ' ' ||
-		data[digest] != ' ' || !isDigest(data[headFixed:digest]) {
-		return 0
-	}
-	n, err := strconv.Atoi(string(data[len(lineVersion)+1 : headFixed-1]))
-	if err != nil || n <= digest {
-		return 0
-	}
-	return n
 }
 
 // apply takes note of a line.

@@ -3,8 +3,6 @@ package store
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -133,94 +131,4 @@ func (l *log) retire(s *segment) error {
 		return err
 	}
 	return l.drop()
-}
-
-// confirm has a line say that all lines before it are durable: whatever a power failure
-// leaves of one that is being overwritten, it is then no gap.
-func (l *log) confirm(k id) error {
-	last := l.index.entries[k]
-	text, err := l.lineAt(last)
-	if err != nil {
-		return err
-	}
-	ln, err := parseLine(text)
-	if err != nil {
-		return err
-	}
-	ln.before = last.at
-	end, err := l.append(ln)
-	if err != nil {
-		return err
-	}
-	return l.shore.sync(l.last(), end.size)
-}
-
-// erase overwrites the record in the lines of a key before one that is durable.
-func (l *log) erase(k id, last lastLine) error {
-	text, err := l.lineAt(last)
-	if err == nil {
-		err = l.confirm(k)
-	}
-	for err == nil {
-		var ln line
-		if ln, err = parseLine(text); err != nil {
-			break
-		}
-		s, at := l.segment(ln.before.segment), ln.before.at
-		if s == nil {
-			return nil
-		}
-		head := make([]byte, 128)
-		if n, _ := s.file.ReadAt(head, int64(at)); statedSize(head[:n]) == 0 {
-			return nil
-		}
-		older := lastLine{at: ln.before, size: uint32(statedSize(head))}
-		if text, err = l.lineAt(older); err != nil {
-			break
-		}
-		err = s.blank(text, int64(at), ln.digest)
-	}
-	if errors.Is(err, ErrCorrupt) {
-		return nil // an old line, which says nothing any more
-	}
-	return err
-}
-
-// blank overwrites the record in a line with spaces. It is about a key with that digest,
-// and not its last one.
-func (s *segment) blank(text []byte, at int64, digest string) error {
-	ln, err := parseLine(text)
-	switch {
-	case err != nil:
-		return err
-	case ln.digest != digest:
-		return fmt.Errorf("%w: it is about another key", ErrCorrupt)
-	case len(bytes.TrimSpace(ln.body)) == 0:
-		return nil
-	}
-	ln.body = bytes.Repeat([]byte(" "), len(ln.body))
-	if err := s.overwrite(ln.text(), at, syncData); err != nil {
-		return prefixed(err)
-	}
-	return nil
-}
-
-// overwrite writes at a place of a segment, whose file is otherwise opened to append only.
-func (s *segment) overwrite(text []byte, at int64, then func(*os.File) error) error {
-	file, err := os.OpenFile(s.path, os.O_WRONLY|openPlain, 0)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err == nil && !os.SameFile(info, s.info) {
-		err = fmt.Errorf("%s was replaced", s.path)
-	}
-	if err == nil {
-		_, err = file.WriteAt(text, at)
-	}
-	if err == nil {
-		err = then(file)
-	}
-	return err
 }
