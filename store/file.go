@@ -38,8 +38,8 @@ type FileOptions struct {
 // What is killed while it writes leaves the beginning of a line, which the next process
 // that has the lock removes. After a start of the host, what comes after the first gap
 // that was not durable does not count. A line whose checksum is wrong otherwise is
-// ErrCorrupt for its key; one that hides even its key, for every key of which nothing
-// later is known. After a sync that failed, nothing of that file is synced again: what
+// ErrCorrupt for its key; one that hides even its key, and a part that is missing, for every
+// key of which nothing later is known. After a sync that failed, nothing of that file is synced again: what
 // was not durable is written anew to the next one.
 //
 // When less than half of the log is remembered, a little of its oldest file is copied
@@ -113,7 +113,8 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 
 // Close gives up the claims of this handle: whichever is still running is from
 // now on known to be dead. Every later call gets an error that is
-// [fs.ErrClosed]. Close waits for no call that is underway.
+// [fs.ErrClosed], and so does one that is underway and would be granted a claim. Close waits
+// for none.
 func (f *File) Close() error {
 	f.claims.end()
 	f.queue.release()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +155,56 @@ func TestFile_DamagedFirstLineCostsNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Who overwrites a damaged line with spaces forgets its key, and no other.
+func TestFile_DamagedLineIsOverwrittenWithSpaces(t *testing.T) {
+	t.Parallel()
+	for _, ended := range []bool{true, false} {
+		dir := memoryDir(t)
+		f := newFile(t, dir)
+		requireWorks(t, f, "before")
+		_, err := f.Settle(t.Context(), testBid("k", "a"), testSuccess)
+		require.NoError(t, err)
+		last, err := os.ReadFile(segmentsIn(t, dir)[0])
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		inTheMiddle := newFile(t, dir)
+		requireWorks(t, inTheMiddle, "after")
+		inLog(t, inTheMiddle, func(l *log) { require.NoError(t, l.rotate()) })
+		requireWorks(t, inTheMiddle, "in the next")
+		require.NoError(t, inTheMiddle.Close())
+		middle, err := os.ReadFile(segmentsIn(t, dir)[0])
+		require.NoError(t, err)
+		from := bytes.LastIndexByte(last[:len(last)-1], '\n') + 1
+		for _, content := range [][]byte{middle, last, ofAnotherRun(t, last)} {
+			content = bytes.Clone(content)
+			for i := from; i < len(last); i++ {
+				content[i] = ' '
+			}
+			if ended {
+				content[len(last)-1] = '\n'
+			}
+			if len(content) == len(last) {
+				require.NoError(t, os.RemoveAll(filepath.Join(dir, logName)))
+				require.NoError(t, os.Mkdir(filepath.Join(dir, logName), 0o700))
+			}
+			require.NoError(t, os.WriteFile(filepath.Join(dir, logName, segmentName(1)), content, 0o600))
+			for range 2 {
+				f := newFile(t, dir)
+				for _, key := range []string{"before", "after", "in the next"} {
+					r, err := f.Load(t.Context(), key)
+					require.NoError(t, err)
+					require.True(t, r.State == Succeeded || key != "before" && len(content) == len(last), key)
+				}
+				r, err := f.Load(t.Context(), "k")
+				require.NoError(t, err)
+				require.Equal(t, Absent, r.State)
+				requireWorks(t, f, fmt.Sprint("new", time.Now()))
+				require.NoError(t, f.Close())
+			}
+		}
 	}
 }
 

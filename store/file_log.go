@@ -162,6 +162,9 @@ func (l *log) read(s *segment, size int64) error {
 // apply takes note of a line.
 func (l *log) apply(s *segment, at int64, text []byte) {
 	l.unended = text[len(text)-1] != '\n'
+	if isBlank(text) {
+		return
+	}
 	where := lastLine{at: spot{s.n, uint32(at)}, size: uint32(len(text))}
 	ln, err := parseLine(text)
 	if err != nil {

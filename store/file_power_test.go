@@ -59,7 +59,7 @@ type crashState struct {
 	last     string
 	certain  map[string]int64 // how much of each
 	named    bool             // the name of the last segment is
-	removed  string           // the name of a segment that may come back
+	removed  []string         // the names of segments that may come back
 	answered map[string]int
 }
 
@@ -101,13 +101,13 @@ func observed(t *testing.T, dir string, f *File, rounds int) (states []crashStat
 			certain[name] = max(certain[name], to.size)
 			s.named = name == s.last && to.named
 		}
-		s.certain = maps.Clone(certain)
-		if n := segmentNumber(slices.Min(slices.Collect(maps.Keys(s.files)))); n > 1 {
-			if content, seen := removed[segmentName(n-1)]; seen && point == "create" {
-				s.removed = segmentName(n - 1)
-				s.files[s.removed] = content
+		for name, content := range removed {
+			if s.files[name] == nil {
+				s.removed = append(s.removed, name)
+				s.files[name], certain[name] = content, int64(len(content))
 			}
 		}
+		s.certain = maps.Clone(certain)
 		states = append(states, s)
 		return nil
 	}
@@ -196,7 +196,7 @@ func (s crashState) judge(t *testing.T, r *rand.Rand) {
 			continue
 		}
 		content = lost(r, content, s.certain[name])
-		if name == s.removed && r.IntN(2) == 0 {
+		if slices.Contains(s.removed, name) && r.IntN(2) == 0 {
 			continue
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(dir, logName, name), ofAnotherRun(t, content), 0o600))

@@ -40,6 +40,11 @@ func lineSize(data []byte, last bool) int {
 	}
 }
 
+// isBlank reports whether text is a line of nothing but spaces.
+func isBlank(text []byte) bool {
+	return text[0] == ' ' && len(bytes.Trim(bytes.TrimSuffix(text, []byte("\n")), " ")) == 0
+}
+
 // beginsLine reports whether data may be the beginning of a line: what is left of one
 // whose writer was killed.
 func beginsLine(data []byte) bool {

@@ -200,6 +200,7 @@ func (l *log) adopt(s *segment, size int64) error {
 	certain, gaps := s.body, []int64(nil)
 	end, err := s.lines(s.body, size, func(at int64, text []byte) bool {
 		switch ln, err := parseLine(text); {
+		case isBlank(text):
 		case errors.Is(err, ErrCorrupt) && !s.assumed: // or else the power may never have failed
 			gaps = append(gaps, at)
 		case err == nil:
