@@ -108,7 +108,7 @@ func (l *log) refresh() error {
 // durable what is before it.
 func (l *log) move(next *segment, size int64) {
 	l.segments = append(l.segments, next)
-	l.torn = false
+	l.torn, l.unended = false, false
 	l.shore.move(next, size)
 }
 
@@ -151,6 +151,9 @@ func (l *log) openSegment(n uint32) (*segment, error) {
 
 // read reads the lines of a segment from where it stopped, up to size.
 func (l *log) read(s *segment, size int64) error {
+	if s.size == s.body {
+		l.unended = false // it is not about the segment before
+	}
 	end, err := s.lines(s.size, size, func(at int64, text []byte) bool {
 		l.apply(s, at, text)
 		return true
