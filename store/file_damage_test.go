@@ -82,7 +82,7 @@ func TestFile_CutSegmentFreesNoKey(t *testing.T) {
 		"half a line":     func(content []byte) []byte { return content[:len(content)-100] },
 		"all of it":       func([]byte) []byte { return nil },
 		"all lines":       func(content []byte) []byte { return content[:bytes.IndexByte(content, '\n')+1] },
-		"size and end":    func(content []byte) []byte { return damagedEnd(content) },
+		"size and end":    damagedEnd,
 		"more than lines": func(content []byte) []byte { return append(content[:len(content)-100], make([]byte, 100)...) },
 	} {
 		t.Run(name, func(t *testing.T) {

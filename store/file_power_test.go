@@ -221,6 +221,7 @@ func (s crashState) judge(t *testing.T, r *rand.Rand) {
 		}
 		_, err := f.Acquire(t.Context(), testBid("new", "a"))
 		require.NoError(t, err)
+		require.NoError(t, f.Check(t.Context()), "%s: nobody has removed anything", s.point)
 	}
 	for r, err := range f.List(t.Context(), Query{State: Running}) {
 		require.NoError(t, err)

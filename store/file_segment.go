@@ -64,7 +64,8 @@ func (s *segment) readFirst() error {
 	text += "\n"
 	var name string
 	var form int
-	if _, err := fmt.Sscanf(text, "%s %d", &name, &form); !found || err != nil || name != firstLine || !isWhole([]byte(text)) {
+	read, _ := fmt.Sscanf(text, "%s %d", &name, &form)
+	if !found || read != 2 || name != firstLine || !isWhole([]byte(text)) {
 		s.assume(text, found)
 		return nil
 	}
