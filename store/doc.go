@@ -46,12 +46,23 @@
 // can happen again: [File.Check] reports it as [ErrForgot]. Nobody can notice that the end
 // of the log was removed while no process had the store open.
 //
+// The processes of one host share it, also those of several containers that mount
+// the directory; those of two hosts never may, for which no network mount is admitted by
+// default. Several stores are several directories.
+//
+// A backup is a copy of the whole directory, made while no process has it open, or a
+// snapshot of its file system. A backup that is put back knows nothing of what came
+// after it: that can happen again. Put it back while no process has the store open, as a
+// whole, and not over what is there.
+//
 // Its processes run as one user, and nobody else may write in it: see [NewFile]. A
 // line ends in a checksum over all of it. Any tool may read it, and none may
 // change it: a record in a line with a changed byte is [ErrCorrupt], and nothing
 // runs under its key until the line is as it was or, if the effect may happen again,
-// removed while no process has the store open. Where more is damaged, so that nobody
-// knows whose line it was, that is so of every key of which nothing later is known.
+// overwritten with as many spaces, while no process has the store open. Where more is damaged, so that nobody
+// knows whose line it was, or a part of the log is cut off, that is so of every key of which
+// nothing later is known. Damage to the first line of a file costs nothing. A log with a
+// damaged line that counts is not made smaller until it is mended.
 // What was erased is overwritten in every line.
 //
 // # Size
@@ -61,6 +72,15 @@
 // 1.2 to 1.4 times what it costs among a thousand, and a duplicate 2.4 times, 1.7 µs,
 // since no cache has its record; a read of a bare map grows 2.9 times. No call scans.
 // (go test -run '^$' -bench Scale/memory ./store/redisstore)
+//
+// On a file system a settled record takes what its line has, about 1.3 kB as the guard
+// writes it, and up to twice that until what is past its expiry or was replaced is
+// removed; there is no file for each. Each handle keeps 55 to 85 bytes for each record in
+// memory, and reads the log when it is opened: about 0.4 s for 100,000 records, 4 s for a
+// million. It has a file open for each segment, of which there are about 16 up to 1 GB and
+// one for each 64 MB above, one for each running claim, and up to 64 more. When the disk is
+// full, calls that write end in [ErrFull] and reads go on; to remove what has expired
+// takes some hundred bytes of room.
 //
 // The data of an outcome has at most [MaxData] bytes; a key, a text of [Info], a
 // context and the reason why data is missing have 64 kB each, the reason of a

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,8 +38,8 @@ type FileOptions struct {
 // What is killed while it writes leaves the beginning of a line, which the next process
 // that has the lock removes. After a start of the host, what comes after the first gap
 // that was not durable does not count. A line whose checksum is wrong otherwise is
-// ErrCorrupt for its key; one that hides even its key, for every key of which nothing
-// later is known. After a sync that failed, nothing of that file is synced again: what
+// ErrCorrupt for its key; one that hides even its key, and a part that is missing, for every
+// key of which nothing later is known. After a sync that failed, nothing of that file is synced again: what
 // was not durable is written anew to the next one.
 //
 // When less than half of the log is remembered, a little of its oldest file is copied
@@ -60,6 +59,7 @@ type File struct {
 	locks   *locks
 	log     *log
 	queue   *queue
+	records *records
 	glances glances
 }
 
@@ -97,8 +97,9 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 		return nil, err
 	}
 	f := &File{dir: d, claims: &claims{dir: d, held: make(map[claimed]*slot)}, locks: &locks{dir: d}}
-	f.log = &log{dir: d, claims: f.claims, index: newIndex()}
+	f.log = &log{dir: d, claims: f.claims, index: newIndex(), shore: &shore{dir: d}}
 	f.queue = &queue{log: f.log, locks: f.locks, claims: f.claims}
+	f.records = &records{queue: f.queue, claims: f.claims}
 	err = f.check(context.Background(), func(*log) error {
 		f.claims.sweep()
 		return nil
@@ -112,7 +113,8 @@ func NewFile(dir string, o FileOptions) (*File, error) {
 
 // Close gives up the claims of this handle: whichever is still running is from
 // now on known to be dead. Every later call gets an error that is
-// [fs.ErrClosed]. Close waits for no call that is underway.
+// [fs.ErrClosed], and so does one that is underway and would be granted a claim. Close waits
+// for none.
 func (f *File) Close() error {
 	f.claims.end()
 	f.queue.release()
@@ -124,10 +126,10 @@ func (f *File) Acquire(ctx context.Context, b Bid) (Record, error) {
 	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	r, err := f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
+	r, err := f.records.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		dead := false
 		if r.State == Running && r.Owner != b.Owner {
-			alive, err := f.lives(r.claim)
+			alive, err := f.records.lives(r.claim)
 			if err != nil {
 				return false, err
 			}
@@ -144,7 +146,7 @@ func (f *File) Renew(ctx context.Context, b Bid) (Record, error) {
 	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	r, err := f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
+	r, err := f.records.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		if r.State == Running && r.owns(b) {
 			return r.touch(now, b.TTL), nil
 		}
@@ -161,7 +163,7 @@ func (f *File) Settle(ctx context.Context, b Bid, o Outcome) (Record, error) {
 	if err := o.Validate(); err != nil {
 		return Record{}, err
 	}
-	return f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
+	return f.records.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		return r.settle(b, o, now)
 	})
 }
@@ -171,7 +173,7 @@ func (f *File) Release(ctx context.Context, b Bid) (Record, error) {
 	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	return f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
+	return f.records.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		return r.release(b, now)
 	})
 }
@@ -181,7 +183,7 @@ func (f *File) Takeover(ctx context.Context, b Bid, from Record) (Record, error)
 	if err := b.Validate(); err != nil {
 		return Record{}, err
 	}
-	return f.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
+	return f.records.update(ctx, b.Key, b.Owner, func(r *stored, now time.Time) (bool, error) {
 		return r.takeover(b, from, now)
 	})
 }
@@ -191,18 +193,18 @@ func (f *File) Resolve(ctx context.Context, key string, from Record, res Resolut
 	if err := res.Validate(); err != nil {
 		return Record{}, err
 	}
-	r, err := f.update(ctx, key, "", func(r *stored, now time.Time) (bool, error) {
+	r, err := f.records.update(ctx, key, "", func(r *stored, now time.Time) (bool, error) {
 		return r.resolve(res, from, now)
 	})
 	if err == nil && res.Erase {
-		err = f.erase(ctx, key)
+		err = f.records.erase(ctx, key)
 	}
 	return r, err
 }
 
 // Load implements [Store].
 func (f *File) Load(ctx context.Context, key string) (Record, error) {
-	return f.update(ctx, key, "", func(*stored, time.Time) (bool, error) { return false, nil })
+	return f.records.update(ctx, key, "", func(*stored, time.Time) (bool, error) { return false, nil })
 }
 
 // Check implements [Checker]: the directory is still the one that was opened,
@@ -243,7 +245,7 @@ func (f *File) Clear(ctx context.Context) error {
 		l.oldest = a.n + 1
 		err := l.begin(a.n+1, a.size, nil)
 		if err == nil {
-			err = l.sync(l.last(), l.last().size)
+			err = l.shore.sync(l.last(), l.last().size)
 		}
 		if err != nil {
 			l.oldest = oldest
@@ -253,181 +255,6 @@ func (f *File) Clear(ctx context.Context) error {
 		l.notices.sendAll()
 		return durable{}, l.drop()
 	}})
-}
-
-// stored is a record in the log.
-type stored struct {
-	Record
-	claim string   // the name of the slot of a running one
-	line  lastLine // its last line, if it has one
-}
-
-// lives reports whether the owner of a running record does, which has named its slot.
-func (f *File) lives(claim string) (bool, error) {
-	if claim == "" {
-		return false, nil
-	}
-	return f.claims.ownerLives(claim)
-}
-
-// update runs one transition on the record of key.
-func (f *File) update(ctx context.Context, key, nonce string, turn func(*stored, time.Time) (bool, error)) (Record, error) {
-	var r stored
-	var answer error
-	var kept bool
-	k := claimed{idOf(key), nonce}
-	err := f.queue.ask(&request{
-		ctx: ctx,
-		job: func(l *log) (end durable, err error) {
-			now := clock()
-			if r, err = f.find(l, key, now); err != nil {
-				return durable{}, err
-			}
-			was := r.State
-			var changed bool
-			if changed, answer = turn(&r, now); answer != nil && !isAnswer(answer) {
-				return durable{}, answer
-			}
-			if r.Owned(nonce) {
-				// Before the record says so: nobody may see a running claim unlocked.
-				slot := r.claim
-				if was != Running {
-					slot = ""
-				}
-				if slot, kept, err = f.claims.hold(k, slot); err != nil {
-					return durable{}, err
-				}
-				changed = changed || slot != r.claim
-				r.claim = slot
-			}
-			r.Now = now
-			if !changed {
-				return r.line.end(), nil
-			}
-			return f.write(l, &r)
-		},
-		ended: func(a *request, err error) {
-			owned := err == nil && r.Owned(nonce)
-			// An owner that got no answer does not know that it is one.
-			if kept {
-				f.claims.heard(k, owned && a.stays())
-			}
-			if err == nil && !owned && nonce != "" {
-				f.claims.over(k)
-			}
-		},
-	})
-	if err != nil {
-		return Record{}, err
-	}
-	return r.Record, answer
-}
-
-// isAnswer reports whether an error of the protocol comes with the record.
-func isAnswer(err error) bool {
-	return errors.Is(err, ErrSuperseded) || errors.Is(err, ErrConflict) || errors.Is(err, ErrMoved) || errors.Is(err, ErrGone)
-}
-
-// find returns the record of key as it is remembered now.
-func (f *File) find(l *log, key string, now time.Time) (stored, error) {
-	none := stored{Record: Record{Key: key}}
-	k := idOf(key)
-	e, found, unsure := l.index.find(k)
-	if unsure {
-		return none, errUnknown(l)
-	}
-	if !found {
-		return none, nil
-	}
-	none.line = e
-	text, err := l.lineAt(e)
-	if err != nil {
-		return none, err
-	}
-	r, claim, err := decodeLine(text)
-	if err == nil && r.Key != key {
-		err = fmt.Errorf("%w: it is about another key, whose digest is %s", ErrCorrupt, digest(r.Key))
-	}
-	if err != nil {
-		return none, fmt.Errorf("%w (in %s, byte %d)", err, l.segment(e.at.segment).path, e.at.at)
-	}
-	gone, err := f.forgotten(r, claim, now)
-	if gone || err != nil {
-		return none, err
-	}
-	return stored{r, claim, e}, nil
-}
-
-// recordIn returns the record in a line that was read; its State is Absent if it is not
-// remembered now.
-func (f *File) recordIn(text []byte, now time.Time) (Record, error) {
-	r, claim, err := decodeLine(text)
-	if err != nil {
-		return Record{}, err
-	}
-	gone, err := f.forgotten(r, claim, now)
-	if gone || err != nil {
-		return Record{}, err
-	}
-	return r, nil
-}
-
-// forgotten reports whether a record is not remembered now. A running one is, for as long
-// as its owner lives: one that was suspended, or whose clock was set, could not renew it.
-func (f *File) forgotten(r Record, claim string, now time.Time) (bool, error) {
-	if r.State != Running || !r.expired(now) {
-		return r.expired(now), nil
-	}
-	alive, err := f.lives(claim)
-	return !alive, err
-}
-
-// decodeLine returns the record in a line, and the slot of its claim.
-func decodeLine(text []byte) (Record, string, error) {
-	ln, err := parseLine(text)
-	if err != nil {
-		return Record{}, "", err
-	}
-	r, err := decodeRecord(ln.body)
-	if err == nil && digest(r.Key) != ln.digest {
-		err = fmt.Errorf("%w: it is about another key, whose digest is %s", ErrCorrupt, digest(r.Key))
-	}
-	return r, ln.claim, err
-}
-
-func errUnknown(l *log) error {
-	at := l.index.unknown[0]
-	return fmt.Errorf("%w (in %s, byte %d: nobody knows whose it is)", errSum, l.segment(at.segment).path, at.at)
-}
-
-// erase overwrites what the log has of a record in the lines before its last one, once
-// that is durable.
-func (f *File) erase(ctx context.Context, key string) error {
-	var e lastLine
-	err := f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) {
-		e = l.index.entries[idOf(key)]
-		return e.end(), nil
-	}})
-	if err != nil {
-		return err
-	}
-	return f.queue.ask(&request{ctx: ctx, job: func(l *log) (durable, error) { return durable{}, l.erase(e) }})
-}
-
-// write writes the record to the log.
-func (f *File) write(l *log, r *stored) (durable, error) {
-	body, err := encodeRecord(r.Record)
-	if err == nil && len(body) > maxFile {
-		err = fmt.Errorf("a record of %d bytes", len(body))
-	}
-	if err != nil {
-		return durable{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	ln := line{digest: digest(r.Key), state: r.State, expires: seconds(r.Expires), before: r.line.at, body: body}
-	if r.State == Running {
-		ln.claim = r.claim
-	}
-	return l.append(ln)
 }
 
 // presumedAlive answers with a lease that b's caller can go by. The one on disk

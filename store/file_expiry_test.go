@@ -21,7 +21,7 @@ func ahead(t *testing.T, f *File, key string) {
 		r, claim, err := decodeLine(text)
 		require.NoError(t, err)
 		r.Expires = r.Expires.AddDate(-2, 0, 0)
-		_, err = f.write(l, &stored{Record: r, claim: claim, line: e})
+		_, err = f.records.write(l, &stored{Record: r, claim: claim, line: e})
 		require.NoError(t, err)
 	})
 }

@@ -193,7 +193,7 @@ func claimOf(t *testing.T, f *File, key string) string {
 	t.Helper()
 	var claim string
 	inLog(t, f, func(l *log) {
-		r, err := f.find(l, key, clock())
+		r, err := f.records.find(l, key, clock())
 		require.NoError(t, err)
 		claim = f.claims.path(r.claim)
 	})

@@ -215,7 +215,7 @@ func TestFile_KilledAtEachCallOfTheKernel(t *testing.T) {
 				f := &faultyFile{}
 				dir := memoryDir(t)
 				f.clean = openFile(t, dir)
-				for range 10 {
+				for range 50 {
 					f.remoteFile = startRemote(t, dir)
 					key := f.next()
 					try := v.prepare(t, f.remoteFile, key)

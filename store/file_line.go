@@ -15,16 +15,34 @@ import (
 	"time"
 )
 
-// This file is the form of a line of the log. Each is one state of a record:
+// This file is the form of a line of the log, and this comment that of the whole store. A
+// directory has
 //
-//	1 00000740 <digest> succeeded 1772370000 512 - 1:512 {"key":…} 9a0b1c2d
+//	lock            whose kernel lock is held while the log is read or written
+//	log/00000001.log and so on: the segments. Only the last one grows
+//	claims/<32 hexadecimal digits>.claim: the slots of running claims, locked by their owners
+//
+// and, while a process writes a segment that is not yet begun, a file of log/ that ends
+// in .tmp. A segment begins with
+//
+//	atmostonce-log 1 7 <boot> 3 81231 0 9a0b1c2d
+//
+// which are the form, the number of the segment, the run of the host in which it was begun
+// (-: not known), the oldest segment that counts, how many bytes of the segment before
+// this one count, how often files of the log were found to be removed, and the CRC-32C
+// of all of that. Each line after it is one state of a record:
+//
+//	1 00000740 <digest> succeeded 1772370000 512 - 1:512 {"version":3,"key":…} 9a0b1c2d
 //
 // These are the version, the size of the line with its line end, the hexadecimal
 // SHA-256 of the key, the state, the second in which the record expires (0: never),
 // up to which byte the segment was durable when the line was written, the claim of a
-// running record, where the line before it of the same key is, the record, and the
-// CRC-32C of all of that. JSON has no line ends of its own, so that a damaged line
-// hides no other.
+// running record, where the line before it of the same key is (segment:byte), the record,
+// and the CRC-32C of all of that. The last line of a digest counts. Two states are no
+// record's: "forgotten", of one that is past its expiry, and "dropped", which says that
+// the segment of that number, and all before it, count no more. JSON has no line ends of
+// its own, so that a damaged line hides no other. A line of nothing but spaces says nothing:
+// an operator may overwrite one that is damaged.
 
 const (
 	lineVersion = "1"
@@ -118,7 +136,7 @@ func isWhole(text []byte) bool {
 }
 
 var errSum = fmt.Errorf("%w: its checksum is wrong: the file was damaged, or changed by hand. Stop the processes of the store, and put "+
-	"the line back as it was; or, if its effect may happen again, remove it. A decision is made by Resolve, not in the file", ErrCorrupt)
+	"the line back as it was; or, if its effect may happen again, overwrite it with as many spaces. A decision is made by Resolve, not in the file", ErrCorrupt)
 
 // parseLine undoes text. What it returns shares memory with its argument.
 func parseLine(text []byte) (line, error) {

@@ -81,7 +81,7 @@ func (f *File) loadAll(ctx context.Context, ids []id, q Query) []read {
 				continue
 			}
 			if reads[i].text, reads[i].err = l.lineAt(e); reads[i].err == nil && lineStates[e.state] == Running {
-				reads[i].r, reads[i].err = f.recordIn(reads[i].text, now) // of its owner, nothing is known without the lock
+				reads[i].r, reads[i].err = f.records.in(reads[i].text, now) // of its owner, nothing is known without the lock
 				reads[i].text = nil
 			}
 			if at := e.end(); end.segment < at.segment || end.segment == at.segment && end.size < at.size {

@@ -1,9 +1,7 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -21,30 +16,11 @@ import (
 // File for the order of things.
 
 const (
-	segmentExt  = ".log"
 	tempExt     = ".tmp"
-	firstLine   = "atmostonce-log"
-	logForm     = 1
 	smallest    = 1 << 20 // segments grow with the log, so that they stay few
 	largest     = 64 << 20
-	readAtOnce  = 1 << 20
 	segmentsFor = 16
 )
-
-// segment is a file of the log. Only the last one grows.
-type segment struct {
-	n      uint32
-	path   string
-	file   *os.File
-	info   fs.FileInfo // when it was opened
-	size   int64       // of what was read of it, which ends with a line
-	first  uint32      // the oldest segment that counted when it was begun
-	body   int64       // where its first line of a record is
-	boot   string      // the run of the host in which it was begun
-	after  int64       // how much of the segment before it counts
-	losses int         // how often files of the log were found to be removed
-	live   int64       // bytes of it that are the last lines of their keys
-}
 
 // log is the log as this handle has read it. Whoever uses it has the lock of the store
 // and is the handle's only worker; what is guarded otherwise is marked.
@@ -59,24 +35,11 @@ type log struct {
 	oldest   uint32 // the oldest segment that counts
 	torn     bool   // the last write may have left something behind the last line
 	unended  bool   // the last line is damaged, and has no line end
-	removed  bool   // a name, of which that may not be durable
 	merged   int64  // how far the oldest segment has been copied
 	writes   int64  // bytes since the last look at what may go
 
 	notices notices // of those who wait for a key, by its name: sent as its lines are read
-
-	syncs sync.Mutex // held during a sync: the kernel reports an error of one once
-	mu    sync.Mutex // guards what follows
-	to    durable
-	known fs.FileInfo // of the segment that it is about
-	fault error       // of a sync; nothing is durable before the segment was replaced
-}
-
-// durable is how far the log is known to be on the disk.
-type durable struct {
-	segment uint32
-	size    int64
-	named   bool // the name of the segment, too
+	shore   *shore
 }
 
 func (l *log) last() *segment { return l.segments[len(l.segments)-1] }
@@ -87,18 +50,6 @@ func (l *log) segment(n uint32) *segment {
 		return nil
 	}
 	return l.segments[i]
-}
-
-func segmentName(n uint32) string { return fmt.Sprintf("%08d%s", n, segmentExt) }
-
-// segmentNumber returns the number in a segment's name; 0 if it is none.
-func segmentNumber(name string) uint32 {
-	digits, isSegment := strings.CutSuffix(name, segmentExt)
-	n, err := strconv.ParseUint(digits, 10, 32)
-	if !isSegment || err != nil || segmentName(uint32(n)) != name {
-		return 0
-	}
-	return uint32(n)
 }
 
 // refresh reads what other handles have written since this one looked, and removes the
@@ -145,21 +96,20 @@ func (l *log) refresh() error {
 			_ = next.file.Close()
 			return l.rebuild()
 		}
-		l.move(next)
+		l.move(next, 0)
 		if err := l.read(next, next.info.Size()); err != nil {
 			return err
 		}
+		l.distrust(next)
 	}
 }
 
 // move goes on to a segment that follows the last one. Whoever began it has made
 // durable what is before it.
-func (l *log) move(next *segment) {
+func (l *log) move(next *segment, size int64) {
 	l.segments = append(l.segments, next)
-	l.torn = false
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.to, l.fault, l.known = durable{segment: next.n}, nil, next.info
+	l.torn, l.unended = false, false
+	l.shore.move(next, size)
 }
 
 // trim removes what is behind the last line.
@@ -199,45 +149,11 @@ func (l *log) openSegment(n uint32) (*segment, error) {
 	return s, nil
 }
 
-func (s *segment) readFirst() error {
-	head := make([]byte, 256)
-	n, err := s.file.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("store: %w", err)
-	}
-	text, _, found := strings.Cut(string(head[:n]), "\n")
-	text += "\n"
-	if !found || !isWhole([]byte(text)) {
-		return fmt.Errorf("%w (the first line of %s)", errSum, s.path)
-	}
-	var name string
-	var form int
-	if _, err := fmt.Sscanf(text, "%s %d", &name, &form); err != nil || name != firstLine {
-		return fmt.Errorf("%w (the first line of %s)", errSum, s.path)
-	}
-	if form != logForm {
-		return fmt.Errorf("%w: %d (in %s)", ErrVersion, form, s.path)
-	}
-	var number uint32
-	_, err = fmt.Sscanf(text, "%s %d %d %s %d %d %d", &name, &form, &number, &s.boot, &s.first, &s.after, &s.losses)
-	if err != nil || number != s.n {
-		return fmt.Errorf("%w: it is not the segment that its name says (in %s)", ErrCorrupt, s.path)
-	}
-	s.size = int64(len(text))
-	s.body = s.size
-	return nil
-}
-
-// firstOf returns the first line of a segment.
-func firstOf(n uint32, boot string, first uint32, after int64, losses int) []byte {
-	if boot == "" {
-		boot = "-"
-	}
-	return sealed(fmt.Appendf(nil, "%s %d %d %s %d %d %d", firstLine, logForm, n, boot, first, after, losses))
-}
-
 // read reads the lines of a segment from where it stopped, up to size.
 func (l *log) read(s *segment, size int64) error {
+	if s.size == s.body {
+		l.unended = false // it is not about the segment before
+	}
 	end, err := s.lines(s.size, size, func(at int64, text []byte) bool {
 		l.apply(s, at, text)
 		return true
@@ -246,96 +162,12 @@ func (l *log) read(s *segment, size int64) error {
 	return err
 }
 
-// lines calls see for each line between two places of a segment, and returns where the
-// last of them ends.
-func (s *segment) lines(from, to int64, see func(at int64, text []byte) bool) (end int64, err error) {
-	window := int64(readAtOnce)
-	for from < to {
-		data := make([]byte, min(window, to-from))
-		n, err := s.file.ReadAt(data, from)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return from, fmt.Errorf("store: %w", err)
-		}
-		data = data[:n]
-		used, last := 0, from+int64(n) == to
-		for used < n {
-			size := lineSize(data[used:], last)
-			if size == 0 {
-				break
-			}
-			if !see(from+int64(used), data[used:used+size]) {
-				return from + int64(used), nil
-			}
-			used += size
-		}
-		if used == 0 {
-			if last || n == 0 {
-				return from, nil
-			}
-			if window > longestLine {
-				return from, fmt.Errorf("%w: nothing that begins like a line from byte %d on (in %s)", ErrCorrupt, from, s.path)
-			}
-			window = min(4*window, longestLine+1)
-			continue
-		}
-		from, window = from+int64(used), readAtOnce
-	}
-	return from, nil
-}
-
-// lineSize returns the size of the line that data begins with; 0 if its end is not
-// there. Last says that nothing follows data. A damaged line ends where the next one
-// begins, or where it says; one that is cut off has no end.
-func lineSize(data []byte, last bool) int {
-	n := statedSize(data)
-	if n > 0 && n <= len(data) && isWhole(data[:n]) {
-		return n
-	}
-	for at := 1; at < len(data); at++ { // its line end may be what is damaged
-		if statedSize(data[at:]) > 0 {
-			return at
-		}
-	}
-	if !last {
-		return 0
-	}
-	if n == len(data) || !beginsLine(data) {
-		return len(data)
-	}
-	return bytes.LastIndexByte(data, '\n') + 1
-}
-
-// beginsLine reports whether data may be the beginning of a line: what is left of one
-// whose writer was killed.
-func beginsLine(data []byte) bool {
-	form := lineVersion + " 00000000 " + strings.Repeat("0", 2*sha256.Size) + " "
-	for i := range min(len(data), len(form)) {
-		isHex := data[i] >= '0' && data[i] <= '9' || data[i] >= 'a' && data[i] <= 'f'
-		if form[i] == '0' && !isHex || form[i] == ' ' && data[i] != ' ' || form[i] == '1' && data[i] != '1' {
-			return false
-		}
-	}
-	return !bytes.Contains(data, []byte{0})
-}
-
-// statedSize returns the size that the line which data begins with says it has; 0 if
-// no line begins so.
-func statedSize(data []byte) int {
-	digest := headFixed + 2*sha256.Size
-	if len(data) <= digest || data[0] < '1' || data[0] > '9' || data[1] != ' ' || data[headFixed-1] != ' ' ||
-		data[digest] != ' ' || !isDigest(data[headFixed:digest]) {
-		return 0
-	}
-	n, err := strconv.Atoi(string(data[len(lineVersion)+1 : headFixed-1]))
-	if err != nil || n <= digest {
-		return 0
-	}
-	return n
-}
-
 // apply takes note of a line.
 func (l *log) apply(s *segment, at int64, text []byte) {
 	l.unended = text[len(text)-1] != '\n'
+	if isBlank(text) {
+		return
+	}
 	where := lastLine{at: spot{s.n, uint32(at)}, size: uint32(len(text))}
 	ln, err := parseLine(text)
 	if err != nil {
@@ -348,6 +180,7 @@ func (l *log) apply(s *segment, at int64, text []byte) {
 		}
 		return
 	}
+	s.certain = max(s.certain, min(ln.durable, at))
 	switch ln.state {
 	case lineDropped:
 		l.oldest = max(l.oldest, ln.before.segment+1)
@@ -388,13 +221,7 @@ func (l *log) append(ln line) (end durable, err error) {
 			return durable{}, err
 		}
 	}
-	l.mu.Lock()
-	if l.to.segment == a.n {
-		ln.durable = l.to.size
-	}
-	err = l.fault
-	l.mu.Unlock()
-	if err != nil {
+	if ln.durable, err = l.shore.upTo(a); err != nil {
 		return durable{}, err
 	}
 	text := ln.text()
@@ -449,60 +276,6 @@ func (l *log) lineAt(e lastLine) ([]byte, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	return text[:n], nil
-}
-
-// isDurable reports whether the log is on the disk up to that place.
-func (l *log) isDurable(to durable) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return to.segment < l.to.segment || to.segment == l.to.segment && l.fault == nil && l.to.named && to.size <= l.to.size
-}
-
-// sync makes the log durable up to the last line that was written when it is called. After
-// an error nothing of the segment is synced again: the kernel may call lost pages clean.
-func (l *log) sync(s *segment, size int64) error {
-	l.syncs.Lock()
-	defer l.syncs.Unlock()
-	l.mu.Lock()
-	to, fault := l.to, l.fault
-	l.mu.Unlock()
-	if to.segment > s.n {
-		return nil // it was, before the next one was begun
-	}
-	if fault != nil {
-		return fault
-	}
-	err := syncData(s.file)
-	if err == nil {
-		err = l.dir.at("fsync")
-	}
-	if err == nil && !to.named {
-		if err = syncDir(l.dir.logDir()); err == nil {
-			err = l.dir.at("dirsync")
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case err != nil:
-		err = fmt.Errorf("store: %w", err)
-		if l.to.segment == s.n {
-			l.fault = err
-		}
-	case l.to.segment == s.n:
-		l.to = durable{segment: s.n, size: max(size, l.to.size), named: true}
-	}
-	return err
-}
-
-// syncDir and syncData make names and content durable.
-func syncDir(dir string) error {
-	d, err := os.OpenFile(dir, os.O_RDONLY|openDir, 0)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // close closes the files.

@@ -3,8 +3,6 @@ package store
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -119,83 +117,18 @@ func (l *log) keep(s *segment, at int64, text []byte, now time.Time) error {
 // retire removes the oldest segment, of which nothing is the last line of its key, once
 // that is durable. Whoever reads that it was dropped relies on that.
 func (l *log) retire(s *segment) error {
-	if err := l.sync(l.last(), l.last().size); err != nil {
+	if err := l.shore.sync(l.last(), l.last().size); err != nil {
 		return err
-	}
-	if l.removed { // the one before must not come back without this one
-		if err := syncDir(l.dir.logDir()); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-		l.removed = false
 	}
 	dropped := line{digest: strings.Repeat("0", 64), state: lineDropped, before: spot{segment: s.n}, body: []byte("{}")}
 	if _, err := l.append(dropped); err != nil {
 		return err
 	}
-	if err := l.sync(l.last(), l.last().size); err != nil {
+	if err := l.shore.sync(l.last(), l.last().size); err != nil {
 		return err
 	}
 	if err := l.dir.at("retire"); err != nil {
 		return err
 	}
-	l.removed = true
 	return l.drop()
-}
-
-// erase overwrites the record in the lines before one, of the same key.
-func (l *log) erase(last lastLine) error {
-	text, err := l.lineAt(last)
-	for err == nil {
-		var ln line
-		if ln, err = parseLine(text); err != nil {
-			break
-		}
-		s, at := l.segment(ln.before.segment), ln.before.at
-		if s == nil {
-			return nil
-		}
-		head := make([]byte, 128)
-		if n, _ := s.file.ReadAt(head, int64(at)); statedSize(head[:n]) == 0 {
-			return nil
-		}
-		older := lastLine{at: ln.before, size: uint32(statedSize(head))}
-		if text, err = l.lineAt(older); err != nil {
-			break
-		}
-		err = s.blank(text, int64(at), ln.digest)
-	}
-	if errors.Is(err, ErrCorrupt) {
-		return nil // an old line, which says nothing any more
-	}
-	return err
-}
-
-// blank overwrites the record in a line with spaces. It is about a key with that digest,
-// and not its last one.
-func (s *segment) blank(text []byte, at int64, digest string) error {
-	ln, err := parseLine(text)
-	switch {
-	case err != nil:
-		return err
-	case ln.digest != digest:
-		return fmt.Errorf("%w: it is about another key", ErrCorrupt)
-	case len(bytes.TrimSpace(ln.body)) == 0:
-		return nil
-	}
-	ln.body = bytes.Repeat([]byte(" "), len(ln.body))
-	file, err := os.OpenFile(s.path, os.O_WRONLY|openPlain, 0)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || !os.SameFile(info, s.info) {
-		return fmt.Errorf("store: %s was replaced: %w", s.path, err)
-	}
-	if _, err = file.WriteAt(ln.text(), at); err == nil {
-		err = syncData(file)
-	}
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	return nil
 }

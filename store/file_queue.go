@@ -102,7 +102,7 @@ func (q *queue) work() {
 			return
 		}
 		batch := slices.Clone(q.requests[:n])
-		q.requests = append(q.requests[:0], q.requests[n:]...)
+		q.requests = slices.Delete(q.requests, 0, n)
 		q.mu.Unlock()
 		q.batch(batch)
 	}
@@ -170,10 +170,7 @@ func (q *queue) locked(job func() error) error {
 	if err != nil {
 		return err
 	}
-	q.log.mu.Lock()
-	fault := q.log.fault
-	q.log.mu.Unlock()
-	if fault != nil {
+	if fault := q.log.shore.failed(); fault != nil {
 		// What was durable before is still answered.
 		_ = q.log.restate()
 		if len(q.log.segments) == 0 {
@@ -182,6 +179,9 @@ func (q *queue) locked(job func() error) error {
 	}
 	if err := job(); err != nil {
 		return err
+	}
+	if len(q.log.segments) == 0 { // nothing that was written is known to be there
+		return errRemoved
 	}
 	// Or else another process may have written at the same time, under a new lock.
 	if err := q.log.still(); err != nil {
@@ -193,7 +193,7 @@ func (q *queue) locked(job func() error) error {
 
 // answer ends a request, or has it wait for the disk.
 func (q *queue) answer(r *request, to durable, err error) {
-	if err != nil || q.log.isDurable(to) {
+	if err != nil || q.log.shore.has(to) {
 		r.end(err)
 		return
 	}
@@ -230,7 +230,7 @@ func (q *queue) sync() {
 				last = w
 			}
 		}
-		err := q.log.sync(last.segment, last.to.size)
+		err := q.log.shore.sync(last.segment, last.to.size)
 		for _, w := range all {
 			w.request.end(err)
 		}

@@ -96,34 +96,57 @@ func (l *log) open(numbers []uint32) error {
 		l.segments = append(l.segments, s)
 	}
 	last := l.last()
-	l.oldest, l.losses = last.first, last.losses
+	l.oldest, l.losses = numbers[0], 0
+	if slices.ContainsFunc(l.segments, func(s *segment) bool { return s.first > 0 }) {
+		l.oldest = 0
+	}
+	for _, s := range l.segments { // the last one knows best, if its first line is not damaged
+		l.oldest, l.losses = max(l.oldest, s.first), max(l.losses, s.losses)
+	}
 	if err := l.drop(); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	if l.known == nil || !os.SameFile(l.known, last.info) {
-		l.to, l.fault, l.known = durable{segment: last.n}, nil, last.info
-	}
-	l.mu.Unlock()
+	l.shore.resume(last)
 	for i, s := range l.segments {
 		info, err := s.file.Stat()
 		if err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
-		end := info.Size()
-		if s != last {
-			end = min(end, l.segments[i+1].after)
-		} else if s.boot == "-" || s.boot != bootID() {
-			return l.adopt(s, end)
+		if s == last && (s.boot == unknownBoot || s.boot != bootID()) {
+			return l.adopt(s, info.Size())
 		}
-		if err := l.read(s, end); err != nil {
+		end := info.Size()
+		if s != last && l.segments[i+1].after != unknownEnd {
+			end = l.segments[i+1].after
+		}
+		if err := l.read(s, min(end, info.Size())); err != nil {
 			return err
 		}
-		if s != last {
+		if s != last && s.size < end { // it was durable
+			l.index.unknown = append(l.index.unknown, spot{s.n, uint32(s.size)})
 			s.size = end
 		}
 	}
+	l.distrust(last)
 	return l.check()
+}
+
+// distrust writes again, as it is, what the lines of a segment do not say is durable. If a
+// sync of others has failed, the kernel may call it clean, and reports that to nobody who
+// opens the file later: a sync of it would say nothing.
+func (l *log) distrust(s *segment) {
+	from := max(l.shore.trust(s), s.body)
+	if from >= s.size {
+		return
+	}
+	text := make([]byte, s.size-from)
+	_, err := s.file.ReadAt(text, from)
+	if err == nil {
+		err = s.overwrite(text, from, func(*os.File) error { return l.dir.at("rewritten") })
+	}
+	if err != nil {
+		l.shore.fail(s, err) // it is written anew, or nobody hears of it
+	}
 }
 
 // check compares the segments that are there with those that count.
@@ -165,6 +188,8 @@ func (l *log) leave() {
 		_ = l.segments[0].file.Close()
 		l.segments, l.merged = l.segments[1:], 0
 	}
+	// Whoever retired a segment knew that nothing in it counts.
+	l.index.unknown = slices.DeleteFunc(l.index.unknown, func(at spot) bool { return at.segment < l.oldest })
 }
 
 // adopt goes on with a log whose last segment was written in another run of the host,
@@ -175,7 +200,8 @@ func (l *log) adopt(s *segment, size int64) error {
 	certain, gaps := s.body, []int64(nil)
 	end, err := s.lines(s.body, size, func(at int64, text []byte) bool {
 		switch ln, err := parseLine(text); {
-		case errors.Is(err, ErrCorrupt):
+		case isBlank(text):
+		case errors.Is(err, ErrCorrupt) && !s.assumed: // or else the power may never have failed
 			gaps = append(gaps, at)
 		case err == nil:
 			certain = max(certain, ln.durable)
@@ -203,7 +229,7 @@ func (l *log) adopt(s *segment, size int64) error {
 // rotate begins the next segment, once this one is durable.
 func (l *log) rotate() error {
 	a := l.last()
-	if err := l.sync(a, a.size); err != nil {
+	if err := l.shore.sync(a, a.size); err != nil {
 		return err
 	}
 	return l.begin(a.n+1, a.size, nil)
@@ -213,9 +239,8 @@ func (l *log) rotate() error {
 // the disk has beyond what was durable: all of that is written anew.
 func (l *log) restate() error {
 	a := l.last()
-	l.mu.Lock()
-	from := max(l.to.size, a.body)
-	l.mu.Unlock()
+	size, _ := l.shore.upTo(a)
+	from := max(size, a.body)
 	var again bytes.Buffer
 	_, err := a.lines(from, a.size, func(at int64, text []byte) bool {
 		ln, err := parseLine(text)
@@ -263,7 +288,7 @@ func (l *log) begin(n uint32, after int64, content []byte) error {
 	if err != nil {
 		return err
 	}
-	l.move(s)
+	l.move(s, s.info.Size())
 	return nil
 }
 
