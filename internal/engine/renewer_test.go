@@ -157,6 +157,7 @@ func TestRenewer_SpreadsWhatBeganAtOnce(t *testing.T) {
 		began := s.batches[0].at
 		for _, b := range s.batches {
 			require.LessOrEqual(t, len(b.keys), maxBatch)
+			require.LessOrEqual(t, len(b.keys), claims/10, "a batch is one message")
 			if b.at.After(began) {
 				at[b.at] += len(b.keys)
 			}
@@ -175,6 +176,50 @@ func TestRenewer_SpreadsWhatBeganAtOnce(t *testing.T) {
 			l.end()
 		}
 	})
+}
+
+func TestRenewer_CutsOffAClaimThatBeganLaterAndEndsEarlier(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolding(t, &batching{Store: store.NewMemory(store.MemoryOptions{})}, once.Rerun)
+		_, l1 := h.hold("1")
+		began := time.Now()
+		body, l2 := h.holdSince("2", began.Add(-52*time.Second))
+		<-l2.body.Context.Done() // without a look at the clocks
+		require.Equal(t, 2*time.Second, time.Since(began))
+		require.ErrorIs(t, context.Cause(body), errLeaseOver)
+		l1.end()
+		l2.end()
+	})
+}
+
+// An answer that takes its time speaks of when it was asked for.
+func TestRenewer_ASlowAnswerMakesNoClaimLiveLonger(t *testing.T) {
+	t.Parallel()
+	for how, batches := range map[string]bool{"one by one": false, "in a batch": true} {
+		synctest.Test(t, func(t *testing.T) {
+			renewals := 0
+			renew := func() {
+				if renewals++; renewals > 1 {
+					runtime.Goexit()
+				}
+				<-time.After(15 * time.Second)
+			}
+			var s store.Store = &renewing{Store: store.NewMemory(store.MemoryOptions{}), renew: renew}
+			if batches {
+				s = &batching{Store: s, answer: func(_ context.Context, bids []store.Bid) []store.Renewed {
+					renew()
+					return make([]store.Renewed, len(bids))
+				}}
+			}
+			h := newHolding(t, s, once.Rerun)
+			began := time.Now()
+			body, l := h.hold("k")
+			<-body.Done()
+			require.Equal(t, 20*time.Second+54*time.Second, time.Since(began), how)
+			l.end()
+		})
+	}
 }
 
 func TestRenewer_ABatchThatHangsHoldsUpNoCutOff(t *testing.T) {
