@@ -18,7 +18,7 @@ func inLookout(t *testing.T, e *Engine, left time.Duration) *pause {
 	r := Request{Identity: Identity{Key: "k"}, Policy: once.Policy{OnDuplicate: once.Wait}, Life: NewLife()}
 	r.Holder.ActivityRunID = "another call's"
 	r.Answer, r.Span = time.Now().Add(left), time.Hour
-	p := newPause(&call{Request: &r, engine: e})
+	p := &pause{c: &call{Request: &r, engine: e}}
 	e.lookouts.join(p)
 	return p
 }

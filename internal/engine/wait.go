@@ -30,8 +30,6 @@ type pause struct {
 	acts     *sighting // the doubt about which it does something
 }
 
-func newPause(c *call) *pause { return &pause{c: c, beat: time.Now()} }
-
 // look acquires the key, or has another call of this process look. Whoever waits shares
 // his looks; whoever was asked to, from the first one on.
 func (p *pause) look(ctx context.Context) (store.Record, error) {
@@ -84,7 +82,8 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		e := p.c.account.event(observe.KindWait)
 		e.Record = shown(r)
 		p.began, p.blind = time.Now(), r.State == store.Absent
-		_, _, p.done = p.c.engine.reporter.begin(ctx, e)
+		_, _, s := p.c.engine.reporter.begin(ctx, e)
+		p.done = s.end
 	}
 	if p.at == nil { // what has changed since its look, the next one finds
 		p.c.engine.lookouts.join(p)
