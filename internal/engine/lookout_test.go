@@ -304,6 +304,32 @@ func TestLookout_WhoLeavesWithADutyWakesTheOthers(t *testing.T) {
 	}
 }
 
+// slowly is a notifier that takes its time to register.
+type slowly struct {
+	free    chan struct{}
+	stopped bool
+}
+
+func (s *slowly) Notify(string, chan<- struct{}) (stop func()) {
+	<-s.free
+	return func() { s.stopped = true }
+}
+
+func TestLookout_ARegistrationThatOutlivesItIsEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e, n := newTestEngine(t), &slowly{free: make(chan struct{})}
+		e.lookouts.notifier = n
+		a := inLookout(t, e, time.Hour)
+		require.True(t, hears(a))
+		a.at.leave(a)
+		close(n.free)
+		synctest.Wait()
+		require.True(t, n.stopped)
+		require.Zero(t, e.lookouts.registering)
+	})
+}
+
 func TestLookout_EndsWithTheLastCall(t *testing.T) {
 	t.Parallel()
 	e := newTestEngine(t)
