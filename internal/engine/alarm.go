@@ -32,6 +32,13 @@ type alarm struct {
 	over       bool
 }
 
+// signals say that there may be something new.
+type signals struct {
+	news    <-chan struct{}  // all that sleep hear it
+	poll    <-chan time.Time // one of them hears it, and looks for all; so with changed
+	changed <-chan struct{}
+}
+
 func newPoll(first time.Duration) *backoff.ExponentialBackOff {
 	p := backoff.NewExponentialBackOff()
 	p.InitialInterval, p.MaxInterval = first, lastPoll

@@ -124,8 +124,8 @@ func (p *pause) take(s *sighting) {
 }
 
 // serves reports whether the call can decide on what another one has seen. A key that is
-// free is for whoever asks for it himself; and so is a record that the store forgets before
-// no retry of this call can come any more: it remembers it for longer when it is asked.
+// free is for whoever asks for it himself; and so is a record that the store would forget
+// while a retry of this call can still come: it remembers it for longer when it is asked.
 func (p *pause) serves(s *sighting) bool {
 	r := &s.record
 	switch {
@@ -194,13 +194,6 @@ func (l *lookout) wake(number uint64) {
 		close(l.news)
 		l.news = nil
 	}
-}
-
-// signals say that there may be something new.
-type signals struct {
-	news    <-chan struct{}  // all that sleep hear it
-	poll    <-chan time.Time // one of them hears it, and looks for all; so with changed
-	changed <-chan struct{}
 }
 
 // listen returns what to sleep on; ok is false where there is something new already.
