@@ -221,6 +221,9 @@ func TestWait_OverANotifierThatCannotBeTrusted(t *testing.T) {
 		"returns nil": func(*testing.T) func(string, chan<- struct{}) func() {
 			return func(string, chan<- struct{}) func() { return nil }
 		},
+		"closes": func(*testing.T) func(string, chan<- struct{}) func() {
+			return func(_ string, changed chan<- struct{}) func() { close(changed); return nothing }
+		},
 		"panics": func(*testing.T) func(string, chan<- struct{}) func() {
 			return func(string, chan<- struct{}) func() { panic("notify") }
 		},
@@ -530,4 +533,123 @@ func TestWait_OneAsksWhatHappened(t *testing.T) {
 			})
 		})
 	}
+}
+
+// moving is a store whose records move whenever they are to be taken over.
+type moving struct {
+	*watched
+	takeovers atomic.Int32
+}
+
+func (s *moving) Takeover(ctx context.Context, b store.Bid, from store.Record) (store.Record, error) {
+	if s.takeovers.Add(1) < 10_000 {
+		return from, store.ErrMoved
+	}
+	return s.watched.Takeover(ctx, b, from)
+}
+
+// Who was too slow to take over looks again, but not all the time.
+func TestWait_TakesItsTimeWithARecordThatMoves(t *testing.T) {
+	t.Parallel()
+	for _, waiters := range []int32{1, 20} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &moving{watched: newWatched()}
+			c := newScene(t, s, s, once.Policy{InDoubt: once.Rerun})
+			answers := c.start(t, int(waiters))
+			c.finish <- once.MaybeDone(errors.New("no answer"))
+			<-time.After(30*time.Second + time.Minute)
+			require.Less(t, s.takeovers.Load(), 100+60*waiters, "each about once a second")
+			require.Greater(t, s.takeovers.Load(), int32(30))
+			s.takeovers.Store(10_000)
+			for range waiters {
+				require.NoError(t, (<-answers).err)
+			}
+			require.EqualValues(t, 2, c.runs.Load())
+			c.close(t)
+		})
+	}
+}
+
+// What the others do follows from what the first call has left, as if its context had not ended.
+func TestWait_AfterAFirstCallWhoseContextEnded(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end    func(ctx context.Context) error
+		delay  time.Duration // of the others
+		charge string
+	}{
+		"with its error":        {func(ctx context.Context) error { return ctx.Err() }, 30 * time.Second, "another's"},
+		"before an effect":      {func(ctx context.Context) error { return once.NotDone(ctx.Err()) }, 0, "another's"},
+		"and it went on anyway": {func(context.Context) error { return nil }, 0, "the first's"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuardOver(t, silent{newWatched()}, atmostonce.Options{})
+				var runs atomic.Int32
+				charge := atmostonce.Func(g, "charge", under(func(p *once.Policy) { p.OnDuplicate, p.InDoubt = once.Wait, once.Rerun }), func(ctx context.Context, _ event) (receipt, error) {
+					if runs.Add(1) > 1 {
+						return receipt{"another's"}, nil
+					}
+					<-ctx.Done()
+					return receipt{"the first's"}, c.end(ctx)
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				first := make(chan error)
+				go func() { _, err := charge(ctx, event{ID: "7"}); first <- err }()
+				synctest.Wait()
+				answers := make(chan answer, 5)
+				for range 5 {
+					go func() {
+						r, err := charge(t.Context(), event{ID: "7"})
+						answers <- answer{r, err, time.Now()}
+					}()
+				}
+				<-time.After(time.Minute)
+				ended := time.Now()
+				cancel()
+				require.Equal(t, c.charge == "another's", <-first != nil)
+				for range 5 {
+					got := <-answers
+					require.NoError(t, got.err)
+					require.Equal(t, c.charge, got.receipt.Charge)
+					require.Equal(t, ended.Add(c.delay), got.at)
+				}
+				require.NoError(t, g.Close(t.Context()))
+			})
+		})
+	}
+}
+
+// One that waited first, and has given up, takes nobody with it.
+func TestWait_AfterAFirstWaiterWhoseContextEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newWatched()
+		c := newScene(t, silent{s}, silent{s}, once.Policy{})
+		c.start(t, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		first := make(chan error)
+		go func() { _, err := c.waits(ctx, event{ID: "7"}); first <- err }()
+		synctest.Wait()
+		answers := make(chan answer, 5)
+		for range 5 {
+			go func() {
+				r, err := c.waits(t.Context(), event{ID: "7"})
+				answers <- answer{r, err, time.Now()}
+			}()
+		}
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-first, context.Canceled)
+		synctest.Wait()
+		require.Empty(t, answers)
+		c.finish <- nil
+		for range 5 {
+			got := <-answers
+			require.NoError(t, got.err)
+			require.Equal(t, "the owner's", got.receipt.Charge)
+		}
+		c.close(t)
+	})
 }

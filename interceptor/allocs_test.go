@@ -2,8 +2,8 @@ package interceptor_test
 
 import (
 	"context"
+	"math"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -14,47 +14,44 @@ import (
 
 // What a task allocates over one of the SDK alone, on a store in memory and without
 // observers, is a number that does not depend on the machine. The limits are what is
-// measured, and a few more for pools that are emptied at the wrong time. A test that
-// fails here asks whether what was added is needed for each call.
+// measured under the race detector, which adds one to some. A test that fails here asks
+// whether what was added is needed for each call.
 func TestActivity_AllocatesNoMoreThanItDid(t *testing.T) { //nolint:paralleltest // it counts allocations
 	body := func(context.Context, charge) (receipt, error) { return receipt{ID: "r"}, nil }
-	bare, guarded, n := tasks(body, worker.Options{}), guardedTasks(t, body), 0
-	slack := 0.0
-	allocated := func(env *testsuite.TestActivityEnvironment, name string, order func() string) float64 {
-		return testing.AllocsPerRun(200, func() {
+	n := 0
+	task := func(env *testsuite.TestActivityEnvironment, name string, order func() string) func() {
+		return func() {
 			_, err := env.ExecuteActivity(name, charge{Order: order(), Cents: 1200})
 			require.NoError(t, err)
-		})
+		}
 	}
 	same := func() string { return "7" }
 	next := func() string { n++; return strconv.Itoa(1000 + n) }
-	if losesPooled() {
-		t.Log("the race detector has pools lose a part of what they are given: the limits are higher")
-		slack = 6
-	}
-	base := allocated(bare, "ChargeCard", same)
+	base := fewestAllocations(task(tasks(body, worker.Options{}), "ChargeCard", same))
 	for _, path := range []struct {
 		what, activity string
 		order          func() string
 		most           float64
 	}{
 		{"not marked", "Other", same, 9},
-		{"a first run", "ChargeCard", next, 49},
-		{"a duplicate", "ChargeCard", same, 23},
+		{"a first run", "ChargeCard", next, 43},
+		{"a duplicate", "ChargeCard", same, 17},
 	} {
-		_, err := guarded.ExecuteActivity(path.activity, charge{Order: path.order(), Cents: 1200})
-		require.NoError(t, err)
-		assert.LessOrEqual(t, allocated(guarded, path.activity, path.order)-base, path.most+slack, path.what)
+		guarded := guardedTasks(t, body) // anew: what the SDK allocates goes by the number of the task
+		assert.LessOrEqual(t, fewestAllocations(task(guarded, path.activity, path.order))-base, path.most, path.what)
 	}
 }
 
-// losesPooled reports whether pools lose a part of what they are given, as under the race
-// detector.
-func losesPooled() bool {
-	pool := sync.Pool{New: func() any { return new([64]byte) }}
-	return testing.AllocsPerRun(100, func() {
-		for range 100 {
-			pool.Put(pool.Get())
-		}
-	}) > 1
+// fewestAllocations returns how many allocations a call of f makes: those of the cheapest of
+// many. In others a pool had lost what it was given, which the race detector has them do, or
+// a map has grown. What comes first is cheaper, since the texts of small numbers are there.
+func fewestAllocations(f func()) float64 {
+	for range 300 {
+		f()
+	}
+	fewest := math.Inf(1)
+	for range 100 {
+		fewest = min(fewest, testing.AllocsPerRun(1, f))
+	}
+	return fewest
 }

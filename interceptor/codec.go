@@ -209,18 +209,11 @@ func (c codec) seal(ctx context.Context, o store.Outcome) store.Outcome {
 // open undoes seal. It returns the outcome's data, the target that it is encoded
 // for, and whether the converter of that is rest.
 func (c codec) open(ctx context.Context, o store.Outcome) (data []byte, where target, byRest bool, err error) {
-	where = c.where
 	if err := c.fits(o.Data); err != nil {
+		return nil, c.where, false, err
+	}
+	if where, err = c.targetOf(o); err != nil {
 		return nil, where, false, err
-	}
-	if len(o.Context) > maxContext {
-		return nil, where, false, fmt.Errorf("serialization context of %d bytes", len(o.Context))
-	}
-	if o.Context != "" && !c.isOwn(o, &where) {
-		where = target{}
-		if err := json.Unmarshal([]byte(o.Context), &where); err != nil {
-			return nil, where, false, errContext // err may quote it
-		}
 	}
 	sealed := where.Sealed
 	byRest = where.Own && c.rest != nil
@@ -228,17 +221,41 @@ func (c codec) open(ctx context.Context, o store.Outcome) (data []byte, where ta
 	if !sealed || len(o.Data) == 0 {
 		return o.Data, where, byRest, nil
 	}
+	data, err = c.unseal(ctx, o.Data, where)
+	return data, where, byRest, err
+}
+
+// targetOf returns the target that the outcome is encoded for.
+func (c codec) targetOf(o store.Outcome) (target, error) {
+	where := c.where
+	switch {
+	case len(o.Context) > maxContext:
+		return where, fmt.Errorf("serialization context of %d bytes", len(o.Context))
+	case o.Context == "", c.isOwn(o, &where):
+		return where, nil
+	}
+	return readTarget(o.Context)
+}
+
+func readTarget(text string) (where target, err error) {
+	if err := json.Unmarshal([]byte(text), &where); err != nil {
+		return where, errContext // err may quote it
+	}
+	return where, nil
+}
+
+func (c codec) unseal(ctx context.Context, sealed []byte, where target) (data []byte, err error) {
 	if c.rest == nil {
-		return nil, where, byRest, errSealed
+		return nil, errSealed
 	}
 	p := &commonpb.Payload{}
-	if err := proto.Unmarshal(o.Data, p); err != nil {
-		return nil, where, byRest, err
+	if err := proto.Unmarshal(sealed, p); err != nil {
+		return nil, err
 	}
 	if err = in(ctx, c.rest, where.ActivitySerializationContext).FromPayload(p, &data); err == nil {
 		err = c.fits(data)
 	}
-	return data, where, byRest, err
+	return data, err
 }
 
 // isOwn reports whether the outcome's context is the text that this codec writes for its

@@ -122,6 +122,93 @@ func TestCodec_MovesAResultToAnotherWorkflow(t *testing.T) {
 	require.Equal(t, "result", got)
 }
 
+// What is bound to a call saves it from binding it each time, and serves for nothing else.
+func TestCodec_WhatIsBoundIsForItsOwnTarget(t *testing.T) {
+	t.Parallel()
+	conv := sealedConverters()
+	first, second := codec{converters: conv, where: targetOf(infoOf("order-7"))}, codec{converters: conv, where: targetOf(infoOf("order-8"))}
+	second.bound = second.dataIn(t.Context(), second.where)
+	o, _, err := first.encode(t.Context(), "result", 1<<20)
+	require.NoError(t, err)
+	result, _, err := second.replay(t.Context(), o)
+	require.NoError(t, err)
+	var got string
+	require.NoError(t, second.bound.FromPayloads(result.(*commonpb.Payloads), &got))
+	require.Equal(t, "result", got)
+	require.Equal(t, second.bound, second.inputs(t.Context()))
+
+	first.where.Nexus.Endpoint = "endpoint" // whose results are encoded for it, but not its input
+	first.bound = first.dataIn(t.Context(), first.where)
+	wire, err := in(t.Context(), conv.data, first.where.ActivitySerializationContext).ToPayloads("input")
+	require.NoError(t, err)
+	require.NoError(t, first.inputs(t.Context()).FromPayloads(wire, &got))
+	require.Equal(t, "input", got)
+}
+
+// The quick way to read a target gives what the slow one does, or nothing.
+func TestCodec_ItsOwnTargetIsWhatItsTextSays(t *testing.T) {
+	t.Parallel()
+	for _, own := range []bool{false, true} {
+		for _, rest := range []converter.DataConverter{nil, converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing{})} {
+			for _, data := range [][]byte{nil, []byte("data")} {
+				conv := *sealedConverters()
+				conv.own, conv.rest = own, rest
+				c, other := codec{converters: &conv, where: targetOf(infoOf("order-7"))}, codec{converters: &conv, where: targetOf(infoOf("order-8"))}
+				o := c.seal(t.Context(), store.Outcome{State: store.Succeeded, Data: data})
+				var where target
+				require.True(t, c.isOwn(o, &where))
+				read, err := readTarget(o.Context)
+				require.NoError(t, err)
+				require.Equal(t, read, where)
+				require.False(t, other.isOwn(o, &where))
+				read, err = other.targetOf(o)
+				require.NoError(t, err)
+				require.Equal(t, where, read)
+			}
+		}
+	}
+}
+
+// A task has a watch for each converter that the SDK asks for, more of them than are made at once.
+func TestCapture_HasAViewForEachConverter(t *testing.T) {
+	t.Parallel()
+	c, views := &capture{}, map[*watch]converter.DataConverter{}
+	for range 3 * len(c.views) {
+		dc := converter.NewCompositeDataConverter()
+		views[c.view(dc)] = dc
+	}
+	require.Len(t, views, 3*len(c.views))
+	for w, dc := range views {
+		require.Same(t, dc, w.DataConverter)
+		require.Same(t, c, w.capture)
+	}
+}
+
+func TestGuarding_SaysSoToItsOwnGuard(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	outer, inner := guardedBy{&Guard{}}, guardedBy{&Guard{}}
+	ctx := &guarding{&guarding{context.WithValue(t.Context(), key{}, "value"), outer}, inner}
+	require.NotNil(t, ctx.Value(outer))
+	require.NotNil(t, ctx.Value(inner))
+	require.Nil(t, ctx.Value(guardedBy{&Guard{}}))
+	require.Equal(t, "value", ctx.Value(key{}))
+}
+
+// A worker's activities may be known to one client's metrics, and then to those of another.
+func TestPlaces_AreKnownWhereTheirSeriesWentLast(t *testing.T) {
+	t.Parallel()
+	var known places
+	a, b := engine.Place{Activity: "a"}, engine.Place{Activity: "b"}
+	require.False(t, known.has(a, nil))
+	known.add(a, nil)
+	require.True(t, known.has(a, nil))
+	require.False(t, known.has(b, nil))
+	require.False(t, known.has(a, "another client's"))
+	known.add(a, "another client's")
+	require.True(t, known.has(a, "another client's"))
+}
+
 func TestCodec_MovesAFailureToAnotherWorkflow(t *testing.T) {
 	t.Parallel()
 	// The SDK gives the converter the context of each call.

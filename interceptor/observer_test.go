@@ -314,6 +314,32 @@ func TestObserver_LeavesNoGoroutineBehind(t *testing.T) {
 	})
 }
 
+// Nor do they stay where a call ended while the observer was stuck in another one.
+func TestObserver_ThatWasStuckLeavesNoGoroutineBehind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var begun atomic.Int32
+		g := observedBy(t, &rogue{begin: func() {
+			if begun.Add(1) == 2 {
+				<-release
+			}
+		}})
+		var calls sync.WaitGroup
+		call := func(n int, took time.Duration) {
+			calls.Go(func() {
+				_, err := execute(t, g, func(context.Context, charge) (receipt, error) { later(took); return receipt{}, nil }, order(n))
+				assert.NoError(t, err)
+			})
+			synctest.Wait()
+		}
+		call(1, 10*time.Second)
+		call(2, 0)
+		calls.Wait()
+		close(release)
+	})
+}
+
 // hurried gives an attempt so much time.
 type hurried struct {
 	sdkinterceptor.WorkerInterceptorBase

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	sdkactivity "go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -100,6 +101,29 @@ func TestStep_InDoubtIsFoundAndResolvedAsACallIs(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, map[string]receipt{"done": {"found"}, "not done": {"again"}}[name], got)
 	}
+}
+
+// The type of what a dynamic activity gets is not known before it is decoded.
+func TestStep_OfADynamicActivityIsAskedAboutWithItsArgument(t *testing.T) {
+	t.Parallel()
+	g := guarded(t, memory(), once.Policy{InDoubt: once.Rerun})
+	asked := charge{}
+	find := once.Reconcile(func(_ context.Context, in charge) (receipt, error) { asked = in; return receipt{"found"}, nil })
+	env := environment(t, g)
+	env.RegisterDynamicActivity(func(ctx context.Context, _ converter.EncodedValues) (receipt, error) {
+		return atmostonce.Step(ctx, "charge", func(context.Context) (receipt, error) {
+			return receipt{}, once.MaybeDone(errors.New("no answer"))
+		}, once.Policy{InDoubt: find})
+	}, sdkactivity.DynamicRegisterOptions{})
+	_, err := env.ExecuteActivity("ChargeCard", order(7))
+	requireReason(t, err, once.InDoubt, true)
+	later(60 * time.Millisecond)
+	got, err := env.ExecuteActivity("ChargeCard", order(7))
+	require.NoError(t, err)
+	var r receipt
+	require.NoError(t, got.Get(&r))
+	require.Equal(t, receipt{"found"}, r)
+	require.Equal(t, order(7), asked)
 }
 
 func TestStep_ThatFailsForGoodEndsItsCall(t *testing.T) {

@@ -40,7 +40,9 @@ func Digest(args []Arg) string {
 		field([]byte(a.Encoding))
 		field(data)
 	}
-	return digits([sha256.Size]byte(h.Sum(nil)))
+	var sum [sha256.Size]byte
+	h.Sum(sum[:0])
+	return digits(sum)
 }
 
 // digits returns a digest in hexadecimal.

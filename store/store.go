@@ -141,12 +141,17 @@ type Notifier interface {
 	// of key that may end a wait: its settlement, release, takeover, decision or
 	// erasure, by any process. A value says "look again", and nothing else: it may
 	// come twice, for nothing, or never. So whoever waits polls as well. Nothing is
-	// sent after stop has returned; stop may be called more than once.
+	// sent after stop has returned; stop may be called more than once. A store that
+	// embeds another one may well have the Notify of that: what it says too much or too
+	// little costs a look, or a poll.
 	Notify(key string, changed chan<- struct{}) (stop func())
 }
 
 // BatchRenewer is implemented by stores that renew many claims in fewer round trips
-// than one for each.
+// than one for each. A store that embeds one of them has its RenewAll as well, which knows
+// nothing of what the outer store does in Renew: the guard then calls Renew. A store that
+// wraps another one, and has batches of its own, keeps that in a field with a name, or as a
+// [Store].
 type BatchRenewer interface {
 	// RenewAll renews each of the bids as Renew does, and returns as many answers, in
 	// their order. One that fails has no part in the others, but all wait for the one

@@ -59,10 +59,10 @@ func (a *account) noticed(ctx context.Context, e observe.Event) {
 // begin reports the beginning of a call. It returns the call's traceparent, and what
 // reports and counts its end.
 func (a *account) begin(ctx context.Context, claim observe.Event) (bctx context.Context, traceparent string, end func(observe.Event)) {
-	bctx, traceparent, report := a.reporter.begin(ctx, claim)
-	return bctx, traceparent, func(e observe.Event) {
-		a.count(bctx, observe.Calls, e.Outcome(), e.ErrorType())
-		report(e)
+	begun, traceparent, s := a.reporter.begin(ctx, claim)
+	return begun, traceparent, func(e observe.Event) {
+		a.count(begun, observe.Calls, e.Outcome(), e.ErrorType())
+		s.end(e)
 	}
 }
 

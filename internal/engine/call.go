@@ -17,6 +17,7 @@ type call struct {
 	engine   *Engine
 	account  account
 	claim    claim    // none before it asks for the key
+	pause    pause    // while it waits
 	evidence evidence // of what the body did
 	enforced bool     // the end of the life waits for it
 	steps    steps    // of the body

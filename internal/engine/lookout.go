@@ -5,19 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/atmostonce/atmostonce/store"
-)
-
-const (
-	// firstPoll and lastPoll are about how long it is from one look at a record that is
-	// waited for to the next one: at first, and after a while.
-	firstPoll, lastPoll = 20 * time.Millisecond, time.Second
-	// hintSpacing bounds how often a store that says "look again" is believed.
-	hintSpacing = 5 * time.Millisecond
-	// maxRegistering bounds the registrations with a notifier that does not return.
-	maxRegistering = 1000
 )
 
 // lookouts are the keys that calls of this process wait for.
@@ -35,35 +23,42 @@ func newLookouts(s store.Store) *lookouts {
 	return l
 }
 
-// lookout is what the calls of this process share that may wait for one key: looks at the
-// record, and what says when to look again. One of them looks at a time, by its own claim,
-// for all that have asked before; each decides for itself. A call that has the key stays in
-// it until its claim has ended.
+// lookout is what the calls of this process share that may wait for one key. A call that
+// has the key stays in it until its claim has ended.
+//
+// Looks are numbered, in the order in which they begin, and so is what a call that has the
+// key says of it: these numbers are the only clock here. What must hold:
+//
+//   - One call looks at a time, by its own claim. What it finds is for those that had asked
+//     before its look began (pause.needs); each decides on it for itself. Who came later
+//     takes it only to wait. A look that hangs is left alone after a while.
+//   - Nobody sleeps who does not know the last change (pause.knows, fresh).
+//   - While somebody sleeps, the timer of the alarm runs: what nobody reports costs a poll.
+//   - An alarm wakes one, who is to look for all. Until a look has answered that began after
+//     it (owed), what is known is stale: nobody goes by it, and a call that leaves wakes the
+//     others.
+//   - A call that has the key, or acts on a doubt, wakes all when it leaves, unless it has
+//     said what came of it.
+//   - Nothing foreign runs under the lock.
 type lookout struct {
+	alarm
 	of    *lookouts
 	key   string
 	calls int // in it
 
-	looks   uint64 // that have begun; this numbers them
-	looking bool   // the last one has not ended
-	began   time.Time
-	ended   chan struct{} // closed when it has; nil: nobody asks
-	last    *sighting     // nil: nothing is known
-	version uint64        // of what is known
-	news    chan struct{} // closed when that changes; nil: nobody asks
+	looks   uint64        // that have begun
+	current uint64        // the look that others wait for; 0: there is none
+	began   time.Time     // when the last one did
+	ended   chan struct{} // closed with the current one; nil: nobody waits for that
+
+	last  *sighting     // what is known; nil: nothing
+	owed  uint64        // what is known is stale before this look
+	fresh uint64        // who knows of no look from this one on has not heard the news
+	news  chan struct{} // closed when there are some; nil: nobody sleeps
 
 	owner string    // nonce of the call in it that has the key
 	actor *pause    // the call in it that does something about a doubt
 	acted *sighting // the doubt about which one has done something, to no avail
-
-	poll       *backoff.ExponentialBackOff
-	timer      *time.Timer // of the next look; each waiting call may hear it, and one does
-	due        time.Time
-	changed    chan struct{} // of the notifier; likewise
-	believed   time.Time     // when a call was last sent to look
-	registered bool
-	stop       func() // of the notifier
-	over       bool
 }
 
 // sighting is what a look has found.
@@ -87,15 +82,6 @@ func (s *sighting) differs(t *sighting) bool {
 		a.State != store.Running && a.Revision != b.Revision
 }
 
-func isFree(r store.Record) bool { return r.State == store.Absent || r.State == store.Tombstone }
-
-func newPoll(first time.Duration) *backoff.ExponentialBackOff {
-	p := backoff.NewExponentialBackOff()
-	p.InitialInterval, p.MaxInterval = first, lastPoll
-	p.Reset()
-	return p
-}
-
 // join lets the call in.
 func (ls *lookouts) join(p *pause) {
 	ls.mu.Lock()
@@ -106,186 +92,141 @@ func (ls *lookouts) join(p *pause) {
 		ls.all[l.key] = l
 	}
 	l.calls++
-	p.at, p.since, p.version = l, l.looks, l.version
+	p.at, p.needs = l, l.looks+1
 }
 
-// ask returns what a look has found that began after the call had come, or what lets it
-// wait; else when to ask again, or neither where the call is to look itself.
-func (l *lookout) ask(p *pause) (seen *sighting, busy <-chan struct{}) {
+// ask returns what the call can decide on, or else what to wait for, and for how long,
+// before it asks again. With neither, the call is to look itself, for all.
+func (l *lookout) ask(p *pause) (seen *sighting, busy <-chan struct{}, atMost time.Duration) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	p.version = l.version
-	if s := l.last; s != nil && (s.number > p.since && p.serves(s) || l.letsWait(p, s)) {
-		p.since, p.owes = max(p.since, s.number), false
-		return s, nil
+	s := l.last
+	stale := s == nil || s.number < l.owed
+	if !stale && (s.number >= p.needs && p.serves(s) || (l.owner != "" || time.Since(l.began) < firstPoll) && p.canWait(s)) {
+		p.take(s)
+		return s, nil, 0
 	}
-	if l.looking {
+	if left := storeTimeout - time.Since(l.began); l.current != 0 && left > 0 {
 		if l.ended == nil {
 			l.ended = make(chan struct{})
 		}
-		return nil, l.ended
+		return nil, l.ended, left
 	}
 	l.looks++
-	l.looking, l.began = true, time.Now()
-	p.since, p.owes = l.looks, false
-	return nil, nil
+	l.current, l.began = l.looks, time.Now()
+	p.knows, p.needs = l.looks, l.looks+1
+	return nil, nil, 0
+}
+
+// take notes that the call knows s.
+func (p *pause) take(s *sighting) {
+	p.knows, p.needs = max(p.knows, s.number), max(p.needs, s.number+1)
 }
 
 // serves reports whether the call can decide on what another one has seen. A key that is
-// free is for whoever asks for it himself.
+// free is for whoever asks for it himself; and so is a record that the store would forget
+// while a retry of this call can still come: it remembers it for longer when it is asked.
 func (p *pause) serves(s *sighting) bool {
-	if s.err != nil || !isFree(s.record) {
+	r := &s.record
+	switch {
+	case s.err != nil:
 		return true
+	case r.State == store.Absent, r.State == store.Tombstone:
+		return p.c.comesTooLate()
 	}
-	now := p.c.situation(s.record)
-	return now.late || now.givesWay()
+	return r.Expires.IsZero() || r.Expires.Sub(r.Now) >= p.c.claim.bid.TTL
 }
 
-// letsWait reports whether s, although it is older than the call, is enough for it to wait:
-// since the call that has the key will say when it ends, or since the next look follows
-// soon. Before it does anything else, a call has to look.
-func (l *lookout) letsWait(p *pause, s *sighting) bool {
-	if p.owes || s.err != nil || s.record.State != store.Running || l.owner == "" && time.Since(l.began) >= firstPoll {
+// canWait reports whether the call waits if s is how it is. That may be older than the call
+// where the one that has the key will say when it ends, or where the next look follows soon:
+// before it does anything else, a call has to look.
+func (p *pause) canWait(s *sighting) bool {
+	if s.err != nil || s.record.State != store.Running {
 		return false
 	}
 	d, _ := p.c.decide(s.record, nil)
 	return d.do == await
 }
 
-// saw ends the look of p. What it has found is for all, if shared.
-func (l *lookout) saw(p *pause, r store.Record, err error, shared bool) {
+// saw ends the look of p, which has found r and err, and returns what p is to decide on.
+// What was found is for all if it says anything to others.
+func (l *lookout) saw(p *pause, r store.Record, err error, says bool) (store.Record, error) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	l.looking = false
-	if l.ended != nil {
-		close(l.ended)
-		l.ended = nil
+	if l.current == p.knows { // else it has hung, and was left alone
+		l.current = 0
+		if l.ended != nil {
+			close(l.ended)
+			l.ended = nil
+		}
 	}
-	if p.owes = !shared; p.owes {
-		return
+	switch s := l.last; {
+	case !says:
+	case s != nil && l.owner != "" && err != nil && !definite(err): // the owner's word is enough
+		if p.canWait(s) {
+			p.take(s)
+			return s.give()
+		}
+	default:
+		l.publish(&sighting{number: p.knows, record: r, err: err})
 	}
-	l.publish(&sighting{number: p.since, record: r, err: err})
-	p.version = l.version
+	return r, err
 }
 
-// publish makes s known, unless something later is. The caller holds the lock, as in stir,
-// spread and arm.
+// publish makes s known, unless something later is. The caller holds the lock.
 func (l *lookout) publish(s *sighting) {
 	if l.last != nil && l.last.number > s.number {
 		return
 	}
-	news := l.last == nil || l.last.differs(s)
-	l.last = s
 	if s.err == nil && !s.record.Owned(l.owner) {
 		l.owner = ""
 	}
-	if news {
-		l.spread()
+	if l.last == nil || l.last.differs(s) {
+		l.wake(s.number)
 	}
+	l.last = s
 }
 
-// stir has the calls that wait look again: nothing is known any more.
-func (l *lookout) stir() {
-	l.last = nil
-	l.spread()
-}
-
-func (l *lookout) spread() {
-	l.version++
+// wake wakes those that know of no look from that number on. The caller holds the lock.
+func (l *lookout) wake(number uint64) {
+	l.fresh = number
 	if l.news != nil {
 		close(l.news)
 		l.news = nil
 	}
 }
 
-// signals say that there may be something new.
-type signals struct {
-	news    <-chan struct{}  // all that wait hear it
-	poll    <-chan time.Time // one of them hears it, and looks for all; so with changed
-	changed <-chan struct{}
-}
-
-// listen returns what to wait for; ok is false where there is something new already.
+// listen returns what to sleep on; ok is false where there is something new already.
 func (l *lookout) listen(p *pause) (s signals, ok bool) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	if l.actor == p { // it looks again, since somebody was faster
+	if l.actor == p { // somebody was faster: who looks next may act
 		l.actor = nil
-		l.stir()
 	}
-	if p.version != l.version {
+	if p.knows < l.fresh {
 		return s, false
 	}
 	if l.news == nil {
 		l.news = make(chan struct{})
 	}
-	if l.changed == nil {
-		l.changed = make(chan struct{}, 1)
-	}
-	switch {
-	case l.owner != "":
-		if l.poll == nil {
-			l.poll = newPoll(lastPoll)
-		}
-	case !p.listened: // so that nobody finds out later than if it were alone
-		l.poll = newPoll(firstPoll)
-		l.arm(l.poll.NextBackOff())
-	}
+	l.set(!p.listened && l.owner == "", l.owner == "")
 	p.listened = true
-	if l.timer == nil {
-		l.arm(l.poll.NextBackOff())
-	}
-	if n := l.of.notifier; n != nil && l.owner == "" && !l.registered && l.of.registering < maxRegistering {
-		l.registered = true
-		l.of.registering++
-		go l.register(n)
-	}
 	return signals{l.news, l.timer.C, l.changed}, true
 }
 
-// arm sees to a poll after d, or before.
-func (l *lookout) arm(d time.Duration) {
-	due := time.Now().Add(d)
-	switch {
-	case l.timer == nil:
-		l.timer = time.NewTimer(d)
-	case due.Before(l.due):
-		l.timer.Reset(d)
-	default:
-		return
-	}
-	l.due = due
-}
-
-// polled says that p has heard the timer, and reports whether it is to look now, as hinted does.
-func (l *lookout) polled(p *pause) bool {
-	l.of.mu.Lock()
-	defer l.of.mu.Unlock()
-	now, d := time.Now(), l.poll.NextBackOff()
-	l.timer.Reset(d)
-	l.due = now.Add(d)
-	return l.believe(p, now)
-}
-
-// hinted says that p has heard the notifier, and reports whether it is to look now. One that
-// sends all the time has the next poll come sooner, no more.
-func (l *lookout) hinted(p *pause) bool {
+// heard says that p has heard the alarm, and reports whether it is to look now. Where
+// somebody did just before, the alarm comes again soon.
+func (l *lookout) heard(p *pause) bool {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	now := time.Now()
-	if l.believe(p, now) {
-		return true
-	}
-	l.arm(l.believed.Add(hintSpacing).Sub(now))
-	return false
-}
-
-func (l *lookout) believe(p *pause, now time.Time) bool {
-	if now.Sub(l.believed) < hintSpacing { // a look follows that
+	if left := hintSpacing - now.Sub(l.believed); left > 0 {
+		l.arm(now, left)
 		return false
 	}
 	l.believed = now
-	p.since, p.owes = l.looks, true
+	l.arm(now, l.poll.NextBackOff())
+	l.owed, p.needs = l.looks+1, l.looks+1
 	return true
 }
 
@@ -293,57 +234,30 @@ func (l *lookout) believe(p *pause, now time.Time) bool {
 func (l *lookout) anew(p *pause) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	p.since = l.looks
+	p.needs = l.looks + 1
 }
 
-// register asks the notifier, whose code may be foreign, beside the calls. What has changed
-// before it says yes is found by the look that follows.
-func (l *lookout) register(n store.Notifier) {
-	var stop func()
-	defer func() {
-		l.of.mu.Lock()
-		defer l.of.mu.Unlock()
-		l.of.registering--
-		if l.stop = stop; l.over {
-			l.unregister()
-		}
-		select {
-		case l.changed <- struct{}{}:
-		default:
-		}
-	}()
-	quietly(func() { stop = n.Notify(l.key, l.changed) })
-}
-
-func (l *lookout) unregister() {
-	if stop := l.stop; stop != nil {
-		go quietly(stop)
-	}
-}
-
-// leave lets the call out. What it was to do for the others, another one does.
+// leave lets the call out.
 func (l *lookout) leave(p *pause) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	stirs := p.owes
+	said := true
 	if l.actor == p {
-		l.actor, l.acted, stirs = nil, p.acts, true
+		l.actor, l.acted, said = nil, p.acts, false
 	}
-	if p.nonce != "" && l.owner == p.nonce { // it has told nothing of its end
-		l.owner, stirs = "", true
+	if p.nonce != "" && l.owner == p.nonce {
+		l.owner, said = "", false
 	}
-	if stirs {
-		l.stir()
+	if !said {
+		l.owed = l.looks + 1
 	}
-	if l.calls--; l.calls > 0 {
-		return
+	if l.last != nil && l.last.number < l.owed {
+		l.wake(l.owed)
 	}
-	delete(l.of.all, l.key)
-	l.over = true
-	if l.timer != nil {
-		l.timer.Stop()
+	if l.calls--; l.calls == 0 {
+		delete(l.of.all, l.key)
+		l.off()
 	}
-	l.unregister()
 }
 
 // own says that the call has the key, as r says.
@@ -353,8 +267,8 @@ func (l *lookout) own(p *pause, r store.Record) {
 	if l.actor == p {
 		l.actor = nil
 	}
-	l.looks++
 	p.nonce = r.Owner
+	l.looks++
 	l.publish(&sighting{number: l.looks, record: r})
 	l.owner, l.poll = p.nonce, newPoll(lastPoll)
 }
@@ -380,15 +294,4 @@ func (l *lookout) act(p *pause, r store.Record) bool {
 		l.actor, p.acts = p, doubt
 	}
 	return l.actor == p || l.acted != nil && !l.acted.differs(doubt)
-}
-
-// ownersWord returns what there is to go by where a look has failed: while a call of this process has
-// the key, that it has.
-func (l *lookout) ownersWord(p *pause) *sighting {
-	l.of.mu.Lock()
-	defer l.of.mu.Unlock()
-	if s := l.last; s != nil && l.owner != "" && l.letsWait(p, s) {
-		return s
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -35,9 +36,29 @@ type renewer struct {
 }
 
 func newRenewer(s measured, o Options) *renewer {
-	r := &renewer{store: s, lease: o.Lease}
-	r.batches, _ = s.Store.(store.BatchRenewer)
-	return r
+	return &renewer{store: s, lease: o.Lease, batches: batchesOf(s.Store)}
+}
+
+// batchesOf returns the store's own batches. A type that embeds a store has the methods of
+// that, too, but a batch of the inner store goes past what the outer one does in Renew: such
+// a store is asked for each claim.
+func batchesOf(s store.Store) store.BatchRenewer {
+	batches, ok := s.(store.BatchRenewer)
+	if !ok {
+		return nil
+	}
+	t, renews := reflect.TypeOf(s), reflect.TypeFor[store.BatchRenewer]()
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() == reflect.Struct {
+		for i := range t.NumField() {
+			if f := t.Field(i); f.Anonymous && (f.Type.Implements(renews) || reflect.PointerTo(f.Type).Implements(renews)) {
+				return nil
+			}
+		}
+	}
+	return batches
 }
 
 // every is how often a claim is renewed.
@@ -98,8 +119,7 @@ func (r *round) leave() {
 	}
 }
 
-// begin returns the round of leases. The lock is held. After its limit they are due
-// again.
+// begin returns the round of leases. The lock is held.
 func (r *renewer) begin(ctx context.Context, of []*lease) *round {
 	begun := &round{open: len(of)}
 	begun.ctx, begun.cancel = context.WithTimeout(ctx, max(r.every(), 10*time.Millisecond))
@@ -165,13 +185,14 @@ func (r *renewer) due(now time.Time) (due []*lease) {
 			l.plan(now)
 			continue
 		}
-		l.renewal = now.Add(r.every())
 		if !l.takesOver {
 			l.body.seenAlive(now)
 		}
-		if l.round == nil {
+		if l.round != nil { // it is renewed again soon after that has ended
+			l.renewal = now.Add(r.slack())
+		} else {
 			// What does not fit into a batch comes earlier next time, in one of its own.
-			l.renewal = l.renewal.Add(-time.Duration(len(due)/maxBatch%20) * r.slack())
+			l.renewal = now.Add(r.every() - time.Duration(len(due)/maxBatch%20)*r.slack())
 			due = append(due, l)
 		}
 		l.plan(now)
@@ -196,36 +217,42 @@ func (r *renewer) rounds(sent time.Time, due []*lease) (rounds []func()) {
 		begun := r.begin(ctx, batch)
 		rounds = append(rounds, func() {
 			defer begun.cancel()
-			if r.batches != nil {
-				r.renewAll(begun.ctx, sent, batch)
-				return
-			}
-			for _, l := range batch {
-				record, err := r.store.Renew(begun.ctx, *l.bid)
-				r.renewed(l, sent, store.Renewed{Record: record, Err: err})
-			}
+			defer r.unanswered(batch, begun, sent) // also if the store panics or ends the goroutine
+			quietly(func() {
+				if r.batches != nil {
+					r.renewAll(begun, sent, batch)
+					return
+				}
+				for _, l := range batch {
+					record, err := r.store.Renew(begun.ctx, *l.bid)
+					r.renewed(l, begun, sent, store.Renewed{Record: record, Err: err})
+				}
+			})
 		})
 	}
 	return rounds
 }
 
-func (r *renewer) renewAll(ctx context.Context, sent time.Time, batch []*lease) {
+func (r *renewer) renewAll(begun *round, sent time.Time, batch []*lease) {
 	bids := make([]store.Bid, len(batch))
 	for i, l := range batch {
 		bids[i] = *l.bid
 	}
-	answers := r.batches.RenewAll(ctx, bids)
+	answers := r.batches.RenewAll(begun.ctx, bids)
 	r.store.took(context.WithoutCancel(batch[0].ctx), "renew", bids[0].Info.Holder.Namespace, time.Since(sent), failed(answers))
-	for i, l := range batch {
-		answer := store.Renewed{Err: errUnanswered}
-		if i < len(answers) {
-			answer = answers[i]
-		}
-		r.renewed(l, sent, answer)
+	for i := range min(len(batch), len(answers)) {
+		r.renewed(batch[i], begun, sent, answers[i])
 	}
 }
 
-var errUnanswered = errors.New("store: RenewAll has no answer for the bid")
+var errUnanswered = errors.New("store: no answer to a renewal")
+
+// unanswered has the renewals of a round fail that got no answer.
+func (r *renewer) unanswered(batch []*lease, begun *round, sent time.Time) {
+	for _, l := range batch {
+		r.renewed(l, begun, sent, store.Renewed{Err: errUnanswered})
+	}
+}
 
 // failed returns an error of a batch that says nothing about one of its claims.
 func failed(answers []store.Renewed) error {
@@ -237,12 +264,12 @@ func failed(answers []store.Renewed) error {
 	return nil
 }
 
-// renewed takes the answer to a renewal.
-func (r *renewer) renewed(l *lease, sent time.Time, a store.Renewed) {
+// renewed takes the answer to a renewal of that round.
+func (r *renewer) renewed(l *lease, begun *round, sent time.Time, a store.Renewed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l.index < 0 {
-		return // it has ended meanwhile
+	if l.index < 0 || l.round != begun {
+		return // it has ended meanwhile, or was answered
 	}
 	l.round = nil
 	ctx := context.WithoutCancel(l.ctx)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -156,6 +157,7 @@ func TestRenewer_SpreadsWhatBeganAtOnce(t *testing.T) {
 		began := s.batches[0].at
 		for _, b := range s.batches {
 			require.LessOrEqual(t, len(b.keys), maxBatch)
+			require.LessOrEqual(t, len(b.keys), claims/10, "a batch is one message")
 			if b.at.After(began) {
 				at[b.at] += len(b.keys)
 			}
@@ -174,6 +176,50 @@ func TestRenewer_SpreadsWhatBeganAtOnce(t *testing.T) {
 			l.end()
 		}
 	})
+}
+
+func TestRenewer_CutsOffAClaimThatBeganLaterAndEndsEarlier(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolding(t, &batching{Store: store.NewMemory(store.MemoryOptions{})}, once.Rerun)
+		_, l1 := h.hold("1")
+		began := time.Now()
+		body, l2 := h.holdSince("2", began.Add(-52*time.Second))
+		<-l2.body.Context.Done() // without a look at the clocks
+		require.Equal(t, 2*time.Second, time.Since(began))
+		require.ErrorIs(t, context.Cause(body), errLeaseOver)
+		l1.end()
+		l2.end()
+	})
+}
+
+// An answer that takes its time speaks of when it was asked for.
+func TestRenewer_ASlowAnswerMakesNoClaimLiveLonger(t *testing.T) {
+	t.Parallel()
+	for how, batches := range map[string]bool{"one by one": false, "in a batch": true} {
+		synctest.Test(t, func(t *testing.T) {
+			renewals := 0
+			renew := func() {
+				if renewals++; renewals > 1 {
+					runtime.Goexit()
+				}
+				<-time.After(15 * time.Second)
+			}
+			var s store.Store = &renewing{Store: store.NewMemory(store.MemoryOptions{}), renew: renew}
+			if batches {
+				s = &batching{Store: s, answer: func(_ context.Context, bids []store.Bid) []store.Renewed {
+					renew()
+					return make([]store.Renewed, len(bids))
+				}}
+			}
+			h := newHolding(t, s, once.Rerun)
+			began := time.Now()
+			body, l := h.hold("k")
+			<-body.Done()
+			require.Equal(t, 20*time.Second+54*time.Second, time.Since(began), how)
+			l.end()
+		})
+	}
 }
 
 func TestRenewer_ABatchThatHangsHoldsUpNoCutOff(t *testing.T) {
@@ -316,6 +362,156 @@ func TestRenewer_WhatABatchDoesNotAnswerIsNotRenewed(t *testing.T) {
 		require.ErrorIs(t, context.Cause(body), errLeaseOver)
 		l.end()
 	})
+}
+
+// What hung, and then goes on, costs no claim. The renewals that would have been due meanwhile
+// come soon after it.
+func TestRenewer_MakesUpForWhatAHangHasHeldUp(t *testing.T) {
+	t.Parallel()
+	for _, claims := range []int{1, 4 * maxBatch} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &batching{Store: store.NewMemory(store.MemoryOptions{})}
+			began := time.Now()
+			s.answer = func(ctx context.Context, bids []store.Bid) []store.Renewed {
+				if time.Since(began) < 25*time.Second {
+					<-ctx.Done()
+					return slices.Repeat([]store.Renewed{{Err: ctx.Err()}}, len(bids))
+				}
+				return make([]store.Renewed, len(bids))
+			}
+			h := newHolding(t, s, once.Rerun)
+			bodies, leases := []context.Context{}, []*lease{}
+			for n := range claims {
+				ctx, l := h.hold(strconv.Itoa(n))
+				bodies, leases = append(bodies, ctx), append(leases, l)
+			}
+			pass(3 * time.Minute)
+			for n, ctx := range bodies {
+				require.NoError(t, ctx.Err(), n)
+			}
+			for _, l := range leases {
+				l.end()
+			}
+		})
+	}
+}
+
+func TestRenewer_AStoreThatDoesNotReturnRenewsNothing(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(){"panics": func() { panic("store") }, "ends the goroutine": runtime.Goexit} {
+		for how, batches := range map[string]bool{"one by one": false, "in a batch": true} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					var ends atomic.Bool
+					ends.Store(true)
+					renew := func() {
+						if ends.Load() {
+							end()
+						}
+					}
+					var s store.Store = &renewing{Store: store.NewMemory(store.MemoryOptions{}), renew: renew}
+					if batches {
+						s = &batching{Store: s, answer: func(_ context.Context, bids []store.Bid) []store.Renewed {
+							renew()
+							return make([]store.Renewed, len(bids))
+						}}
+					}
+					h := newHolding(t, s, once.Rerun)
+					body, l := h.hold("k")
+					pass(30 * time.Second)
+					require.Equal(t, 1, h.seen.count(observe.RenewFailed))
+					ends.Store(false)
+					pass(time.Minute)
+					require.NoError(t, body.Err(), "it was renewed again")
+					ends.Store(true)
+					<-body.Done()
+					require.ErrorIs(t, context.Cause(body), errLeaseOver)
+					l.end()
+				})
+			})
+		}
+	}
+}
+
+// renewing is a store whose renewals do something else.
+type renewing struct {
+	store.Store
+	renew func()
+}
+
+func (s *renewing) Renew(_ context.Context, b store.Bid) (store.Record, error) {
+	s.renew()
+	return store.Record{Owner: b.Owner}, nil
+}
+
+// A store that embeds one with batches has a Renew of its own, which must not be passed by.
+func TestRenewer_AsksAStoreThatEmbedsOneWithBatchesForEachClaim(t *testing.T) {
+	t.Parallel()
+	inner := &batching{Store: store.NewMemory(store.MemoryOptions{})}
+	renews := 0
+	renew := func() { renews++ }
+	for name, s := range map[string]store.Store{
+		"by pointer":   &struct{ outer }{outer{inner, renew}},
+		"at once":      outer{inner, renew},
+		"by value":     &outerByValue{batching{Store: inner.Store}, renew},
+		"an interface": &outerOfInterface{inner, renew},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			before := renews
+			h := newHolding(t, s, once.Hold)
+			_, l := h.hold("k")
+			pass(30 * time.Second)
+			l.end()
+			require.Equal(t, 1, renews-before, name)
+		})
+	}
+	require.Empty(t, inner.batches)
+	require.NotNil(t, batchesOf(passesOn{inner}), "it says that it does")
+	require.NotNil(t, batchesOf(inner))
+}
+
+type outer struct {
+	*batching
+	renew func()
+}
+
+func (s outer) Renew(_ context.Context, b store.Bid) (store.Record, error) {
+	s.renew()
+	return store.Record{Owner: b.Owner}, nil
+}
+
+type outerByValue struct {
+	batching
+	renew func()
+}
+
+func (s *outerByValue) Renew(_ context.Context, b store.Bid) (store.Record, error) {
+	s.renew()
+	return store.Record{Owner: b.Owner}, nil
+}
+
+type renewsInBatches interface {
+	store.Store
+	store.BatchRenewer
+}
+
+type outerOfInterface struct {
+	renewsInBatches
+	renew func()
+}
+
+func (s *outerOfInterface) Renew(_ context.Context, b store.Bid) (store.Record, error) {
+	s.renew()
+	return store.Record{Owner: b.Owner}, nil
+}
+
+// passesOn has batches of its own, although they are those of another store.
+type passesOn struct{ store.Store }
+
+func (s passesOn) RenewAll(ctx context.Context, bids []store.Bid) []store.Renewed {
+	b, _ := s.Store.(store.BatchRenewer)
+	return b.RenewAll(ctx, bids)
 }
 
 // Nothing that hangs is left behind.

@@ -32,26 +32,35 @@ func newReporter(kind string, observers []observe.Observer, sink Sink) *reporter
 	return r
 }
 
+// span is something that has begun, and is to end.
+type span struct {
+	reporter *reporter
+	ctx      context.Context
+	began    time.Time
+	ends     []func(observe.Event) // of the observers
+}
+
 // begin reports something that starts. It returns the traceparent of the first
-// observer that traces, if it is a call, and what reports the end.
-func (r *reporter) begin(ctx context.Context, e observe.Event) (bctx context.Context, traceparent string, end func(observe.Event)) {
-	began := time.Now()
+// observer that traces, if it is a call.
+func (r *reporter) begin(ctx context.Context, e observe.Event) (bctx context.Context, traceparent string, s span) {
+	s = span{reporter: r, ctx: ctx, began: time.Now(), ends: make([]func(observe.Event), 0, len(r.observers))}
 	e.Store = r.kind
-	bctx = ctx
-	ends := make([]func(observe.Event), 0, len(r.observers))
 	for _, o := range r.observers {
 		var t string
 		var end func(observe.Event)
-		bctx, t, end = o.begin(bctx, e)
+		ctx, t, end = o.begin(ctx, e)
 		traceparent = cmp.Or(traceparent, t)
-		ends = append(ends, end)
+		s.ends = append(s.ends, end)
 	}
-	return bctx, traceparent, func(e observe.Event) {
-		e.Took, e.Store = time.Since(began), r.kind
-		r.warn(ctx, e)
-		for _, end := range ends {
-			end(e)
-		}
+	return ctx, traceparent, s
+}
+
+// end reports the end.
+func (s span) end(e observe.Event) {
+	e.Took, e.Store = time.Since(s.began), s.reporter.kind
+	s.reporter.warn(s.ctx, e)
+	for _, end := range s.ends {
+		end(e)
 	}
 }
 

@@ -23,7 +23,8 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 	defer c.finish(end)
 	c.warn(ctx)
 	c.claim.open(c, true, traceparent)
-	pause := newPause(c)
+	pause := &c.pause
+	pause.c, pause.beat = c, time.Now()
 	defer pause.end(ctx)
 	for {
 		switch do, result, err := c.turn(ctx, pause); do {

@@ -23,15 +23,12 @@ type pause struct {
 	done  func(observe.Event)
 
 	// Of the lookout, and guarded by its lock.
-	since    uint64 // the last look that is too old for the call, or known to it
-	version  uint64 // of what is known, when the call last asked
-	owes     bool   // it was to look for all, and has not
+	needs    uint64 // the first look that is new enough for the call
+	knows    uint64 // the last one that it knows
 	listened bool
 	nonce    string    // by which it has the key
 	acts     *sighting // the doubt about which it does something
 }
-
-func newPause(c *call) *pause { return &pause{c: c, beat: time.Now()} }
 
 // look acquires the key, or has another call of this process look. Whoever waits shares
 // his looks; whoever was asked to, from the first one on.
@@ -43,40 +40,33 @@ func (p *pause) look(ctx context.Context) (store.Record, error) {
 		p.c.engine.lookouts.join(p)
 	}
 	for {
-		seen, busy := p.at.ask(p)
+		seen, busy, atMost := p.at.ask(p)
 		switch {
 		case seen != nil:
 			return seen.give()
 		case busy == nil:
 			return p.lookForAll(ctx)
 		}
-		limit := time.NewTimer(storeTimeout)
+		limit := time.NewTimer(atMost)
 		select {
 		case <-busy:
-			limit.Stop()
 		case <-limit.C: // a store that hangs for another one need not hang for this one
 			p.beatIfDue(ctx)
-			return p.c.look(ctx)
 		case <-ctx.Done():
 			limit.Stop()
 			return store.Record{}, ctx.Err()
 		}
+		limit.Stop()
 	}
 }
 
 // lookForAll is the call's own look, which the others share.
 func (p *pause) lookForAll(ctx context.Context) (r store.Record, err error) {
-	shared := false
-	defer func() { p.at.saw(p, r, err, shared) }() // also if the store panics
+	says := false
+	defer func() { r, err = p.at.saw(p, r, err, says) }() // also if the store panics
 	r, err = p.c.look(ctx)
 	// The end of this call, and what is wrong with its bid, say nothing to others.
-	shared = err == nil || ctx.Err() == nil && !errors.Is(err, store.ErrInvalid)
-	if shared && err != nil && !definite(err) {
-		if s := p.at.ownersWord(p); s != nil {
-			shared = false
-			return s.give()
-		}
-	}
+	says = err == nil || ctx.Err() == nil && !errors.Is(err, store.ErrInvalid)
 	return r, err
 }
 
@@ -92,7 +82,8 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		e := p.c.account.event(observe.KindWait)
 		e.Record = shown(r)
 		p.began, p.blind = time.Now(), r.State == store.Absent
-		_, _, p.done = p.c.engine.reporter.begin(ctx, e)
+		_, _, s := p.c.engine.reporter.begin(ctx, e)
+		p.done = s.end
 	}
 	if p.at == nil { // what has changed since its look, the next one finds
 		p.c.engine.lookouts.join(p)
@@ -126,12 +117,16 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		case <-hears.news:
 			return nil
 		case <-hears.poll:
-			if p.at.polled(p) {
+			if p.at.heard(p) {
 				return nil
 			}
 			continue
-		case <-hears.changed:
-			if p.at.hinted(p) {
+		case _, open := <-hears.changed:
+			if !open { // it was closed, which says nothing
+				hears.changed = nil
+				continue
+			}
+			if p.at.heard(p) {
 				return nil
 			}
 			continue
