@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -450,6 +451,8 @@ func TestLedger_HasAnEffectOfEachGeneration(t *testing.T) {
 	})
 }
 
+type stepReceipt receipt
+
 func TestLedger_DecidesAboutSteps(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -459,15 +462,16 @@ func TestLedger_DecidesAboutSteps(t *testing.T) {
 			outer, _ := effect.FromContext(ctx)
 			calls = append(calls, outer)
 			for _, name := range []string{"reserve", "charge"} {
-				out, err = atmostonce.Step(ctx, name, func(ctx context.Context) (receipt, error) {
+				of, err := atmostonce.Step(ctx, name, func(ctx context.Context) (stepReceipt, error) {
 					inner, _ := effect.FromContext(ctx)
 					calls = append(calls, inner)
 					if name == "charge" && broken {
-						return receipt{}, errors.Join(b.silently(ctx, receipt{name}), b.fail())
+						return stepReceipt{}, errors.Join(b.silently(ctx, receipt{name}), b.fail())
 					}
-					return b.charge(ctx, receipt{name})
+					out, err := b.charge(ctx, receipt{name})
+					return stepReceipt(out), err
 				}, once.Policy{InDoubt: once.DecidedBy(b)})
-				if err != nil {
+				if out = receipt(of); err != nil {
 					return out, err
 				}
 			}
@@ -484,6 +488,8 @@ func TestLedger_DecidesAboutSteps(t *testing.T) {
 		require.Equal(t, 2, b.done())
 		require.NotEqual(t, calls[0].Key, calls[1].Key)
 		require.NotEqual(t, calls[1].Key, calls[2].Key)
+		require.Equal(t, reflect.TypeFor[receipt](), calls[0].Out)
+		require.Equal(t, reflect.TypeFor[stepReceipt](), calls[1].Out)
 		require.Equal(t, []string{"", "shop", "shop"}, []string{calls[0].Ledger, calls[1].Ledger, calls[2].Ledger})
 	})
 }
