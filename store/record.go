@@ -31,6 +31,11 @@ type Record struct {
 	Fence    uint64    `json:"fence"`    // orders grants of this key; never goes back while the record is remembered
 	Revision uint64    `json:"revision"` // raised by every write
 	Now      time.Time `json:"-"`        // the store's clock when it answered
+	// Generation is how often a success under this key was reopened: how many effects
+	// came before, of which each was to happen. Only a [Resolution] of a success to
+	// Tombstone raises it, an erasure included. It never goes back while the record is
+	// remembered.
+	Generation uint64 `json:"generation,omitempty"`
 
 	LeaseEnd time.Time `json:"lease_end,omitzero"` // when a running claim stops being presumed alive
 	Claimed  time.Time `json:"claimed,omitzero"`   // when Owner got the key
@@ -72,8 +77,10 @@ type Info struct {
 	Activity string `json:"activity,omitempty"`
 	Input    string `json:"input,omitempty"` // digest of the whole input
 	Match    string `json:"match,omitempty"` // what a duplicate must agree on
-	Trace    string `json:"trace,omitempty"` // W3C traceparent of the owner's span
-	Holder   Holder `json:"holder,omitzero"`
+	// Ledger names what knows whether the effect took place, if anything does.
+	Ledger string `json:"ledger,omitempty"`
+	Trace  string `json:"trace,omitempty"` // W3C traceparent of the owner's span
+	Holder Holder `json:"holder,omitzero"`
 }
 
 // Holder is the activity attempt that makes a claim.
@@ -105,11 +112,13 @@ type Outcome struct {
 	Context string `json:"context,omitempty"`
 	// Missing, if not empty, says why Data could not be kept.
 	Missing string `json:"missing,omitempty"`
+	// InLedger is set where the ledger that [Info] names has the outcome, too.
+	InLedger bool `json:"in_ledger,omitempty"`
 }
 
 // IsZero reports whether o says nothing.
 func (o Outcome) IsZero() bool {
-	return o.State == "" && o.Data == nil && o.Context == "" && o.Missing == ""
+	return o.State == "" && o.Data == nil && o.Context == "" && o.Missing == "" && !o.InLedger
 }
 
 // Turn is one turn in a record's life, other than the plain run and settle.
