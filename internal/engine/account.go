@@ -66,6 +66,26 @@ func (a *account) begin(ctx context.Context, claim observe.Event) (bctx context.
 	}
 }
 
+// open reports that the call begins.
+func (a *account) open(ctx context.Context) (bctx context.Context, traceparent string, end func(observe.Event)) {
+	a.report = a.event(observe.KindClaim)
+	return a.begin(ctx, a.report)
+}
+
+// close reports that it has ended.
+func (a *account) close(end func(observe.Event)) {
+	if a.report.Kind == observe.KindClaim { // a function of the user's panics
+		a.report.Kind = observe.KindFail
+	}
+	end(a.report)
+}
+
+// ran passes an answer on for a call whose body did run, whatever the answer rests on.
+func (a *account) ran(result any, err error) (any, error) {
+	a.report.Kind = observe.KindExecute
+	return result, err
+}
+
 // waited counts the end of a wait.
 func (a *account) waited(ctx context.Context, how observe.WaitResult, took time.Duration) {
 	a.reporter.measure(ctx, observe.Measurement{Metric: observe.WaitDuration, Duration: took, Values: a.values(string(how))})

@@ -14,14 +14,14 @@ import (
 // call is one guarded attempt: it carries out what decide says.
 type call struct {
 	*Request
-	engine   *Engine
-	account  account
-	claim    claim    // none before it asks for the key
-	pause    pause    // while it waits
-	evidence evidence // of what the body did
-	enforced bool     // the end of the life waits for it
-	steps    steps    // of the body
-	told     told     // of its effect
+	engine    *Engine
+	account   account
+	claim     claim     // none before it asks for the key
+	pause     pause     // while it waits
+	evidence  evidence  // of what the body did
+	enforced  bool      // the end of the life waits for it
+	steps     steps     // of the body
+	testimony testimony // of its effect
 }
 
 // Why a request has no key, besides keys.ErrSkip and what its own functions say.
@@ -48,7 +48,7 @@ func (e *Engine) Do(ctx context.Context, r *Request, mode once.Mode, unnamed err
 	c := &call{Request: r, engine: e}
 	c.account = account{reporter: e.reporter, identity: &c.Identity, policy: r.Policy.OnDuplicate}
 	c.evidence.steps = &c.steps
-	c.steps.call, c.steps.mode = c, mode
+	c.steps.call, c.steps.mode, c.testimony.call = c, mode, c
 	body = c.steps.taking(body)
 	switch {
 	case mode == once.Off:

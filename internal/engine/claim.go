@@ -57,7 +57,7 @@ func (c *claim) open(of *call, counted bool, traceparent string) {
 		Key: r.Key, Owner: rand.Text(), Lease: o.Lease, TTL: r.retention(o),
 		Info: store.Info{Activity: r.Activity, Input: r.Input, Match: r.Match, Trace: traceparent, Holder: r.Holder},
 	}
-	if l := of.ledger(); l != nil {
+	if l := of.testimony.ledger(); l != nil {
 		c.bid.Info.Ledger = l.ID()
 	}
 }
@@ -134,6 +134,24 @@ func (c *claim) grant(r store.Record) { c.bid.Fence, c.generation = r.Fence, r.G
 
 // begin notes that the body may have an effect from now on.
 func (c *claim) begin() { c.bid.Began = true }
+
+// hold renews the claim every third of its lease, whether or not ctx ends:
+// a body may outlive its attempt. The context that it returns is canceled when
+// the body must not go on: when another call has the key, when the attempt is
+// over, and when this call's lease is over by its own clock. It judges that when
+// it is asked, so what wraps it must not answer in its place: wrap ctx instead.
+//
+// Where no other call takes over by itself, a lease is over only if the process
+// was suspended, and did not even come to renew it. A store that cannot be reached
+// for a minute must not leave every long call to a human; an operator who says
+// that such a call did not happen waits for its deadline, or uses force.
+func (c *claim) hold(ctx context.Context, r *renewer) (context.Context, *lease) {
+	l := &lease{ctx: ctx, renewer: r, account: c.account, bid: &c.bid, takesOver: c.request.Policy.InDoubt.TakesOver()}
+	l.body = &l.own
+	l.body.start(ctx, c.sent, held(c.bid.Lease))
+	r.add(l)
+	return l.body, l
+}
 
 // doubt puts what r grants in doubt, and returns the record as it then is.
 func (c *claim) doubt(ctx context.Context, r store.Record) (store.Record, error) {

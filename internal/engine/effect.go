@@ -13,9 +13,11 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// told is what the body of a call has said of its effect, by way of a package that
-// writes it down in a ledger.
-type told struct {
+// testimony is what the body of a call says of its effect, by way of a package that writes
+// it down in a ledger, and what that ledger knows.
+type testimony struct {
+	call *call
+
 	mu      sync.Mutex
 	over    bool           // the body has ended
 	wrote   bool           // the ledger may have something of this run
@@ -30,7 +32,7 @@ var (
 )
 
 // begin notes that something is to be written.
-func (t *told) begin() error {
+func (t *testimony) begin() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
@@ -41,7 +43,7 @@ func (t *told) begin() error {
 }
 
 // commit notes that the effect took place.
-func (t *told) commit(o store.Outcome) error {
+func (t *testimony) commit(o store.Outcome) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -56,7 +58,7 @@ func (t *told) commit(o store.Outcome) error {
 
 // end notes that the body has ended, and returns the outcome if it has said one. wrote
 // reports whether the ledger may have more.
-func (t *told) end() (o *store.Outcome, wrote bool) {
+func (t *testimony) end() (o *store.Outcome, wrote bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = true
@@ -65,20 +67,20 @@ func (t *told) end() (o *store.Outcome, wrote bool) {
 
 // ledger returns what knows whether the effect of the call took place; nil if nothing
 // does.
-func (c *call) ledger() effect.Ledger {
-	if !c.enforced { // then nothing is written down
+func (t *testimony) ledger() effect.Ledger {
+	if !t.call.enforced { // then nothing is written down
 		return nil
 	}
-	return c.Policy.InDoubt.Ledger()
+	return t.call.Policy.InDoubt.Ledger()
 }
 
 // effect is what the body's context has of the call.
-func (c *call) effect() *effect.Call {
+func (t *testimony) effect() *effect.Call {
 	e := &effect.Call{
-		Key: c.Downstream, Generation: c.claim.generation, Owner: c.claim.bid.Owner, Match: c.Match, Ledger: c.claim.bid.Info.Ledger,
-		Out: c.Out, Guarded: c.enforced, Encode: c.encodeEffect, Decode: c.decodeEffect,
+		Key: t.call.Downstream, Generation: t.call.claim.generation, Owner: t.call.claim.bid.Owner, Match: t.call.Match, Ledger: t.call.claim.bid.Info.Ledger,
+		Out: t.call.Out, Guarded: t.call.enforced, Encode: t.encode, Decode: t.decode,
 	}
-	e.Committed = func(o effect.Outcome) error { return c.told.commit(inLedger(o, e.Ledger)) }
+	e.Committed = func(o effect.Outcome) error { return t.commit(inLedger(o, e.Ledger)) }
 	return e
 }
 
@@ -86,13 +88,13 @@ func inLedger(o effect.Outcome, ledger string) store.Outcome {
 	return store.Outcome{State: store.Succeeded, Data: o.Data, Context: o.Context, InLedger: ledger != ""}
 }
 
-func (c *call) encodeEffect(ctx context.Context, result any) (effect.Outcome, error) {
-	o, _, err := c.Door.Encode(ctx, result)
+func (t *testimony) encode(ctx context.Context, result any) (effect.Outcome, error) {
+	o, _, err := t.call.Door.Encode(ctx, result)
 	if err == nil && o.Missing != "" {
 		err = errors.New("the result cannot be kept: " + o.Missing)
 	}
 	if err == nil {
-		err = c.told.begin()
+		err = t.begin()
 	}
 	if err != nil {
 		return effect.Outcome{}, err
@@ -103,14 +105,14 @@ func (c *call) encodeEffect(ctx context.Context, result any) (effect.Outcome, er
 	return effect.Outcome{Data: o.Data, Context: o.Context}, nil
 }
 
-func (c *call) decodeEffect(ctx context.Context, o effect.Outcome, ptr any) error {
-	failure, broken := c.Door.DecodeInto(ctx, inLedger(o, ""), ptr)
+func (t *testimony) decode(ctx context.Context, o effect.Outcome, ptr any) error {
+	failure, broken := t.call.Door.DecodeInto(ctx, inLedger(o, ""), ptr)
 	return errors.Join(failure, broken)
 }
 
 // runOf is the run that r is about, as a ledger knows it.
-func (c *call) runOf(r store.Record) effect.Run {
-	return effect.Run{Key: c.Downstream, Generation: r.Generation, Owner: r.Owner, Match: r.Info.Match}
+func (t *testimony) runOf(r store.Record) effect.Run {
+	return effect.Run{Key: t.call.Downstream, Generation: r.Generation, Owner: r.Owner, Match: r.Info.Match}
 }
 
 // decideIn asks the ledger about a run.
@@ -124,27 +126,27 @@ func decideIn(ctx context.Context, l effect.Ledger, r effect.Run) (store.Outcome
 
 // findOwn asks the ledger what came of a run that has ended just now. An attempt that is
 // over is given a moment: whoever has its record is better off with the answer.
-func (c *call) findOwn(ctx context.Context, l effect.Ledger) (o store.Outcome, err error) {
-	wait := min(max(time.Until(c.Answer), minMargin), maxForeground)
+func (t *testimony) findOwn(ctx context.Context, l effect.Ledger) (o store.Outcome, err error) {
+	wait := min(max(time.Until(t.call.Answer), minMargin), maxForeground)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
-	run := effect.Run{Key: c.Downstream, Generation: c.claim.generation, Owner: c.claim.bid.Owner, Match: c.Match}
-	c.beating(ctx, func() { o, err = decideIn(ctx, l, run) })
+	run := effect.Run{Key: t.call.Downstream, Generation: t.call.claim.generation, Owner: t.call.claim.bid.Owner, Match: t.call.Match}
+	t.call.beating(ctx, func() { o, err = decideIn(ctx, l, run) })
 	return o, err
 }
 
 // vouched answers with the outcome of an effect that took place, whatever the body has
 // returned after it.
-func (c *call) vouched(ctx context.Context, l *lease, o store.Outcome, after error) (any, error) {
-	c.claim.settle(ctx, l, o)
-	r := c.account.report.Record
+func (t *testimony) vouched(ctx context.Context, l *lease, o store.Outcome, after error) (any, error) {
+	t.call.claim.settle(ctx, l, o)
+	r := t.call.account.report.Record
 	if after != nil {
-		c.account.notice(ctx, observe.Overruled, r, after)
+		t.call.account.notice(ctx, observe.Overruled, r, after)
 	}
-	result, failure, broken := c.Door.Decode(ctx, o)
+	result, failure, broken := t.call.Door.Decode(ctx, o)
 	if broken != nil {
 		r.State, r.Outcome = o.State, o
-		return c.ran(c.fail(ctx, Refusal{Reason: once.BadRecord, Record: r, Retryable: true, Delay: maxRetry, Cause: broken}))
+		return t.call.account.ran(t.call.fail(ctx, Refusal{Reason: once.BadRecord, Record: r, Retryable: true, Delay: maxRetry, Cause: broken}))
 	}
 	return result, failure
 }
@@ -159,15 +161,15 @@ func paniced(value any) error {
 }
 
 // confirm asks the ledger, before an outcome that it had is replayed, if it still does.
-func (c *call) confirm(ctx context.Context, r store.Record) (d decision, why error) {
-	l := c.ledger()
+func (t *testimony) confirm(ctx context.Context, r store.Record) (d decision, why error) {
+	l := t.ledger()
 	if l == nil || !r.Outcome.InLedger || r.Info.Ledger != l.ID() {
 		return decision{do: replay}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(storeTimeout, max(time.Until(c.Answer), minMargin)))
+	ctx, cancel := context.WithTimeout(ctx, min(storeTimeout, max(time.Until(t.call.Answer), minMargin)))
 	defer cancel()
-	s := c.situation(r)
-	switch err := l.Confirm(ctx, c.runOf(r)); {
+	s := t.call.situation(r)
+	switch err := l.Confirm(ctx, t.runOf(r)); {
 	case err == nil:
 		return decision{do: replay}, nil
 	case errors.Is(err, effect.ErrMissing):
@@ -178,11 +180,11 @@ func (c *call) confirm(ctx context.Context, r store.Record) (d decision, why err
 }
 
 // replayConfirmed is replay, once the ledger has confirmed it.
-func (c *call) replayConfirmed(ctx context.Context, r store.Record) (any, error) {
-	if d, why := c.confirm(ctx, r); d.do != replay {
-		return c.refused(ctx, &r, d, why, nil)
+func (t *testimony) replayConfirmed(ctx context.Context, r store.Record) (any, error) {
+	if d, why := t.confirm(ctx, r); d.do != replay {
+		return t.call.refused(ctx, &r, d, why, nil)
 	}
-	return c.replay(ctx, r)
+	return t.call.replay(ctx, r)
 }
 
 // otherLedger says why the ledger l does not decide about a run.
@@ -192,4 +194,36 @@ func otherLedger(l effect.Ledger, of string) error {
 		was = "the ledger " + of
 	}
 	return fmt.Errorf("the run that is in doubt goes by %s, and the policy by the ledger %s, which cannot decide about it", was, l.ID())
+}
+
+// byLedger answers for a body whose effect took place, as it has said or as the ledger
+// knows, or whose ledger does not answer. Else err is what the body's end comes to.
+func (t *testimony) byLedger(ctx context.Context, l *lease, err *error) (answered bool, result any, failure error) {
+	o, wrote := t.end()
+	ledger := t.ledger()
+	switch {
+	case !t.call.enforced:
+		return false, nil, nil
+	case o != nil:
+		result, failure = t.vouched(ctx, l, *o, *err)
+		return true, result, failure
+	case ledger == nil || !wrote:
+		return false, nil, nil
+	}
+	found, why := t.findOwn(ctx, ledger)
+	switch {
+	case why == nil:
+		result, failure = t.vouched(ctx, l, found, *err)
+	case errors.Is(why, once.ErrNotDone):
+		t.call.evidence.undone = true
+		if *err == nil || t.call.Door.IsPending(*err) {
+			*err = errUncommitted
+		}
+		return false, nil, nil
+	default:
+		cause := t.call.Door.After(why, *err)
+		now := t.call.claim.settle(ctx, l, t.call.Door.EncodeDoubt(ctx, cause))
+		result, failure = t.call.doubtful(ctx, now, cause)
+	}
+	return true, result, failure
 }

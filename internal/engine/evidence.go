@@ -67,7 +67,7 @@ func (w *watched) Value(key any) any {
 		}
 	case effect.Key{}:
 		if s := w.evidence.steps; s != nil {
-			return s.call.effect()
+			return s.call.testimony.effect()
 		}
 	case traceKey:
 		w.once.Do(w.trace)

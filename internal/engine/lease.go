@@ -62,24 +62,6 @@ func (l *lease) end() {
 // isLost reports whether the claim is another call's, or may be.
 func (l *lease) isLost() bool { return l != nil && l.body.lost.Load() }
 
-// hold renews the claim every third of its lease, whether or not ctx ends:
-// a body may outlive its attempt. The context that it returns is canceled when
-// the body must not go on: when another call has the key, when the attempt is
-// over, and when this call's lease is over by its own clock. It judges that when
-// it is asked, so what wraps it must not answer in its place: wrap ctx instead.
-//
-// Where no other call takes over by itself, a lease is over only if the process
-// was suspended, and did not even come to renew it. A store that cannot be reached
-// for a minute must not leave every long call to a human; an operator who says
-// that such a call did not happen waits for its deadline, or uses force.
-func (c *claim) hold(ctx context.Context, r *renewer) (context.Context, *lease) {
-	l := &lease{ctx: ctx, renewer: r, account: c.account, bid: &c.bid, takesOver: c.request.Policy.InDoubt.TakesOver()}
-	l.body = &l.own
-	l.body.start(ctx, c.sent, held(c.bid.Lease))
-	r.add(l)
-	return l.body, l
-}
-
 // plan says when there is something to do for the lease. A body that waits does not
 // ask, so its cut-off is not left to it.
 func (l *lease) plan(now time.Time) {

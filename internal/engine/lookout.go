@@ -30,9 +30,9 @@ func newLookouts(s store.Store) *lookouts {
 // key says of it: these numbers are the only clock here. What must hold:
 //
 //   - One call looks at a time, by its own claim. What it finds is for those that had asked
-//     before its look began (pause.needs); each decides on it for itself. Who came later
+//     before its look began (guest.needs); each decides on it for itself. Who came later
 //     takes it only to wait. A look that hangs is left alone after a while.
-//   - Nobody sleeps who does not know the last change (pause.knows, fresh).
+//   - Nobody sleeps who does not know the last change (guest.knows, fresh).
 //   - While somebody sleeps, the timer of the alarm runs: what nobody reports costs a poll.
 //   - An alarm wakes one, who is to look for all. Until a look has answered that began after
 //     it (owed), what is known is stale: nobody goes by it, and a call that leaves wakes the
@@ -57,7 +57,7 @@ type lookout struct {
 	news  chan struct{} // closed when there are some; nil: nobody sleeps
 
 	owner string    // nonce of the call in it that has the key
-	actor *pause    // the call in it that does something about a doubt
+	actor *guest    // the call in it that does something about a doubt
 	acted *sighting // the doubt about which one has done something, to no avail
 }
 
@@ -82,28 +82,49 @@ func (s *sighting) differs(t *sighting) bool {
 		a.State != store.Running && a.Revision != b.Revision
 }
 
+// guest is a call in a lookout.
+type guest struct {
+	judge
+
+	// Guarded by the lookout's lock.
+	needs    uint64 // the first look that is new enough for the call
+	knows    uint64 // the last one that it knows
+	listened bool
+	nonce    string    // by which it has the key
+	acts     *sighting // the doubt about which it does something
+}
+
+// judge says what a call can do with what another one has seen.
+type judge interface {
+	// serves reports whether the call can decide on it.
+	serves(s *sighting) bool
+	// canWait reports whether the call waits if that is how it is.
+	canWait(s *sighting) bool
+}
+
 // join lets the call in.
-func (ls *lookouts) join(p *pause) {
+func (ls *lookouts) join(key string, g *guest) *lookout {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l := ls.all[p.c.Key]
+	l := ls.all[key]
 	if l == nil {
-		l = &lookout{of: ls, key: p.c.Key}
+		l = &lookout{of: ls, key: key}
 		ls.all[l.key] = l
 	}
 	l.calls++
-	p.at, p.needs = l, l.looks+1
+	g.needs = l.looks + 1
+	return l
 }
 
 // ask returns what the call can decide on, or else what to wait for, and for how long,
 // before it asks again. With neither, the call is to look itself, for all.
-func (l *lookout) ask(p *pause) (seen *sighting, busy <-chan struct{}, atMost time.Duration) {
+func (l *lookout) ask(g *guest) (seen *sighting, busy <-chan struct{}, atMost time.Duration) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	s := l.last
 	stale := s == nil || s.number < l.owed
-	if !stale && (s.number >= p.needs && p.serves(s) || (l.owner != "" || time.Since(l.began) < firstPoll) && p.canWait(s)) {
-		p.take(s)
+	if !stale && (s.number >= g.needs && g.serves(s) || (l.owner != "" || time.Since(l.began) < firstPoll) && g.canWait(s)) {
+		g.take(s)
 		return s, nil, 0
 	}
 	if left := storeTimeout - time.Since(l.began); l.current != 0 && left > 0 {
@@ -114,46 +135,21 @@ func (l *lookout) ask(p *pause) (seen *sighting, busy <-chan struct{}, atMost ti
 	}
 	l.looks++
 	l.current, l.began = l.looks, time.Now()
-	p.knows, p.needs = l.looks, l.looks+1
+	g.knows, g.needs = l.looks, l.looks+1
 	return nil, nil, 0
 }
 
 // take notes that the call knows s.
-func (p *pause) take(s *sighting) {
-	p.knows, p.needs = max(p.knows, s.number), max(p.needs, s.number+1)
+func (g *guest) take(s *sighting) {
+	g.knows, g.needs = max(g.knows, s.number), max(g.needs, s.number+1)
 }
 
-// serves reports whether the call can decide on what another one has seen. A key that is
-// free is for whoever asks for it himself; and so is a record that the store would forget
-// while a retry of this call can still come: it remembers it for longer when it is asked.
-func (p *pause) serves(s *sighting) bool {
-	r := &s.record
-	switch {
-	case s.err != nil:
-		return true
-	case r.State == store.Absent, r.State == store.Tombstone:
-		return p.c.comesTooLate()
-	}
-	return r.Expires.IsZero() || r.Expires.Sub(r.Now) >= p.c.claim.bid.TTL
-}
-
-// canWait reports whether the call waits if s is how it is. That may be older than the call
-// where the one that has the key will say when it ends, or where the next look follows soon:
-// before it does anything else, a call has to look.
-func (p *pause) canWait(s *sighting) bool {
-	if s.err != nil || s.record.State != store.Running {
-		return false
-	}
-	d, _ := p.c.decide(s.record, nil)
-	return d.do == await
-}
-
-// saw ends the look of p, which has found r and err, and returns what p is to decide on.
+// saw ends the look of g, which has found r and err, and returns what g is to decide on.
 // What was found is for all if it says anything to others.
-func (l *lookout) saw(p *pause, r store.Record, err error, says bool) (store.Record, error) {
+func (l *lookout) saw(g *guest, r store.Record, err error, says bool) (store.Record, error) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	if l.current == p.knows { // else it has hung, and was left alone
+	if l.current == g.knows { // else it has hung, and was left alone
 		l.current = 0
 		if l.ended != nil {
 			close(l.ended)
@@ -163,12 +159,12 @@ func (l *lookout) saw(p *pause, r store.Record, err error, says bool) (store.Rec
 	switch s := l.last; {
 	case !says:
 	case s != nil && l.owner != "" && err != nil && !definite(err): // the owner's word is enough
-		if p.canWait(s) {
-			p.take(s)
+		if g.canWait(s) {
+			g.take(s)
 			return s.give()
 		}
 	default:
-		l.publish(&sighting{number: p.knows, record: r, err: err})
+		l.publish(&sighting{number: g.knows, record: r, err: err})
 	}
 	return r, err
 }
@@ -197,26 +193,26 @@ func (l *lookout) wake(number uint64) {
 }
 
 // listen returns what to sleep on; ok is false where there is something new already.
-func (l *lookout) listen(p *pause) (s signals, ok bool) {
+func (l *lookout) listen(g *guest) (s signals, ok bool) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	if l.actor == p { // somebody was faster: who looks next may act
+	if l.actor == g { // somebody was faster: who looks next may act
 		l.actor = nil
 	}
-	if p.knows < l.fresh {
+	if g.knows < l.fresh {
 		return s, false
 	}
 	if l.news == nil {
 		l.news = make(chan struct{})
 	}
-	l.set(!p.listened && l.owner == "", l.owner == "")
-	p.listened = true
+	l.set(!g.listened && l.owner == "", l.owner == "")
+	g.listened = true
 	return signals{l.news, l.timer.C, l.changed}, true
 }
 
-// heard says that p has heard the alarm, and reports whether it is to look now. Where
+// heard says that g has heard the alarm, and reports whether it is to look now. Where
 // somebody did just before, the alarm comes again soon.
-func (l *lookout) heard(p *pause) bool {
+func (l *lookout) heard(g *guest) bool {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	now := time.Now()
@@ -226,26 +222,26 @@ func (l *lookout) heard(p *pause) bool {
 	}
 	l.believed = now
 	l.arm(now, l.poll.NextBackOff())
-	l.owed, p.needs = l.looks+1, l.looks+1
+	l.owed, g.needs = l.looks+1, l.looks+1
 	return true
 }
 
-// anew says that p wants to know what is now.
-func (l *lookout) anew(p *pause) {
+// anew says that g wants to know what is now.
+func (l *lookout) anew(g *guest) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	p.needs = l.looks + 1
+	g.needs = l.looks + 1
 }
 
 // leave lets the call out.
-func (l *lookout) leave(p *pause) {
+func (l *lookout) leave(g *guest) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	said := true
-	if l.actor == p {
-		l.actor, l.acted, said = nil, p.acts, false
+	if l.actor == g {
+		l.actor, l.acted, said = nil, g.acts, false
 	}
-	if p.nonce != "" && l.owner == p.nonce {
+	if g.nonce != "" && l.owner == g.nonce {
 		l.owner, said = "", false
 	}
 	if !said {
@@ -261,24 +257,24 @@ func (l *lookout) leave(p *pause) {
 }
 
 // own says that the call has the key, as r says.
-func (l *lookout) own(p *pause, r store.Record) {
+func (l *lookout) own(g *guest, r store.Record) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	if l.actor == p {
+	if l.actor == g {
 		l.actor = nil
 	}
-	p.nonce = r.Owner
+	g.nonce = r.Owner
 	l.looks++
 	l.publish(&sighting{number: l.looks, record: r})
-	l.owner, l.poll = p.nonce, newPoll(lastPoll)
+	l.owner, l.poll = g.nonce, newPoll(lastPoll)
 }
 
 // meet publishes what the owner has settled, if it is still known as that: or else others
 // may have been here since.
-func (l *lookout) meet(p *pause, r store.Record) {
+func (l *lookout) meet(g *guest, r store.Record) {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
-	if l.owner == p.nonce {
+	if l.owner == g.nonce {
 		l.looks++
 		l.publish(&sighting{number: l.looks, record: r})
 	}
@@ -286,12 +282,12 @@ func (l *lookout) meet(p *pause, r store.Record) {
 
 // act reports whether the call is to do something about the doubt that r is in. The others
 // wait for the first one that does; if that comes to nothing, each does for itself.
-func (l *lookout) act(p *pause, r store.Record) bool {
+func (l *lookout) act(g *guest, r store.Record) bool {
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	doubt := &sighting{record: r}
 	if l.actor == nil {
-		l.actor, p.acts = p, doubt
+		l.actor, g.acts = g, doubt
 	}
-	return l.actor == p || l.acted != nil && !l.acted.differs(doubt)
+	return l.actor == g || l.acted != nil && !l.acted.differs(doubt)
 }

@@ -19,7 +19,8 @@ func inLookout(t *testing.T, e *Engine, left time.Duration) *pause {
 	r.Holder.ActivityRunID = "another call's"
 	r.Answer, r.Span = time.Now().Add(left), time.Hour
 	p := &pause{c: &call{Request: &r, engine: e}}
-	e.lookouts.join(p)
+	p.judge = p
+	p.at = e.lookouts.join(r.Key, &p.guest)
 	return p
 }
 
@@ -39,7 +40,7 @@ var (
 // requireLook asserts that the call is to look itself.
 func requireLook(t *testing.T, p *pause) {
 	t.Helper()
-	seen, busy, _ := p.at.ask(p)
+	seen, busy, _ := p.at.ask(&p.guest)
 	require.Nil(t, seen)
 	require.Nil(t, busy)
 }
@@ -47,7 +48,7 @@ func requireLook(t *testing.T, p *pause) {
 // requireSeen asserts that another call has looked for this one.
 func requireSeen(t *testing.T, p *pause, want store.Record) {
 	t.Helper()
-	seen, busy, _ := p.at.ask(p)
+	seen, busy, _ := p.at.ask(&p.guest)
 	require.Nil(t, busy)
 	require.NotNil(t, seen)
 	require.Equal(t, want, seen.record)
@@ -58,16 +59,16 @@ func requirePoll(t *testing.T, p *pause) {
 	t.Helper()
 	p.at.poll = newPoll(lastPoll)
 	p.at.believed = time.Time{}
-	require.True(t, p.at.heard(p))
+	require.True(t, p.at.heard(&p.guest))
 	requireLook(t, p)
 }
 
 // saw has the look of the call end.
-func saw(p *pause, r store.Record, err error, says bool) { _, _ = p.at.saw(p, r, err, says) }
+func saw(p *pause, r store.Record, err error, says bool) { _, _ = p.at.saw(&p.guest, r, err, says) }
 
 func requireBusy(t *testing.T, p *pause) <-chan struct{} {
 	t.Helper()
-	seen, busy, _ := p.at.ask(p)
+	seen, busy, _ := p.at.ask(&p.guest)
 	require.Nil(t, seen)
 	require.NotNil(t, busy)
 	return busy
@@ -105,7 +106,7 @@ func TestLookout_WhatWasSeenJustBeforeIsEnoughToWait(t *testing.T) {
 		saw(over, runs, nil, false)
 		<-time.After(firstPoll)
 		requireLook(t, inLookout(t, e, time.Hour))
-		a.at.own(a, runs) // says when it ends
+		a.at.own(&a.guest, runs) // says when it ends
 		<-time.After(time.Hour)
 		requireSeen(t, inLookout(t, e, time.Hour), runs)
 	})
@@ -126,9 +127,9 @@ func TestLookout_ALookThatBeganBeforeTheEndSaysNothingAfterIt(t *testing.T) {
 	t.Parallel()
 	e := newTestEngine(t)
 	owner, a, b := inLookout(t, e, time.Hour), inLookout(t, e, time.Hour), inLookout(t, e, time.Hour)
-	owner.at.own(owner, runs)
+	owner.at.own(&owner.guest, runs)
 	requirePoll(t, a)
-	owner.at.meet(owner, done)
+	owner.at.meet(&owner.guest, done)
 	saw(a, runs, nil, true)
 	requireSeen(t, b, done)
 }
@@ -138,14 +139,14 @@ func TestLookout_AnOwnerThatWasSupersededSaysNothing(t *testing.T) {
 	t.Parallel()
 	e := newTestEngine(t)
 	owner, a := inLookout(t, e, time.Hour), inLookout(t, e, time.Hour)
-	owner.at.own(owner, runs)
+	owner.at.own(&owner.guest, runs)
 	requirePoll(t, a)
 	next := runs
 	next.Owner, next.Fence = "b", 2
 	saw(a, next, nil, true)
-	owner.at.meet(owner, done)
+	owner.at.meet(&owner.guest, done)
 	requireSeen(t, inLookout(t, e, time.Hour), next)
-	owner.at.leave(owner)
+	owner.at.leave(&owner.guest)
 	requireSeen(t, inLookout(t, e, time.Hour), next)
 }
 
@@ -156,7 +157,7 @@ func TestLookout_AFailedLookIsSharedOnce(t *testing.T) {
 	requireLook(t, a)
 	requireBusy(t, b)
 	saw(a, store.Record{}, errors.New("no route"), true)
-	seen, _, _ := b.at.ask(b)
+	seen, _, _ := b.at.ask(&b.guest)
 	require.Error(t, seen.err)
 	requireLook(t, b)
 }
@@ -167,10 +168,10 @@ func TestLookout_AFailedLookIsForItsOwnCallWhereTheOwnerIsHere(t *testing.T) {
 	t.Parallel()
 	e := newTestEngine(t)
 	owner, a := inLookout(t, e, time.Hour), inLookout(t, e, time.Hour)
-	owner.at.own(owner, runs)
+	owner.at.own(&owner.guest, runs)
 	over := inLookout(t, e, 0) // its time
 	requireLook(t, over)
-	_, err := over.at.saw(over, store.Record{}, errors.New("no route"), true)
+	_, err := over.at.saw(&over.guest, store.Record{}, errors.New("no route"), true)
 	require.Error(t, err)
 	requireSeen(t, a, runs)
 	require.True(t, hears(a))
@@ -178,7 +179,7 @@ func TestLookout_AFailedLookIsForItsOwnCallWhereTheOwnerIsHere(t *testing.T) {
 
 // hears reports whether the call sleeps.
 func hears(p *pause) bool {
-	_, sleeps := p.at.listen(p)
+	_, sleeps := p.at.listen(&p.guest)
 	return sleeps
 }
 
@@ -186,9 +187,9 @@ func TestLookout_WhoHasSeenSomethingOlderDoesNotSleep(t *testing.T) {
 	t.Parallel()
 	e := newTestEngine(t)
 	owner, a := inLookout(t, e, time.Hour), inLookout(t, e, time.Hour)
-	owner.at.own(owner, runs)
+	owner.at.own(&owner.guest, runs)
 	requirePoll(t, a)
-	owner.at.meet(owner, done)
+	owner.at.meet(&owner.guest, done)
 	saw(a, runs, nil, true)
 	require.False(t, hears(a))
 	requireSeen(t, a, done)
@@ -253,19 +254,19 @@ func TestLookout_ANoticeIsNotForgottenWithThePollThatFollows(t *testing.T) {
 		a := inLookout(t, e, time.Hour)
 		requireLook(t, a)
 		saw(a, runs, nil, true)
-		s, _ := a.at.listen(a)
-		require.True(t, a.at.heard(a))
+		s, _ := a.at.listen(&a.guest)
+		require.True(t, a.at.heard(&a.guest))
 		requireLook(t, a)
 		saw(a, runs, nil, true)
 		a.at.arm(time.Now(), 4*time.Millisecond)
 		<-time.After(2 * time.Millisecond)
-		require.False(t, a.at.heard(a), "a look has just been made")
+		require.False(t, a.at.heard(&a.guest), "a look has just been made")
 		<-s.poll
-		for !a.at.heard(a) {
+		for !a.at.heard(&a.guest) {
 			<-s.poll
 		}
 		require.Equal(t, hintSpacing, time.Since(began))
-		a.at.leave(a)
+		a.at.leave(&a.guest)
 	})
 }
 
@@ -273,10 +274,10 @@ func TestLookout_ANoticeIsNotForgottenWithThePollThatFollows(t *testing.T) {
 func TestLookout_WhoLeavesWithADutyWakesTheOthers(t *testing.T) {
 	t.Parallel()
 	for name, duty := range map[string]func(t *testing.T, p *pause){
-		"a look":                   func(t *testing.T, p *pause) { t.Helper(); require.True(t, p.at.heard(p)) },
+		"a look":                   func(t *testing.T, p *pause) { t.Helper(); require.True(t, p.at.heard(&p.guest)) },
 		"a look that says nothing": func(t *testing.T, p *pause) { t.Helper(); requirePoll(t, p); saw(p, store.Record{}, nil, false) },
-		"a key":                    func(_ *testing.T, p *pause) { p.at.own(p, runs) },
-		"a doubt":                  func(t *testing.T, p *pause) { t.Helper(); require.True(t, p.at.act(p, runs)) },
+		"a key":                    func(_ *testing.T, p *pause) { p.at.own(&p.guest, runs) },
+		"a doubt":                  func(t *testing.T, p *pause) { t.Helper(); require.True(t, p.at.act(&p.guest, runs)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -287,12 +288,12 @@ func TestLookout_WhoLeavesWithADutyWakesTheOthers(t *testing.T) {
 			requireSeen(t, b, runs)
 			require.True(t, hears(a))
 			duty(t, a)
-			s, sleeps := b.at.listen(b)
+			s, sleeps := b.at.listen(&b.guest)
 			if !sleeps { // it has heard of the key
 				requireSeen(t, b, runs)
-				s, _ = b.at.listen(b)
+				s, _ = b.at.listen(&b.guest)
 			}
-			a.at.leave(a)
+			a.at.leave(&a.guest)
 			select {
 			case <-s.news:
 			default:
@@ -322,7 +323,7 @@ func TestLookout_ARegistrationThatOutlivesItIsEnded(t *testing.T) {
 		e.lookouts.notifier = n
 		a := inLookout(t, e, time.Hour)
 		require.True(t, hears(a))
-		a.at.leave(a)
+		a.at.leave(&a.guest)
 		close(n.free)
 		synctest.Wait()
 		require.True(t, n.stopped)
@@ -334,8 +335,8 @@ func TestLookout_EndsWithTheLastCall(t *testing.T) {
 	t.Parallel()
 	e := newTestEngine(t)
 	a, b := inLookout(t, e, time.Hour), inLookout(t, e, time.Hour)
-	a.at.leave(a)
+	a.at.leave(&a.guest)
 	require.Len(t, e.lookouts.all, 1)
-	b.at.leave(b)
+	b.at.leave(&b.guest)
 	require.Empty(t, e.lookouts.all)
 }

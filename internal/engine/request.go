@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"reflect"
+	"sync"
 
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
@@ -30,6 +31,29 @@ func (r *Request) meet(record store.Record) {
 	if r.settled != nil && (record.State == store.Succeeded || record.State == store.Failed) {
 		r.settled(record)
 	}
+}
+
+// beating calls f, and sends heartbeats for it.
+func (r *Request) beating(ctx context.Context, f func()) {
+	tick, stop := r.ticks()
+	defer stop()
+	done := make(chan struct{})
+	var beating sync.WaitGroup
+	defer beating.Wait()
+	defer close(done)
+	if tick != nil {
+		beating.Go(func() {
+			for {
+				select {
+				case <-tick:
+					r.Door.Beat(ctx)
+				case <-done:
+					return
+				}
+			}
+		})
+	}
+	f()
 }
 
 // Body is what is guarded.

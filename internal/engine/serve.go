@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/atmostonce/atmostonce/observe"
@@ -19,8 +18,8 @@ const storeRetry = 5 * time.Second
 // are on the stack: what is large is in those of the functions that it calls, which are
 // gone by then.
 func (c *call) serve(ctx context.Context, body Body) (any, error) {
-	ctx, traceparent, end := c.begin(ctx)
-	defer c.finish(end)
+	ctx, traceparent, end := c.account.open(ctx)
+	defer c.account.close(end)
 	c.warn(ctx)
 	c.claim.open(c, true, traceparent)
 	pause := &c.pause
@@ -35,21 +34,6 @@ func (c *call) serve(ctx context.Context, body Body) (any, error) {
 			return result, err
 		}
 	}
-}
-
-// begin reports that the call begins.
-func (c *call) begin(ctx context.Context) (bctx context.Context, traceparent string, end func(observe.Event)) {
-	c.account.report = c.account.event(observe.KindClaim)
-	return c.account.begin(ctx, c.account.report)
-}
-
-// finish reports that it has ended.
-func (c *call) finish(end func(observe.Event)) {
-	report := &c.account.report
-	if report.Kind == observe.KindClaim { // a function of the user's panics
-		report.Kind = observe.KindFail
-	}
-	end(*report)
 }
 
 // turn looks at the key once, and carries out what decide says: run says that the claim
@@ -67,7 +51,7 @@ func (c *call) turn(ctx context.Context, pause *pause) (do action, result any, e
 	d, why := c.judge(ctx, pause, &r, err)
 	c.account.report.Record = shown(r)
 	if d.do == replay {
-		if d, why = c.confirm(ctx, r); why != nil && ctx.Err() != nil {
+		if d, why = c.testimony.confirm(ctx, r); why != nil && ctx.Err() != nil {
 			result, err = c.ended(ctx)
 			return refuse, result, err
 		}
@@ -217,10 +201,10 @@ var errTooLate = errors.New("it is known that the effect did not happen, but too
 func (c *call) find(ctx context.Context, from store.Record) (o store.Outcome, err error) {
 	report := &c.account.report
 	report.Reason = once.InDoubt // should it panic
-	if l := c.ledger(); l != nil {
+	if l := c.testimony.ledger(); l != nil {
 		in, cancel := context.WithDeadline(ctx, c.Answer)
 		defer cancel()
-		c.beating(in, func() { o, err = decideIn(in, l, c.runOf(from)) })
+		c.beating(in, func() { o, err = decideIn(in, l, c.testimony.runOf(from)) })
 		report.Reason = ""
 		return o, err
 	}
@@ -238,29 +222,6 @@ func (c *call) find(ctx context.Context, from store.Record) (o store.Outcome, er
 	return o, nil
 }
 
-// beating calls f, and sends heartbeats for it.
-func (c *call) beating(ctx context.Context, f func()) {
-	tick, stop := c.ticks()
-	defer stop()
-	done := make(chan struct{})
-	var beating sync.WaitGroup
-	defer beating.Wait()
-	defer close(done)
-	if tick != nil {
-		beating.Go(func() {
-			for {
-				select {
-				case <-tick:
-					c.Door.Beat(ctx)
-				case <-done:
-					return
-				}
-			}
-		})
-	}
-	f()
-}
-
 // execute runs the body under the claim that is granted, by the record that is reported,
 // and records what came of it.
 func (c *call) execute(ctx context.Context, body Body) (result any, err error) {
@@ -273,12 +234,12 @@ func (c *call) execute(ctx context.Context, body Body) (result any, err error) {
 	bctx, l := c.claim.hold(c.claimed(ctx), c.engine.renewer)
 	ended, returned := false, false
 	defer func() {
-		switch o, _ := c.told.end(); {
+		switch o, _ := c.testimony.end(); {
 		case returned:
 		case o == nil || ended || !c.enforced: // a panic or Goexit, of a converter's or classifier's too, passes through
 			c.panicked(ctx, l)
 		default: // the effect took place, and that is the answer
-			result, err = c.vouched(ctx, l, *o, paniced(recover()))
+			result, err = c.testimony.vouched(ctx, l, *o, paniced(recover()))
 		}
 	}()
 	result, err = l.run(bctx, body)
@@ -315,7 +276,7 @@ func (c *call) panicked(ctx context.Context, l *lease) {
 // conclude records the outcome of a body that returned, and makes the answer.
 func (c *call) conclude(ctx context.Context, l *lease, result any, err error) (any, error) {
 	origin := c.account.report.Record.Origin
-	if answered, result, failure := c.byLedger(ctx, l, &err); answered {
+	if answered, result, failure := c.testimony.byLedger(ctx, l, &err); answered {
 		return result, failure
 	}
 	switch {
@@ -325,7 +286,7 @@ func (c *call) conclude(ctx context.Context, l *lease, result any, err error) (a
 		if broken != nil {
 			r := c.account.report.Record
 			r.Outcome = o
-			return c.ran(c.fail(ctx, Refusal{Reason: once.OutcomeNotKept, Record: r, Cause: broken}))
+			return c.account.ran(c.fail(ctx, Refusal{Reason: once.OutcomeNotKept, Record: r, Cause: broken}))
 		}
 		return answer, nil
 	case c.Door.IsPending(err):
@@ -357,62 +318,23 @@ func (c *call) conclude(ctx context.Context, l *lease, result any, err error) (a
 	}
 	switch now.State {
 	case store.Succeeded: // an earlier run's, as it turned out
-		return c.ran(c.replayConfirmed(ctx, now))
+		return c.account.ran(c.testimony.replayConfirmed(ctx, now))
 	case store.InDoubt:
 		return c.doubtful(ctx, now, err)
 	case store.Running, store.Pending: // a successor's: its end decides
-		return c.ran(c.fail(ctx, Refusal{Reason: once.InFlight, Record: now, Retryable: true, Delay: minRetry, Cause: err}))
+		return c.account.ran(c.fail(ctx, Refusal{Reason: once.InFlight, Record: now, Retryable: true, Delay: minRetry, Cause: err}))
 	}
 	c.account.report.Err = err
 	return nil, err
 }
 
-// byLedger answers for a body whose effect took place, as it has said or as the ledger
-// knows, or whose ledger does not answer. Else err is what the body's end comes to.
-func (c *call) byLedger(ctx context.Context, l *lease, err *error) (answered bool, result any, failure error) {
-	o, wrote := c.told.end()
-	ledger := c.ledger()
-	switch {
-	case !c.enforced:
-		return false, nil, nil
-	case o != nil:
-		result, failure = c.vouched(ctx, l, *o, *err)
-		return true, result, failure
-	case ledger == nil || !wrote:
-		return false, nil, nil
-	}
-	found, why := c.findOwn(ctx, ledger)
-	switch {
-	case why == nil:
-		result, failure = c.vouched(ctx, l, found, *err)
-	case errors.Is(why, once.ErrNotDone):
-		c.evidence.undone = true
-		if *err == nil || c.Door.IsPending(*err) {
-			*err = errUncommitted
-		}
-		return false, nil, nil
-	default:
-		cause := c.Door.After(why, *err)
-		now := c.claim.settle(ctx, l, c.Door.EncodeDoubt(ctx, cause))
-		result, failure = c.doubtful(ctx, now, cause)
-	}
-	return true, result, failure
-}
-
 // doubtful answers for a body after which the effect is in doubt.
 func (c *call) doubtful(ctx context.Context, now store.Record, cause error) (any, error) {
 	if now.State == store.Succeeded {
-		return c.ran(c.replayConfirmed(ctx, now))
+		return c.account.ran(c.testimony.replayConfirmed(ctx, now))
 	}
 	if now.State == store.Absent { // not written yet
 		now = store.Record{State: store.InDoubt, Info: c.claim.bid.Info, Claimed: time.Now(), Doubted: time.Now()}
 	}
-	return c.ran(c.fail(ctx, c.situation(now).doubtful(c.Door, c.Retries, cause)))
-}
-
-// ran passes an answer on for a call whose body did run, whatever the answer
-// rests on.
-func (c *call) ran(result any, err error) (any, error) {
-	c.account.report.Kind = observe.KindExecute
-	return result, err
+	return c.account.ran(c.fail(ctx, c.situation(now).doubtful(c.Door, c.Retries, cause)))
 }

@@ -69,7 +69,7 @@ func (u *unclaimed) Value(key any) any {
 	case stepsKey{}:
 		return u.steps
 	case effect.Key{}:
-		return u.steps.call.effect()
+		return u.steps.call.testimony.effect()
 	}
 	return u.Context.Value(key)
 }

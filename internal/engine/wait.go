@@ -22,12 +22,7 @@ type pause struct {
 	blind bool // it is the store that is waited for
 	done  func(observe.Event)
 
-	// Of the lookout, and guarded by its lock.
-	needs    uint64 // the first look that is new enough for the call
-	knows    uint64 // the last one that it knows
-	listened bool
-	nonce    string    // by which it has the key
-	acts     *sighting // the doubt about which it does something
+	guest // of the lookout
 }
 
 // look acquires the key, or has another call of this process look. Whoever waits shares
@@ -37,10 +32,11 @@ func (p *pause) look(ctx context.Context) (store.Record, error) {
 		if p.c.Policy.OnDuplicate != once.Wait {
 			return p.c.look(ctx)
 		}
-		p.c.engine.lookouts.join(p)
+		p.judge = p
+		p.at = p.c.engine.lookouts.join(p.c.Key, &p.guest)
 	}
 	for {
-		seen, busy, atMost := p.at.ask(p)
+		seen, busy, atMost := p.at.ask(&p.guest)
 		switch {
 		case seen != nil:
 			return seen.give()
@@ -63,7 +59,7 @@ func (p *pause) look(ctx context.Context) (store.Record, error) {
 // lookForAll is the call's own look, which the others share.
 func (p *pause) lookForAll(ctx context.Context) (r store.Record, err error) {
 	says := false
-	defer func() { r, err = p.at.saw(p, r, err, says) }() // also if the store panics
+	defer func() { r, err = p.at.saw(&p.guest, r, err, says) }() // also if the store panics
 	r, err = p.c.look(ctx)
 	// The end of this call, and what is wrong with its bid, say nothing to others.
 	says = err == nil || ctx.Err() == nil && !errors.Is(err, store.ErrInvalid)
@@ -72,7 +68,7 @@ func (p *pause) lookForAll(ctx context.Context) (r store.Record, err error) {
 
 // act reports whether the call is to do something about the doubt that r is in.
 func (p *pause) act(r store.Record) bool {
-	return p.at == nil || time.Until(p.c.Answer) <= 0 || p.at.act(p, r)
+	return p.at == nil || time.Until(p.c.Answer) <= 0 || p.at.act(&p.guest, r)
 }
 
 // next returns when it is time to look again, and an error when the call's
@@ -86,10 +82,11 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		p.done = s.end
 	}
 	if p.at == nil { // what has changed since its look, the next one finds
-		p.c.engine.lookouts.join(p)
+		p.judge = p
+		p.at = p.c.engine.lookouts.join(p.c.Key, &p.guest)
 		return ctx.Err()
 	}
-	hears, ok := p.at.listen(p)
+	hears, ok := p.at.listen(&p.guest)
 	if !ok {
 		return ctx.Err()
 	}
@@ -117,7 +114,7 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		case <-hears.news:
 			return nil
 		case <-hears.poll:
-			if p.at.heard(p) {
+			if p.at.heard(&p.guest) {
 				return nil
 			}
 			continue
@@ -126,7 +123,7 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 				hears.changed = nil
 				continue
 			}
-			if p.at.heard(p) {
+			if p.at.heard(&p.guest) {
 				return nil
 			}
 			continue
@@ -139,7 +136,7 @@ func (p *pause) next(ctx context.Context, r store.Record, atMost time.Duration) 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		p.at.anew(p)
+		p.at.anew(&p.guest)
 		return nil
 	}
 }
@@ -160,7 +157,7 @@ func (p *pause) beats(ctx context.Context) {
 func (p *pause) end(ctx context.Context) {
 	p.over(ctx)
 	if p.at != nil {
-		p.at.leave(p)
+		p.at.leave(&p.guest)
 		p.at = nil
 	}
 }
@@ -169,8 +166,8 @@ func (p *pause) end(ctx context.Context) {
 func (p *pause) own(ctx context.Context, r store.Record) {
 	p.over(ctx)
 	if p.at != nil {
-		p.at.own(p, r)
-		p.c.settled = func(r store.Record) { p.at.meet(p, r) }
+		p.at.own(&p.guest, r)
+		p.c.settled = func(r store.Record) { p.at.meet(&p.guest, r) }
 	}
 }
 
@@ -226,4 +223,29 @@ func (p *pause) waited(ctx context.Context, e observe.Event) observe.WaitResult 
 	default:
 		return observe.WaitOwnerLost
 	}
+}
+
+// serves reports whether the call can decide on what another one has seen. A key that is
+// free is for whoever asks for it himself; and so is a record that the store would forget
+// while a retry of this call can still come: it remembers it for longer when it is asked.
+func (p *pause) serves(s *sighting) bool {
+	r := &s.record
+	switch {
+	case s.err != nil:
+		return true
+	case r.State == store.Absent, r.State == store.Tombstone:
+		return p.c.comesTooLate()
+	}
+	return r.Expires.IsZero() || r.Expires.Sub(r.Now) >= p.c.claim.bid.TTL
+}
+
+// canWait reports whether the call waits if s is how it is. That may be older than the call
+// where the one that has the key will say when it ends, or where the next look follows soon:
+// before it does anything else, a call has to look.
+func (p *pause) canWait(s *sighting) bool {
+	if s.err != nil || s.record.State != store.Running {
+		return false
+	}
+	d, _ := p.c.decide(s.record, nil)
+	return d.do == await
 }
