@@ -4,10 +4,12 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/atmostonce/atmostonce/internal/dbserver"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/store/sqlstore"
 	"github.com/atmostonce/atmostonce/store/storetest"
@@ -67,19 +69,34 @@ func (k sqlKind) over(tb testing.TB, db *sql.DB) *sqlstore.Store {
 }
 
 // harness gives each case a table of its own in one database, of which each handle has a
-// pool of its own.
-func (k sqlKind) harness(t *testing.T, dsn string) storetest.Harness {
+// pool of its own, by one DSN after the other.
+func (k sqlKind) harness(t *testing.T, dsns ...string) storetest.Harness {
 	t.Helper()
+	opened := 0
 	o := sqlstore.Options{Prefix: fmt.Sprintf("case%d_", databases.Add(1))}
 	return storetest.Harness{Open: func(tb testing.TB) store.Store {
 		tb.Helper()
-		db := openDB(tb, k.driver, dsn)
+		db := openDB(tb, k.driver, dsns[opened%len(dsns)])
 		db.SetMaxOpenConns(4)
 		s, err := sqlstore.New(db, k.dialect, o)
 		require.NoError(tb, err)
-		require.NoError(tb, s.Migrate(tb.Context()))
+		if opened++; opened == 1 {
+			require.NoError(tb, s.Migrate(tb.Context()))
+		}
 		return s
 	}}
+}
+
+// serverOf returns the server that tests share.
+func serverOf(tb testing.TB, k sqlKind) *dbserver.Server {
+	tb.Helper()
+	shared := sharedPostgres
+	if k.dialect == sqlstore.MySQL {
+		shared = sharedMariaDB
+	}
+	s, err := shared()
+	require.NoError(tb, err)
+	return s
 }
 
 func TestSQL_Store(t *testing.T) {
@@ -88,4 +105,23 @@ func TestSQL_Store(t *testing.T) {
 		dsn := k.dsn(t)
 		storetest.Run(t, func(t *testing.T) storetest.Harness { return k.harness(t, dsn) })
 	})
+}
+
+func TestSQL_StoreThroughPgBouncer(t *testing.T) {
+	t.Parallel()
+	k := sqlKinds[0]
+	dsn := k.dsn(t)
+	pooled := through(t, dsn)
+	storetest.Run(t, func(t *testing.T) storetest.Harness { return k.harness(t, pooled) })
+}
+
+// through returns the DSN by which a database of the shared PostgreSQL is reached through
+// PgBouncer.
+func through(t *testing.T, dsn string) string {
+	t.Helper()
+	s := serverOf(t, sqlKinds[0])
+	pooler, err := dbserver.PgBouncer(t.Context(), s)
+	require.NoError(t, err)
+	closeAfter(t, pooler)
+	return strings.Replace(dsn, s.Addr(), pooler.Addr(), 1) + "&default_query_exec_mode=simple_protocol"
 }

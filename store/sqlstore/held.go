@@ -26,10 +26,24 @@ type holding struct {
 	version int64
 }
 
-// put remembers what was written, or that the claim has ended.
+// put remembers what a claim of this handle has written, or that the claim has ended.
 func (h *held) put(r store.Record, version int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.set(r, version)
+}
+
+// touched remembers that a duplicate has kept the row longer, if its owner is of this
+// handle.
+func (h *held) touched(r store.Record, version int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ours := h.rows[r.Owner]; ours {
+		h.set(r, version)
+	}
+}
+
+func (h *held) set(r store.Record, version int64) {
 	if r.State != store.Running || r.Kept != nil {
 		delete(h.rows, r.Owner)
 		return
@@ -88,7 +102,7 @@ func (s *Store) claim(ctx context.Context, b store.Bid, t store.Transition) (sto
 
 // renewHeld renews a claim whose row is remembered.
 func (s *Store) renewHeld(ctx context.Context, b store.Bid) (r store.Record, ok bool, err error) {
-	if s.dialect.renew == "" || b.Validate() != nil {
+	if s.dialect.renew == "" {
 		return r, false, nil
 	}
 	x, ok := s.held.take(b)
@@ -120,24 +134,29 @@ func (s *Store) settleHeld(ctx context.Context, b store.Bid, t store.Transition)
 		return r, false, nil
 	}
 	// The times that it gets here are the columns', which the database sets.
-	r, changed, err := t.Apply(x.record, x.record.Now)
-	if !changed || err != nil || len(r.History) != len(x.record.History) {
-		return store.Record{}, false, nil // the whole way shows why
+	after, changed, verdict := t.Apply(x.record, x.record.Now)
+	if changed && verdict == nil && len(after.History) == len(x.record.History) {
+		return s.settleRow(ctx, b, after, x.version)
 	}
-	next, err := newRow(r)
+	return r, false, nil // the whole way shows why
+}
+
+// settleRow writes after in the place of the row of that version.
+func (s *Store) settleRow(ctx context.Context, b store.Bid, after store.Record, version int64) (r store.Record, ok bool, err error) {
+	next, err := newRow(after)
 	if err != nil {
-		return store.Record{}, false, s.failure("settle", err)
+		return r, false, s.failure("settle", err)
 	}
 	var now int64
 	var expires sql.NullInt64
 	ok, err = s.amend(ctx, "settle", s.dialect.settle,
-		[]any{next.version, next.state, next.revision, keptFor(b.TTL), next.body, digestOf(b.Key), x.version}, &now, &expires)
+		[]any{next.version, next.state, next.revision, keptFor(b.TTL), next.body, digestOf(b.Key), version}, &now, &expires)
 	if !ok || err != nil {
-		return store.Record{}, false, err
+		return r, false, err
 	}
-	r.Now, r.Expires = fromMicros(now), fromNull(expires)
-	*since(&r) = r.Now
-	return r, true, nil
+	after.Now, after.Expires = fromMicros(now), fromNull(expires)
+	*since(&after) = after.Now
+	return after, true, nil
 }
 
 // amend runs a statement that changes a remembered row and returns what the clock made of

@@ -98,8 +98,10 @@ func mysqlDurable(v []string) error {
 		return fmt.Errorf("%w: innodb_flush_log_at_trx_commit is %s: a crash loses the last records: set it to 1", store.ErrUnsafe, v[0])
 	case v[1] == "0" || v[1] == "OFF":
 		return fmt.Errorf("%w: innodb_doublewrite is off: a crash of the host may damage records, unless the file system writes whole pages", store.ErrUnverified)
-	case v[2] == "1" && v[3] != "1":
-		return fmt.Errorf("%w: sync_binlog is %s: after a crash a replica may have other records than its primary: set it to 1", store.ErrUnverified, v[3])
+	case v[2] != "1":
+		return fmt.Errorf("%w: log_bin is off: InnoDB shows others a record before it is durable, so that a duplicate may be answered by one that a crash then loses: set log_bin, and sync_binlog to 1", store.ErrUnverified)
+	case v[3] != "1":
+		return fmt.Errorf("%w: sync_binlog is %s: a duplicate may be answered by a record that a crash then loses, and a replica have others than its primary: set it to 1", store.ErrUnverified, v[3])
 	case packet < store.MaxData+1<<20:
 		return fmt.Errorf("%w: max_allowed_packet is %d bytes: longer results cannot be recorded, and their calls stay in doubt: set it to 32M, or keep results short", store.ErrUnverified, packet)
 	}

@@ -82,14 +82,17 @@ func (s *Store) write(ctx context.Context, was row, before, after store.Record) 
 		s.sweeper.sometimes(s)
 	case before.Revision == after.Revision && before.Fence == after.Fence:
 		err = s.change(ctx, s.dialect.touch, next.version, next.expires, digest, was.version)
+		if err == nil {
+			s.held.touched(after, next.version.Int64)
+		}
+		return after, err
 	default:
 		err = s.change(ctx, s.dialect.update, next.version, next.state, next.fence, next.revision, next.since, next.leaseEnd, next.deadline, next.expires, next.body, digest, was.version)
 	}
-	if err != nil {
-		return store.Record{}, err
+	if err == nil && s.dialect.renew != "" {
+		s.held.put(after, next.version.Int64)
 	}
-	s.held.put(after, next.version.Int64)
-	return after, nil
+	return after, err
 }
 
 // change runs a statement that changes one row, or none because it has moved.

@@ -73,10 +73,14 @@ func (s *Store) Acquire(ctx context.Context, b store.Bid) (store.Record, error) 
 
 // Renew implements [store.Store].
 func (s *Store) Renew(ctx context.Context, b store.Bid) (store.Record, error) {
+	t := store.Renewing(b)
+	if err := t.Validate(); err != nil {
+		return store.Record{}, err
+	}
 	if r, ok, err := s.renewHeld(ctx, b); ok || err != nil {
 		return r, err
 	}
-	return s.run(ctx, "renew", store.Renewing(b))
+	return s.run(ctx, "renew", t)
 }
 
 // Settle implements [store.Store].
