@@ -5,7 +5,7 @@ SHELL       := bash
 STORE    ?= file
 FUZZTIME ?= 30s
 SDK      ?= v1.51.0
-MODULES  := . samples bench
+MODULES  := . samples bench databases
 BIN      := $(CURDIR)/.cache/bin
 LINTER   := $(BIN)/golangci-lint-$(shell sed -n 's|.*golangci/golangci-lint/v2 v\([^ ]*\).*|\1|p' tools/golangci-lint/go.mod)
 
@@ -27,7 +27,7 @@ dashboard: ## run order sagas under faults, and show their traces, metrics and a
 
 .PHONY: test
 test: ## run every test with the race detector; a skipped test is a failure
-	@tools/need redis-server gcc g++ promtool prometheus chromium $(if $(filter Linux,$(shell uname)),strace)
+	@tools/need redis-server gcc g++ promtool prometheus chromium postgres mariadbd pgbouncer $(if $(filter Linux,$(shell uname)),strace)
 	@GOOS=darwin CGO_ENABLED=0 go vet ./store ./store/redisstore # which differ there, and cannot be run here
 	@cd samples && go run ./internal/cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
 	@for module in $(MODULES) tools/house; do \
@@ -55,8 +55,10 @@ sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, wit
 
 .PHONY: histories
 histories: ## check that 2,000 histories of concurrent calls to each store are linearizable
-	@tools/need redis-server
+	@tools/need redis-server postgres mariadbd
 	@go test ./store ./store/redisstore -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
+		{ grep -vE '^ *(===|--- PASS)' || true; }
+	@cd databases && go test -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
 		{ grep -vE '^ *(===|--- PASS)' || true; }
 
 .PHONY: docs
