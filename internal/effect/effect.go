@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"time"
 )
 
 // Outcome is what came of an effect, encoded by the guard's converter or codec.
@@ -34,6 +35,10 @@ type Call struct {
 	// returns from now on, this is what the guard records and answers. A second
 	// effect of one call is refused: it returns an error then.
 	Committed func(o Outcome) error
+	// Unsure says that the effect is written down in a transaction whose end the ledger
+	// does not know. Once the body has ended, and unless Committed was called, the guard
+	// asks find, which answers as Decide of a Ledger, and records that.
+	Unsure func(find func(ctx context.Context) (Outcome, error))
 	// SettleIn, where the guard's store is in the database of a transaction, settles the
 	// record in that transaction; nil where it is not. Its argument is the transaction, as the store
 	// knows it. ok is false if the store is in another database.
@@ -59,6 +64,9 @@ type Run struct {
 	Generation uint64
 	Owner      string // nonce of the claim
 	Match      string
+	// At, by the clock of the guard's store, is a time before which the effect did not take
+	// place: for Decide when the run got its claim, for Confirm too. Zero if it is not known.
+	At time.Time
 }
 
 // Errors of a ledger.
