@@ -5,7 +5,7 @@ SHELL       := bash
 STORE    ?= file
 FUZZTIME ?= 30s
 SDK      ?= v1.51.0
-MODULES  := . samples bench
+MODULES  := . samples bench databases
 BIN      := $(CURDIR)/.cache/bin
 LINTER   := $(BIN)/golangci-lint-$(shell sed -n 's|.*golangci/golangci-lint/v2 v\([^ ]*\).*|\1|p' tools/golangci-lint/go.mod)
 
@@ -27,7 +27,7 @@ dashboard: ## run order sagas under faults, and show their traces, metrics and a
 
 .PHONY: test
 test: ## run every test with the race detector; a skipped test is a failure
-	@tools/need redis-server gcc g++ promtool prometheus chromium $(if $(filter Linux,$(shell uname)),strace)
+	@tools/need redis-server gcc g++ promtool prometheus chromium postgres mariadbd pgbouncer $(if $(filter Linux,$(shell uname)),strace)
 	@GOOS=darwin CGO_ENABLED=0 go vet ./store ./store/redisstore # which differ there, and cannot be run here
 	@cd samples && go run ./internal/cmd/tools temporal-cli trace-viewer victoria-metrics vmalert
 	@for module in $(MODULES) tools/house; do \

@@ -6,5 +6,4 @@ import (
 	_ "modernc.org/sqlite"
 
 	_ "github.com/atmostonce/atmostonce/store/storetest"
-	_ "github.com/stretchr/testify/require"
 )
