@@ -107,7 +107,13 @@ func TestTxn_RefusesWhatIsNoEffectOfTheCall(t *testing.T) {
 		require.ErrorIs(t, err, txn.ErrResult)
 		require.ErrorIs(t, d.Done(callOf("7").in(ctx), b.db, "text"), txn.ErrResult)
 
-		g := callOf("7")
+		require.ErrorIs(t, d.Done(callOf("7").in(ctx), b.db, receipt{}), txn.ErrOtherLedger, "nobody would ask")
+		elsewhere := callOf("7")
+		elsewhere.Ledger = "another one"
+		_, err = txn.Do(elsewhere.in(ctx), d, never)
+		require.ErrorIs(t, err, txn.ErrOtherLedger)
+
+		g := callOf("7").decidedBy(d)
 		_, err = b.do(ctx, d, g, "7")
 		require.NoError(t, err)
 		_, err = b.do(ctx, d, g, "8")

@@ -136,11 +136,11 @@ func (t *faultyTx) Rollback() error {
 }
 
 // later has the transaction end later, without this connection.
-func (t *faultyTx) later(end func() error) error {
+func (t *faultyTx) later(end string) error {
 	late := make(chan struct{})
 	t.conn.late = late
 	time.AfterFunc(300*time.Millisecond, func() {
-		_ = end()
+		_, _ = t.conn.Conn.(driver.ExecerContext).ExecContext(context.Background(), end, nil)
 		close(late)
 	})
 	return io.ErrUnexpectedEOF
@@ -149,7 +149,7 @@ func (t *faultyTx) later(end func() error) error {
 // first returns f for the first commit, and none for those that follow.
 func first(f func(tx *faultyTx) error) func(tx *faultyTx) error {
 	var done sync.Once
-	return func(tx driver.Tx) (err error) {
+	return func(tx *faultyTx) (err error) {
 		err = errFollows
 		done.Do(func() { err = f(tx) })
 		if err == errFollows { //nolint:errorlint // it is it
@@ -171,10 +171,10 @@ func TestTxn_ACommitWithoutAnAnswerIsReadBack(t *testing.T) {
 		"it took place": {func(tx *faultyTx) error { return errors.Join(tx.Tx.Commit(), io.ErrUnexpectedEOF) }, 1},
 		"it did not":    {func(tx *faultyTx) error { return errors.Join(tx.Tx.Rollback(), io.ErrUnexpectedEOF) }, 2},
 		"it is under way": {func(tx *faultyTx) error {
-			return tx.later(tx.Tx.Commit)
+			return tx.later("COMMIT")
 		}, 1},
 		"it will not": {func(tx *faultyTx) error {
-			return tx.later(tx.Tx.Rollback)
+			return tx.later("ROLLBACK")
 		}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -225,7 +225,7 @@ func TestTxn_ACommitThatCannotBeReadBackIsInDoubt(t *testing.T) {
 				require.True(t, final)
 				require.Empty(t, g.committed)
 				f.set(nil, nil)
-				o, err := g.find(t.Context())
+				o, err := d.Decide(t.Context(), g.run())
 				if !took {
 					require.ErrorIs(t, err, effect.ErrNotDone)
 					return

@@ -63,7 +63,7 @@ func TestTxn_WaitsForATransactionThatMayYetCommit(t *testing.T) {
 			onEach(t, func(t *testing.T, b *business) {
 				b.accounts(t)
 				d := b.ledger(t, txn.Options{})
-				zombie := callOf("7")
+				zombie := callOf("7").decidedBy(d)
 				tx, err := b.db.BeginTx(t.Context(), nil)
 				require.NoError(t, err)
 				r, err := b.transfer(t.Context(), tx, "7", "a", "b")
@@ -149,22 +149,22 @@ func TestTxn_DoneInATransactionOfOnesOwn(t *testing.T) {
 				return receipt{"what the body says", ""}, end(tx)
 			})
 		}
-		g := callOf("7")
+		g := callOf("7").decidedBy(d)
 		want := receipt{"7", g.Owner}
 		r, err := call(g, "7", (*sql.Tx).Commit)
 		require.NoError(t, err)
 		require.Equal(t, want, r, "what was written down is the result")
-		r, err = call(callOf("7"), "7", (*sql.Tx).Commit)
+		r, err = call(callOf("7").decidedBy(d), "7", (*sql.Tx).Commit)
 		require.NoError(t, err)
 		require.Equal(t, want, r)
 		require.Equal(t, 1, b.effects(t, "7"))
 
-		g = callOf("8")
+		g = callOf("8").decidedBy(d)
 		r, err = call(g, "8", func(tx *sql.Tx) error { return errors.Join(tx.Commit(), boom) })
 		require.NoError(t, err, "it was committed")
 		require.Equal(t, receipt{"8", g.Owner}, r)
 
-		g = callOf("9")
+		g = callOf("9").decidedBy(d)
 		_, err = call(g, "9", (*sql.Tx).Rollback)
 		require.ErrorIs(t, err, errUncommitted, "it was rolled back, and no error returned")
 		_, err = call(g, "9", (*sql.Tx).Commit)
@@ -174,21 +174,13 @@ func TestTxn_DoneInATransactionOfOnesOwn(t *testing.T) {
 
 		// The commit is forgotten: the transaction stays open.
 		var forgotten *sql.Tx
-		g = callOf("10")
-		g.find = nil
-		short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		defer cancel()
-		_, err = g.body(t.Context(), func(ctx context.Context) (receipt, error) {
-			tx, err := b.db.BeginTx(context.WithoutCancel(ctx), nil)
-			require.NoError(t, err)
-			forgotten = tx
-			r, err := b.transfer(ctx, tx, "10", "a", "b")
-			require.NoError(t, err)
-			require.NoError(t, d.Done(ctx, tx, r))
-			find := g.find
-			g.find = func(context.Context) (effect.Outcome, error) { return find(short) }
-			return r, nil
-		})
+		g = callOf("10").decidedBy(d)
+		g.find = func(ctx context.Context, r effect.Run) (effect.Outcome, error) {
+			ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+			defer cancel()
+			return d.Decide(ctx, r)
+		}
+		_, err = call(g, "10", func(tx *sql.Tx) error { forgotten = tx; return nil })
 		require.Error(t, err)
 		require.NotErrorIs(t, err, errUncommitted, "it may be committed yet")
 		require.Empty(t, g.committed)

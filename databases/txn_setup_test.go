@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/atmostonce/atmostonce/internal/dbserver"
 	"github.com/atmostonce/atmostonce/internal/effect"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/txn"
@@ -24,6 +26,8 @@ import (
 type business struct {
 	db      *sql.DB
 	dialect txn.Dialect
+	driver  string
+	dsn     string
 	again   func(t *testing.T) *sql.DB // another pool of connections to it
 }
 
@@ -42,7 +46,7 @@ func onEach(t *testing.T, f func(t *testing.T, b *business)) {
 }
 
 var kinds = map[string]func(t *testing.T) *business{
-	"SQLite": newSQLite,
+	"SQLite": newSQLite, "PostgreSQL": newPostgresBusiness, "PgBouncer": newPooledBusiness, "MariaDB": newMariaDBBusiness,
 }
 
 func newSQLite(t *testing.T) *business {
@@ -51,18 +55,64 @@ func newSQLite(t *testing.T) *business {
 }
 
 func sqliteAt(path string) *business {
-	return &business{dialect: txn.SQLite, again: func(t *testing.T) *sql.DB {
-		t.Helper()
-		return openDB(t, "sqlite", "file:"+path+"?_pragma=busy_timeout(100)&_pragma=journal_mode(wal)")
-	}}
+	return serverBusiness(txn.SQLite, "file:"+path+"?_pragma=busy_timeout(100)&_pragma=journal_mode(wal)")
 }
 
-func openDB(t *testing.T, driver, dsn string) *sql.DB {
+// pooled are the settings of pgx for a pooler that keeps no sessions.
+const pooled = "&default_query_exec_mode=simple_protocol"
+
+func newPostgresBusiness(t *testing.T) *business {
 	t.Helper()
-	db, err := sql.Open(driver, dsn)
+	_, dsn := newPostgres(t)
+	hasty(t, dsn)
+	return serverBusiness(txn.PostgreSQL, dsn)
+}
+
+// hasty has the database look for deadlocks soon, of which some tests make many.
+func hasty(t *testing.T, dsn string) {
+	t.Helper()
+	u, err := url.Parse(dsn)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	return db
+	_, err = openDB(t, "pgx", dsn).ExecContext(t.Context(), "ALTER DATABASE "+u.Path[1:]+" SET deadlock_timeout = '20ms'")
+	require.NoError(t, err)
+}
+
+// sharedPgBouncer is before the PostgreSQL that tests share.
+var sharedPgBouncer = sync.OnceValues(share(func(ctx context.Context, settings ...string) (*dbserver.Server, error) {
+	s, err := sharedPostgres()
+	if err != nil {
+		return nil, err
+	}
+	return dbserver.PgBouncer(ctx, s, settings...)
+}))
+
+// newPooledBusiness is a PostgreSQL behind PgBouncer, in transaction mode.
+func newPooledBusiness(t *testing.T) *business {
+	t.Helper()
+	_, dsn := newPostgres(t)
+	hasty(t, dsn)
+	bouncer, err := sharedPgBouncer()
+	require.NoError(t, err)
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	u.Host = bouncer.Addr()
+	return serverBusiness(txn.PostgreSQL, u.String()+pooled)
+}
+
+func newMariaDBBusiness(t *testing.T) *business {
+	t.Helper()
+	_, dsn := newMariaDB(t)
+	return serverBusiness(txn.MySQL, dsn)
+}
+
+func serverBusiness(d txn.Dialect, dsn string) *business {
+	driver := map[txn.Dialect]string{txn.PostgreSQL: "pgx", txn.MySQL: "mysql", txn.SQLite: "sqlite"}[d]
+	return &business{dialect: d, driver: driver, dsn: dsn, again: func(t *testing.T) *sql.DB {
+		t.Helper()
+		db := openDB(t, driver, dsn)
+		db.SetMaxOpenConns(12)
+		return db
+	}}
 }
 
 // ledger opens the ledger of the business, and makes its tables.
@@ -152,7 +202,8 @@ func (b *business) transfer(ctx context.Context, x txn.Executor, id, from, to st
 type guarded struct {
 	effect.Call
 	committed []effect.Outcome
-	find      func(context.Context) (effect.Outcome, error)
+	wrote     bool
+	find      func(context.Context, effect.Run) (effect.Outcome, error)
 }
 
 var owners atomic.Int64
@@ -160,12 +211,14 @@ var owners atomic.Int64
 // keyOf is a key as the guard's are.
 func keyOf(id string) string { return fmt.Sprintf("%064x", id) }
 
-// callOf returns a call of the effect with that ID, under a claim of its own.
+// callOf returns a call of the effect with that ID, under a claim of its own. Its policy
+// goes by no ledger; see decidedBy.
 func callOf(id string) *guarded {
 	g := &guarded{}
 	g.Call = effect.Call{
 		Key: keyOf(id), Owner: fmt.Sprintf("owner%d", owners.Add(1)), Match: "match", Guarded: true, Out: reflect.TypeFor[receipt](),
 		Encode: func(_ context.Context, result any) (effect.Outcome, error) {
+			g.wrote = true
 			data, err := json.Marshal(result)
 			return effect.Outcome{Data: data, Context: "json"}, err
 		},
@@ -179,8 +232,13 @@ func callOf(id string) *guarded {
 			g.committed = append(g.committed, o)
 			return nil
 		},
-		Unsure: func(find func(context.Context) (effect.Outcome, error)) { g.find = find },
 	}
+	return g
+}
+
+// decidedBy has the call's policy go by d.
+func (g *guarded) decidedBy(d *txn.DB) *guarded {
+	g.Ledger, g.find = d.ID(), d.Decide
 	return g
 }
 
@@ -196,8 +254,8 @@ var errUncommitted = errors.New("the effect was not committed")
 // body runs f as the body of the call, and answers as the guard.
 func (g *guarded) body(ctx context.Context, f func(ctx context.Context) (receipt, error)) (r receipt, err error) {
 	r, err = f(g.in(ctx))
-	if len(g.committed) == 0 && g.find != nil {
-		o, found := g.find(context.WithoutCancel(ctx))
+	if len(g.committed) == 0 && g.wrote && g.find != nil {
+		o, found := g.find(context.WithoutCancel(ctx), g.run())
 		switch {
 		case found == nil:
 			g.committed = append(g.committed, o)

@@ -126,7 +126,9 @@ var errProbe = errors.New("probe")
 // probe tries out a marker: twice, for the second one must be refused.
 func (d *DB) probe(ctx context.Context) error {
 	m := marker{key: "probe " + nonce(), match: "", call: "probe", try: nonce()}
-	unfit := func(format string, args ...any) error { return fmt.Errorf("%w: "+format, append([]any{ErrUnfit}, args...)...) }
+	unfit := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{ErrUnfit}, args...)...)
+	}
 	tx, err := d.db.BeginTx(ctx, &sql.TxOptions{Isolation: d.isolation})
 	if err != nil {
 		return unfit("%w", err)

@@ -86,6 +86,9 @@ func Do[R any](ctx context.Context, d *DB, f func(ctx context.Context, tx *sql.T
 	if t := reflect.TypeFor[R](); c.Out != nil && c.Out != t {
 		return result, fmt.Errorf("%w: %v, not %v", ErrResult, t, c.Out)
 	}
+	if c.Ledger != "" && c.Ledger != d.id {
+		return result, fmt.Errorf("%w: the policy goes by %s, this is %s", ErrOtherLedger, c.Ledger, d.id)
+	}
 	e := &attempt{DB: d, call: c}
 	err = retry(ctx, func() error {
 		return e.run(ctx, func(tx *sql.Tx) (any, error) {
@@ -195,15 +198,7 @@ func (a *attempt) readBack(ctx context.Context, m marker, err error) error {
 	case errors.Is(broken, effect.ErrNotDone):
 		return &againError{err}
 	}
-	a.unsure(a.call)
 	return once.MaybeDone(fmt.Errorf("txn: the commit may have taken place: %w; it could not be read back: %w", err, broken))
-}
-
-// unsure has the guard ask when the body has ended.
-func (d *DB) unsure(c *effect.Call) {
-	if c.Unsure != nil {
-		c.Unsure(func(ctx context.Context) (effect.Outcome, error) { return d.decide(ctx, runOf(c), c.Owner) })
-	}
 }
 
 // noteEnd writes down that nothing can be said about the effect.
@@ -223,11 +218,14 @@ type Executor interface {
 
 // Done writes down, in a transaction of your own, that the effect of the guarded call
 // takes place with it. Call it as the last thing before the commit, with the result of the
-// call; what is recorded of the call is this result. Once the function has ended, the
-// guard asks the database whether the transaction was committed, which costs a SELECT: if it was, nothing that the function returns
-// changes that; if it was not, the effect did not take place, and the call is an error,
-// whatever the function returns. An error of Done means: roll back, and return the error. On a
-// conflict with another transaction the whole of it may be tried again.
+// call: that is what the guard records. The policy of the call must be that of Decides
+// ([ErrOtherLedger]), because the guard asks the database, once the function has ended,
+// whether the transaction was committed. If it was, that is the answer, whatever the
+// function returns; if it was not, the effect did not take place, and the call is an error
+// even if the function returns none. This costs a SELECT, which Do does not need.
+//
+// An error of Done means: roll back, and return the error. On a conflict with another
+// transaction the whole of it may be tried again.
 func (d *DB) Done(ctx context.Context, tx Executor, result any) error {
 	c, ok := effect.FromContext(ctx)
 	if !ok {
@@ -239,11 +237,13 @@ func (d *DB) Done(ctx context.Context, tx Executor, result any) error {
 	if t := reflect.TypeOf(result); c.Out != nil && t != c.Out && (c.Out.Kind() != reflect.Interface || t != nil && !t.Implements(c.Out)) {
 		return fmt.Errorf("%w: %v, not %v", ErrResult, t, c.Out)
 	}
+	if c.Ledger != d.id {
+		return fmt.Errorf("%w: Done needs InDoubt to be this ledger's Decides", ErrOtherLedger)
+	}
 	o, err := c.Encode(ctx, result)
 	if err != nil {
 		return fmt.Errorf("txn: the result cannot be kept: %w", err)
 	}
-	d.unsure(c)
 	written, err := d.writeMarker(ctx, tx, newMarker(c, o))
 	if err == nil && !written {
 		err = ErrTaken

@@ -36,6 +36,10 @@ var (
 	// step returns.
 	ErrResult = errors.New("txn: the result is of another type than that of the guarded call")
 
+	// ErrOtherLedger: the policy of the call goes by the ledger of another database, or,
+	// for Done, by none.
+	ErrOtherLedger = errors.New("txn: the policy of the call goes by another ledger")
+
 	// ErrNoTable: the tables are not there. Run the Migrations, or set Options.Apply.
 	ErrNoTable = errors.New("txn: the tables are not there: run Migrations, or set Options.Apply")
 	// ErrOlderSchema: the tables are those of an older version of this package. Run the

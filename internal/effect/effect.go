@@ -23,6 +23,7 @@ type Call struct {
 	Generation uint64       // how often a success under the key was reopened
 	Owner      string       // nonce of the claim
 	Match      string       // what a duplicate must agree on
+	Ledger     string       // ID of the ledger that the call's policy goes by; "": of none
 	Out        reflect.Type // of the result; nil if it is not known
 	// Guarded is false where the call runs without a claim: mode Off or Observe, or no
 	// usable key. Nothing is to be written down then.
@@ -35,10 +36,6 @@ type Call struct {
 	// returns from now on, this is what the guard records and answers. A second
 	// effect of one call is refused: it returns an error then.
 	Committed func(o Outcome) error
-	// Unsure says that the effect is written down in a transaction whose end the ledger
-	// does not know. Once the body has ended, and unless Committed was called, the guard
-	// asks find, which answers as Decide of a Ledger, and records that.
-	Unsure func(find func(ctx context.Context) (Outcome, error))
 	// SettleIn, where the guard's store is in the database of a transaction, settles the
 	// record in that transaction; nil where it is not. Its argument is the transaction, as the store
 	// knows it. ok is false if the store is in another database.
