@@ -44,6 +44,7 @@ func (t target[Out]) call(ctx context.Context, args []any, is bool, f func(conte
 		mode = g.options.Mode(t.name)
 	}
 	r := g.request(ctx, t.name, t.policy, args)
+	r.Out = reflect.TypeFor[Out]()
 	r.Door = door{codec{g.options.Codec, g.errors, g.options.MaxOutcome, decodeResult[Out]}}
 	unnamed := g.identify(&r, args)
 	switch {

@@ -22,8 +22,8 @@ import (
 // reason BadSetup, and so is a ctx that belongs to no guarded call.
 //
 // A policy, at most one, may say TTL, OnDuplicate Return or Wait, OnFailure and InDoubt.
-// What it leaves out is the call's; but a step whose call has InDoubt Resume, Rerun or
-// Reconcile holds, for these are about the body, and a Reject is a Return. TTL is at
+// What it leaves out is the call's; but a step whose call has InDoubt Resume, Rerun,
+// Reconcile or a ledger's holds, for these are about the body, and a Reject is a Return. TTL is at
 // least the call's; Match is the call's. A Reconcile function gets the first argument of the call, or a
 // struct{} if there is none, and returns an Out.
 //

@@ -143,7 +143,7 @@ func (i *inbound) request(ctx context.Context, m mark, args []any) {
 			Scheduled: info.ScheduledTime.UTC(), Attempt: info.Attempt, Worker: w.name,
 		}},
 		Attempt: attemptOf(info, callHeader{}).Until(deadline, i.beat.Next.GetWorkerStopChannel(ctx)),
-		Policy:  m.policy, Args: args, Door: &i.door, Life: life.Life,
+		Policy:  m.policy, Args: args, Out: i.door.returns, Door: &i.door, Life: life.Life,
 	}
 }
 

@@ -14,7 +14,8 @@ const (
 	StoreReplaced  Notice = "store_replaced"  // the store may have lost records; see store.ErrReplaced
 	StoreUnsafe    Notice = "store_unsafe"    // the store is set up such that it may lose records
 	Conflict       Notice = "conflict"        // a superseded run succeeded: evidence of two executions
-	Reconciled     Notice = "reconciled"      // a Reconcile function said what happened; Event.Err if it could not
+	Reconciled     Notice = "reconciled"      // a Reconcile function or a ledger said what happened; Event.Err if it could not
+	Overruled      Notice = "overruled"       // the effect is in a ledger, so its outcome is the answer; Event.Err is what the body returned after it
 	OtherRun       Notice = "other_run"       // the replayed outcome is another workflow run's
 	SameRun        Notice = "same_run"        // the replayed outcome is another call's of the same run
 	NoHeader       Notice = "no_header"       // scope is PerRun or PerCall, but the call has no usable header: a reset of it is another call
@@ -28,7 +29,7 @@ const (
 // Notices returns all notices.
 func Notices() []Notice {
 	return []Notice{LeaseLost, RenewFailed, SettleDelayed, SettleFailed, StoreLost, StoreForgot, StoreReplaced, StoreUnsafe,
-		Conflict, Reconciled, OtherRun, SameRun, NoHeader, OneAttempt, PolicyDefeated, Resolved, Erased, Observed}
+		Conflict, Reconciled, Overruled, OtherRun, SameRun, NoHeader, OneAttempt, PolicyDefeated, Resolved, Erased, Observed}
 }
 
 // InDoubt is what Event.Warning returns of a call that leaves its effect in doubt. It
@@ -46,6 +47,7 @@ var remedies = map[Notice]string{
 	NoHeader:       "a reset of this call would be another effect; install the guard, or interceptor.Workflows, on the worker that runs the workflow",
 	Observed:       "Mode Observe ran the body; Enforce would have replayed the outcome, or refused for the reason given",
 	OneAttempt:     "no retry can clear what ends in doubt; allow more attempts",
+	Overruled:      "the effect took place, and its outcome counts; what the body does after it is not done again",
 	PolicyDefeated: "in some case the policy is not carried out; change what the error names",
 	OtherRun:       "equal calls of all runs of a workflow ID are one effect under this scope; if each run means its own, use keys.PerRun",
 	SameRun:        "two equal calls in one run are one effect under this scope; if both are meant, use a Key, or keys.PerCall",

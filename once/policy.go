@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/atmostonce/atmostonce/internal/effect"
 	"github.com/atmostonce/atmostonce/keys"
 )
 
@@ -106,6 +107,9 @@ func (p Policy) Validate() error {
 	if p.InDoubt.kind == reconcile && p.InDoubt.find.call == nil {
 		complain("Reconcile needs a function")
 	}
+	if p.InDoubt.kind == decidedBy && (p.InDoubt.ledger == nil || p.InDoubt.ledger.ID() == "") {
+		complain("DecidedBy needs a ledger, and that an ID")
+	}
 	return errors.Join(errs...)
 }
 
@@ -190,12 +194,13 @@ func (p FailurePolicy) Decide(err error) (verdict FailurePolicy, final bool) {
 }
 
 // DoubtPolicy says what a call does when it finds its key in doubt: the owner died,
-// or does not know whether the effect took place. Each applies after the guard's
-// Options.SettleDelay. Values are comparable.
+// or does not know whether the effect took place. Each but [DecidedBy] applies
+// after the guard's Options.SettleDelay. Values are comparable.
 type DoubtPolicy struct {
-	kind doubtKind
-	hold time.Duration
-	find *finder
+	kind   doubtKind
+	hold   time.Duration
+	find   *finder
+	ledger effect.Ledger // comparable
 }
 
 type doubtKind uint8
@@ -207,6 +212,7 @@ const (
 	resume
 	rerun
 	reconcile
+	decidedBy
 )
 
 var (
@@ -270,6 +276,25 @@ func Reconcile[In, Out any](find func(ctx context.Context, in In) (Out, error)) 
 	return DoubtPolicy{kind: reconcile, find: f}
 }
 
+// DecidedBy goes by a ledger, which is written in one step with the effect: it knows
+// whether that took place, and that it no longer can. There is no settle delay, and what
+// did not happen runs again at once. It is for packages that keep a ledger, such as txn;
+// others take what these make of it.
+//
+// Every effect of the activity must be one that the ledger is written with: of others it
+// says that they did not happen. A doubt about a run whose policy went by another ledger, or by
+// none, holds as under Hold. A result that the ledger has is replayed once the ledger has
+// confirmed that it still does.
+func DecidedBy(l effect.Ledger) DoubtPolicy {
+	if l != nil && !reflect.TypeOf(l).Comparable() {
+		l = &ledger{l}
+	}
+	return DoubtPolicy{kind: decidedBy, ledger: l}
+}
+
+// ledger is one whose own type cannot be compared.
+type ledger struct{ effect.Ledger }
+
 type finder struct {
 	in, out reflect.Type
 	call    func(ctx context.Context, args []any) (any, error)
@@ -297,10 +322,13 @@ func (p DoubtPolicy) HoldTime() (d time.Duration, ok bool) { return p.hold, p.ki
 // Reconciles reports whether p is made by Reconcile.
 func (p DoubtPolicy) Reconciles() bool { return p.kind == reconcile }
 
+// Ledger returns what was given to DecidedBy; nil for other policies.
+func (p DoubtPolicy) Ledger() effect.Ledger { return p.ledger }
+
 // TakesOver reports whether p may run an activity whose earlier run is in
 // doubt.
 func (p DoubtPolicy) TakesOver() bool {
-	return p.kind == resume || p.kind == rerun || p.kind == reconcile
+	return p.kind == resume || p.kind == rerun || p.kind == reconcile || p.kind == decidedBy
 }
 
 // Find calls the function given to Reconcile.
@@ -310,7 +338,7 @@ func (p DoubtPolicy) Find(ctx context.Context, args []any) (any, error) {
 
 // String returns the policy's name in Go.
 func (p DoubtPolicy) String() string {
-	names := [...]string{"", "Hold", "HoldFor", "Fail", "Resume", "Rerun", "Reconcile"}
+	names := [...]string{"", "Hold", "HoldFor", "Fail", "Resume", "Rerun", "Reconcile", "DecidedBy"}
 	return names[p.kind]
 }
 

@@ -270,6 +270,9 @@ func (r *Record) resolve(res Resolution, from Record, now time.Time) (changed bo
 		What: TurnResolved, At: now, From: r.State, FromBy: r.By, Owner: r.Owner, Fence: r.Fence,
 		By: res.By, Who: res.Who, Why: res.Why, ID: res.ID,
 	}
+	if r.State == Succeeded && res.To == Tombstone {
+		r.Generation++ // the effect took place, and is to take place once more
+	}
 	switch {
 	case res.Erase:
 		e.What = TurnErased

@@ -32,7 +32,8 @@ type Record struct {
 	Revision uint64    `json:"revision"` // raised by every write
 	Now      time.Time `json:"-"`        // the store's clock when it answered
 	// Generation is how often a success under this key was reopened: how many effects
-	// came before, of which each was to happen. It never goes back while the record is
+	// came before, of which each was to happen. Only a [Resolution] of a success to
+	// Tombstone raises it, an erasure included. It never goes back while the record is
 	// remembered.
 	Generation uint64 `json:"generation,omitempty"`
 
@@ -111,11 +112,13 @@ type Outcome struct {
 	Context string `json:"context,omitempty"`
 	// Missing, if not empty, says why Data could not be kept.
 	Missing string `json:"missing,omitempty"`
+	// InLedger is set where the ledger that [Info] names has the outcome, too.
+	InLedger bool `json:"in_ledger,omitempty"`
 }
 
 // IsZero reports whether o says nothing.
 func (o Outcome) IsZero() bool {
-	return o.State == "" && o.Data == nil && o.Context == "" && o.Missing == ""
+	return o.State == "" && o.Data == nil && o.Context == "" && o.Missing == "" && !o.InLedger
 }
 
 // Turn is one turn in a record's life, other than the plain run and settle.

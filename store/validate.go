@@ -95,7 +95,7 @@ func (r Resolution) Validate() error {
 func (i Info) texts() []string {
 	h := i.Holder
 	return []string{
-		i.Activity, i.Input, i.Match, i.Trace, h.Namespace, h.WorkflowID, h.RunID, h.ActivityID, h.ActivityRunID, h.Worker,
+		i.Activity, i.Input, i.Match, i.Ledger, i.Trace, h.Namespace, h.WorkflowID, h.RunID, h.ActivityID, h.ActivityRunID, h.Worker,
 		h.OriginalRunID,
 	}
 }
@@ -107,6 +107,8 @@ func (r Record) Validate() error {
 	switch {
 	case r.Key == "" || r.Owner == "" || r.Fence == 0 || r.Revision == 0:
 		return fmt.Errorf("%w: no key, owner, fence or revision", ErrCorrupt)
+	case r.Generation > r.Revision:
+		return fmt.Errorf("%w: more generations than writes", ErrCorrupt)
 	case r.Origin != First && r.Origin != Taken && r.Origin != Clean:
 		return fmt.Errorf("%w: unknown origin", ErrCorrupt)
 	case !r.State.IsOpen() && r.State != Succeeded && r.State != Failed && r.State != Tombstone:
@@ -168,7 +170,7 @@ func (r Record) hasItsOutcome() bool {
 	case Succeeded, Failed:
 		return o.State == r.State
 	case InDoubt:
-		return o.IsZero() || !r.Marked && o.State == InDoubt && len(o.Data) > 0 && o.Missing == ""
+		return o.IsZero() || !r.Marked && o.State == InDoubt && len(o.Data) > 0 && o.Missing == "" && !o.InLedger
 	default:
 		return o.IsZero()
 	}

@@ -29,7 +29,9 @@ type Call struct {
 	// usable key. Nothing is to be written down then.
 	Guarded bool
 
-	// Encode and Decode are the guard's.
+	// Encode and Decode are the guard's. Encode comes before what it encodes is written
+	// down: of a run that has not called it, the guard knows that it has written nothing.
+	// What it returns is never nil data, and an error if the result cannot be kept.
 	Encode func(ctx context.Context, result any) (Outcome, error)
 	Decode func(ctx context.Context, o Outcome, ptr any) error
 	// Committed says that the effect took place, with that outcome: whatever the body
@@ -42,16 +44,18 @@ type Call struct {
 	SettleIn func(ctx context.Context, tx any, o Outcome) (ok bool, err error)
 }
 
-type callKey struct{}
+// Key is that of a call in a context; see FromContext. A context may make the call when it
+// is asked for it.
+type Key struct{}
 
 // NewContext returns a context in which c is the call.
 func NewContext(ctx context.Context, c *Call) context.Context {
-	return context.WithValue(ctx, callKey{}, c)
+	return context.WithValue(ctx, Key{}, c)
 }
 
 // FromContext returns the innermost call in ctx: of a step, the step.
 func FromContext(ctx context.Context) (c *Call, ok bool) {
-	c, ok = ctx.Value(callKey{}).(*Call)
+	c, ok = ctx.Value(Key{}).(*Call)
 	return c, ok
 }
 
@@ -59,7 +63,7 @@ func FromContext(ctx context.Context) (c *Call, ok bool) {
 type Run struct {
 	Key        string
 	Generation uint64
-	Owner      string // nonce of the claim
+	Owner      string // nonce of the claim; of what is confirmed, another run may have had the effect
 	Match      string
 	// At, by the clock of the guard's store, is a time before which the effect did not take
 	// place: for Decide when the run got its claim, for Confirm too. Zero if it is not known.

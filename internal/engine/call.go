@@ -20,6 +20,7 @@ type call struct {
 	evidence evidence // of what the body did
 	enforced bool     // the end of the life waits for it
 	steps    steps    // of the body
+	told     told     // of its effect
 }
 
 // Why a request has no key, besides keys.ErrSkip and what its own functions say.
@@ -180,6 +181,9 @@ func (c *call) refuse(ctx context.Context, r Refusal) (repeated bool, err error)
 func (e *Engine) refuse(ctx context.Context, d Door, i *Identity, p once.DoubtPolicy, last bool, r Refusal) error {
 	if r.Reason == once.InDoubt && r.Cause == nil {
 		r.Cause = d.DecodeDoubt(ctx, r.Record.Outcome)
+		if l := p.Ledger(); l != nil && r.Record.Info.Ledger != l.ID() {
+			r.Cause = d.After(otherLedger(l, r.Record.Info.Ledger), r.Cause)
+		}
 	}
 	r.Activity, r.Digest, r.InDoubt, r.Last, r.SettleDelay = i.Activity, i.Digest, p, last, e.options.SettleDelay
 	return d.Refuse(ctx, r)

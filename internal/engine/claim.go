@@ -30,9 +30,10 @@ type claim struct {
 	account *account
 	counted bool // the end of the life waits for its writes
 
-	bid  store.Bid
-	sent time.Time // when the store was last asked for the key
-	last lasting   // the context of the write that ends it, where the call makes that itself
+	bid        store.Bid
+	generation uint64    // of the record that grants it
+	sent       time.Time // when the store was last asked for the key
+	last       lasting   // the context of the write that ends it, where the call makes that itself
 }
 
 // lasting is a context without its end, as context.WithoutCancel makes it. That one is
@@ -55,6 +56,9 @@ func (c *claim) open(of *call, counted bool, traceparent string) {
 	c.bid = store.Bid{
 		Key: r.Key, Owner: rand.Text(), Lease: o.Lease, TTL: r.retention(o),
 		Info: store.Info{Activity: r.Activity, Input: r.Input, Match: r.Match, Trace: traceparent, Holder: r.Holder},
+	}
+	if l := of.ledger(); l != nil {
+		c.bid.Info.Ledger = l.ID()
 	}
 }
 
@@ -126,7 +130,7 @@ func (c *claim) giveBack(ctx context.Context) {
 func (c *claim) isStale() bool { return newInstant(c.sent).age(time.Now()) >= held(c.bid.Lease) }
 
 // grant notes that r grants the claim.
-func (c *claim) grant(r store.Record) { c.bid.Fence = r.Fence }
+func (c *claim) grant(r store.Record) { c.bid.Fence, c.generation = r.Fence, r.Generation }
 
 // begin notes that the body may have an effect from now on.
 func (c *claim) begin() { c.bid.Began = true }
@@ -145,9 +149,12 @@ func (c *claim) doubt(ctx context.Context, r store.Record) (store.Record, error)
 func (c *claim) decide(ctx context.Context, from store.Record, o store.Outcome) (store.Record, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	why := "the reconcile function found the effect"
+	if o.InLedger {
+		why = "the ledger has the effect"
+	}
 	return c.store.Resolve(ctx, c.bid.Key, from, store.Resolution{
-		ID: c.bid.Owner, To: store.Succeeded, Outcome: o, By: store.ByReconcile,
-		Why: "the reconcile function found the effect", TTL: c.bid.TTL,
+		ID: c.bid.Owner, To: store.Succeeded, Outcome: o, By: store.ByReconcile, Why: why, TTL: c.bid.TTL,
 	})
 }
 

@@ -97,25 +97,33 @@ func (s situation) inFlight(lease time.Duration) decision {
 
 // inDoubt: nobody knows whether the effect took place, for so long.
 func (s situation) inDoubt(since time.Duration) decision {
-	if left := s.settleDelay - since; left > 0 {
+	p := s.policy.InDoubt
+	if left := s.settleDelay - since; left > 0 && !s.isDecidable() {
 		return s.settling(left)
 	}
-	p := s.policy.InDoubt
 	held, limited := p.HoldTime()
 	switch {
 	case p == once.Fail, limited && since >= held:
 		return decision{do: refuse, reason: once.InDoubt}
 	case limited:
 		return s.refuseRetryably(once.InDoubt, min(s.holdRetry, held-since))
-	case !p.TakesOver(), p == once.Resume && (!s.retry || s.local):
+	case !p.TakesOver(), p == once.Resume && (!s.retry || s.local), p.Ledger() != nil && !s.isDecidable():
 		return s.refuseRetryably(once.InDoubt, s.holdRetry)
 	case s.late || s.givesWay():
 		return s.undecided(minRetry)
-	case p.Reconciles():
+	case p.Reconciles(), p.Ledger() != nil:
 		return decision{do: ask}
 	default:
 		return decision{do: takeOver}
 	}
+}
+
+// isDecidable reports whether the doubt is one that the policy's ledger decides: then the
+// last owner has its effect by now, or cannot have it any more, and there is nothing to
+// wait for.
+func (s situation) isDecidable() bool {
+	l := s.policy.InDoubt.Ledger()
+	return l != nil && s.record.State == store.InDoubt && s.record.Info.Ledger == l.ID()
 }
 
 // settling: a request that the last owner sent may still be on its way, and the

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/atmostonce/atmostonce/internal/effect"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -234,6 +236,58 @@ func TestDecide_InDoubtPolicies(t *testing.T) {
 		)
 	}
 }
+
+// A ledger decides about the runs that go by it, and at once: they had their effect, or
+// cannot have it any more.
+func TestDecide_ALedgerDecidesWithoutASettleDelay(t *testing.T) {
+	t.Parallel()
+	const id = "ledger"
+	byIt := under(once.DecidedBy(noLedger{id}))
+	of := func(r store.Record, ledger string) store.Record {
+		r.Info.Ledger = ledger
+		return r
+	}
+	asks, held := decision{do: ask}, later(once.InDoubt, testHold)
+	for _, d := range []once.DuplicatePolicy{once.Return, once.Wait, once.Reject} {
+		for name, who := range map[string]func(*situation){"a retry": retry, "a reset": reset, "another call": func(*situation) {}, "a local one": local, "a function": alone} {
+			fresh := of(inDoubtSince(0), id)
+			check(t,
+				cell{d.String() + ": " + name + " asks at once", meets(fresh, who, on(d), byIt), asks},
+				cell{d.String() + ": " + name + " asks later on, too", meets(of(inDoubtSince(time.Hour), id), who, on(d), byIt), asks},
+				cell{d.String() + ": " + name + " asks on its last attempt", meets(fresh, who, on(d), byIt, last), asks},
+				cell{d.String() + ": " + name + " that is late does not", meets(fresh, who, on(d), byIt, late), undecided(minRetry)},
+				cell{d.String() + ": " + name + " of other input is a mismatch", meets(fresh, other, on(d), byIt), never(once.Mismatch)},
+			)
+		}
+	}
+	for name, r := range map[string]store.Record{"of another ledger": of(inDoubtSince(testDelay), "other"), "of none": inDoubtSince(testDelay)} {
+		check(t,
+			cell{"a doubt " + name + " holds", meets(r, byIt, retry), held},
+			cell{"a doubt " + name + " holds for another call", meets(r, byIt), held},
+			cell{"a doubt " + name + " holds on the last attempt", meets(r, byIt, retry, last), held},
+		)
+	}
+	young := inDoubtSince(testDelay - time.Second)
+	check(t,
+		cell{"a doubt of another ledger lets the settle delay pass", meets(of(young, "other"), byIt, retry), undecided(time.Second)},
+		cell{"a doubt of no ledger lets the settle delay pass", meets(young, byIt, retry), undecided(time.Second)},
+		cell{"a ledger says nothing under another policy", meets(of(young, id), under(once.Rerun), retry), undecided(time.Second)},
+		cell{"a ledger does not decide what is pending", meets(of(pendingPast(testDelay), id), byIt, retry), held},
+		cell{"a live owner is left alone", meets(of(runningFor(5*time.Second), id), byIt, retry), later(once.InFlight, 5*time.Second)},
+		cell{"a stopping worker leaves it to another", meets(of(inDoubtSince(0), id), byIt, stopping), undecided(minRetry)},
+	)
+}
+
+// noLedger is a ledger that nobody asks.
+type noLedger struct{ id string }
+
+func (l noLedger) ID() string { return l.id }
+
+func (l noLedger) Decide(context.Context, effect.Run) (effect.Outcome, error) {
+	return effect.Outcome{}, effect.ErrNotDone
+}
+
+func (l noLedger) Confirm(context.Context, effect.Run) error { return nil }
 
 func TestDecide_HoldForEnds(t *testing.T) {
 	t.Parallel()

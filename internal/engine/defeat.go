@@ -55,12 +55,15 @@ func (r Request) defeatsTakeover(o Options, seesDeath bool) error {
 	if !p.TakesOver() {
 		return nil
 	}
-	never := "never runs again"
-	if p.Reconciles() {
+	never, settle := "never runs again", o.SettleDelay
+	switch {
+	case p.Reconciles():
 		never = "is never asked"
+	case p.Ledger() != nil:
+		never, settle = "is never asked", 0
 	}
-	if t := r.ScheduleToClose; t > 0 && t <= o.SettleDelay+2*granule {
-		return fmt.Errorf("ScheduleToCloseTimeout %v: InDoubt %v %s, for the settle delay of %v does not fit; raise it by far, or lower SettleDelay", t, p, never, o.SettleDelay)
+	if t := r.ScheduleToClose; t > 0 && t <= settle+2*granule {
+		return fmt.Errorf("ScheduleToCloseTimeout %v: InDoubt %v %s, for the settle delay of %v does not fit; raise it by far, or lower SettleDelay", t, p, never, settle)
 	}
 	n, lease, span := min(r.most(), manyAttempts), o.Lease, r.StartToClose
 	if n < 2 || span <= 0 || r.Holder.Local {
@@ -76,11 +79,11 @@ func (r Request) defeatsTakeover(o Options, seesDeath bool) error {
 	if h := r.Heartbeat; h > 0 {
 		noticed = min(h, span)
 	}
-	if n > 2 && noticed+(n-3)*maxRetry >= lease || noticed+(n-2)*maxRetry+span-margin(span) > lease+o.SettleDelay {
+	if n > 2 && noticed+(n-3)*maxRetry >= lease || noticed+(n-2)*maxRetry+span-margin(span) > lease+settle {
 		return nil
 	}
 	return fmt.Errorf("MaximumAttempts %d, StartToCloseTimeout %v: after a worker is killed, InDoubt %v %s, for all attempts are over before the lease of %v and the settle delay of %v; raise one of the two, or lower Lease and SettleDelay",
-		n, span, p, never, lease, o.SettleDelay)
+		n, span, p, never, lease, settle)
 }
 
 // defeatsRetry: what the guard answers so that the caller comes back is final.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/atmostonce/atmostonce/internal/effect"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -25,6 +26,7 @@ type evidence struct {
 	says  func(error) (open, known bool) // see Door.LeavesOpen
 	steps *steps                         // of the body; nil: it took none
 
+	undone bool        // a ledger says that there was no effect, nor will there be
 	begun  atomic.Bool // once.Begin was called
 	traced atomic.Bool // the trace was asked for, as net/http does first of all
 	wrote  atomic.Bool // net/http has written something of a request
@@ -62,6 +64,10 @@ func (w *watched) Value(key any) any {
 	case stepsKey{}:
 		if s := w.evidence.steps; s != nil {
 			return s
+		}
+	case effect.Key{}:
+		if s := w.evidence.steps; s != nil {
+			return s.call.effect()
 		}
 	case traceKey:
 		w.once.Do(w.trace)
@@ -171,7 +177,7 @@ func (e *evidence) verdict(p once.FailurePolicy, err error, origin store.Origin,
 	if final && unsure && e.steps.haveMarked(err) {
 		final = false // that was about another step
 	}
-	if !final && (over || unsure || e.begun.Load() || e.leavesOpen(err)) {
+	if !final && (unsure || !e.undone && (over || e.begun.Load() || e.leavesOpen(err))) {
 		return once.Doubt
 	}
 	if verdict == once.Lock && origin == store.Taken {

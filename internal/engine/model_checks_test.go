@@ -111,7 +111,7 @@ func (m *model) conclude(a *attempt, r store.Record) {
 	case a.verdict == retFinal && a.origin == store.Taken: // the doubt stays, the call ends
 	case (a.verdict == retUnlock || a.verdict == retFinal) && a.origin != store.Taken:
 		for _, other := range m.attempts {
-			if other.call == a.call && other.epoch == a.epoch && (other.request == landed || other.request == underway) {
+			if other.call == a.call && other.epoch == a.epoch && (other.request == landed || other.request == underway && !other.barred) {
 				m.breaks("call %d was told that nothing happened", a.call)
 			}
 		}

@@ -28,7 +28,7 @@ func (m *model) fingerprint() string {
 		fmt.Fprint(&b, "|", e.What, e.From, e.FromBy, e.Owner)
 	}
 	for _, a := range m.attempts {
-		fmt.Fprint(&b, "\n", a.call, a.phase, a.request, a.wrote, a.pending)
+		fmt.Fprint(&b, "\n", a.call, a.phase, a.request, a.wrote, a.pending, a.barred)
 		done := a.phase == over || a.phase == dead
 		if !done || a.request != unsent {
 			fmt.Fprint(&b, a.origin, a.granted, a.epoch)
@@ -114,6 +114,7 @@ func TestModel_KeepsThePromiseInEveryOrder(t *testing.T) {
 	t.Parallel()
 	for _, doubt := range []once.DoubtPolicy{
 		once.Hold, once.HoldFor(modelHold), once.Fail, once.Resume, once.Rerun, once.Reconcile(findNothing),
+		once.DecidedBy(noLedger{"ledger"}),
 	} {
 		for _, r := range []rules{
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Return}, faults: 1},
@@ -122,7 +123,7 @@ func TestModel_KeepsThePromiseInEveryOrder(t *testing.T) {
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Return}, unknown: true, faults: 1},
 			{policy: once.Policy{InDoubt: doubt, OnDuplicate: once.Return}, operator: 2, faults: 1},
 		} {
-			r.decide, r.unsure, r.most = decide, retDoubt, [2]int{2, 1}
+			r.decide, r.unsure, r.bars, r.most = decide, retDoubt, doubt.Ledger() != nil, [2]int{2, 1}
 			t.Run(fmt.Sprint(r.policy.InDoubt, "/", r.policy.OnDuplicate, "/", r.operator), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
@@ -171,6 +172,8 @@ func TestModel_FindsBrokenGuards(t *testing.T) {
 		rules rules
 	}{
 		"asks before the settle delay":              {reconcile, rules{decide: noDelay}},
+		"believes a ledger that bars nothing":       {once.DecidedBy(noLedger{"ledger"}), rules{}},
+		"runs again what a ledger knows":            {once.DecidedBy(noLedger{"ledger"}), rules{bars: true, decide: as(once.Rerun)}},
 		"does not ask":                              {reconcile, rules{decide: as(once.Rerun)}},
 		"takes over under Hold":                     {once.Hold, rules{decide: as(once.Rerun)}},
 		"takes over under Fail":                     {once.Fail, rules{decide: as(once.Resume)}},

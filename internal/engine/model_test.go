@@ -59,6 +59,7 @@ type attempt struct {
 	silent  bool        // Temporal has an answer, or no longer listens
 	stale   bool        // a lease went by without a renewal
 	cut     bool        // the body was canceled and sends no more
+	barred  bool        // the ledger lets it have no effect any more
 	pending bool        // the claim that was given up has not reached the store yet
 	epoch   int         // how often the record had been forgotten when the run began
 }
@@ -70,6 +71,7 @@ type rules struct {
 	store    func(store.Store) store.Store
 	unsure   act    // what an error that may hide an effect is written as
 	goesOn   bool   // the owner does not cancel its body when its lease is over
+	bars     bool   // the ledger bars a run of which it says that it was not done
 	locksAll bool   // an error for good is recorded after a takeover too
 	unknown  bool   // no call knows its retry policy
 	reset    bool   // the second call is the first after a reset of its workflow
@@ -160,6 +162,9 @@ func (m *model) attemptOf(call int) {
 		Deadline: modelLease,
 		Info:     store.Info{Match: "match", Holder: holder},
 	}})
+	if l := m.policy.InDoubt.Ledger(); l != nil {
+		m.attempts[len(m.attempts)-1].bid.Info.Ledger = l.ID()
+	}
 }
 
 func (m *model) load() store.Record {
@@ -185,7 +190,7 @@ func (m *model) moves() (all []move) {
 	r := m.load()
 	fault := m.faults < m.rules.faults
 	age := r.Now.Sub(r.Doubted)
-	settled := !slices.ContainsFunc(m.attempts, func(a *attempt) bool { return a.request == underway })
+	settled := !slices.ContainsFunc(m.attempts, func(a *attempt) bool { return a.request == underway && !a.barred })
 	for i, a := range m.attempts {
 		can := func(possible bool, x act, faults ...fate) {
 			if possible {
@@ -206,7 +211,7 @@ func (m *model) moves() (all []move) {
 		can(a.phase == givenUp, backRelease)
 		can(a.pending, lateClaim)
 		can(body && a.request == unsent && !a.cut, doSend)
-		can(a.request == underway, doLand)
+		can(a.request == underway && !a.barred, doLand)
 		can(body && a.request == landed, retOK, unheard, early)
 		can(body && a.request == unsent, retUnlock, unheard, early)
 		can(body && a.request == unsent, retLock, unheard, early)
@@ -242,6 +247,8 @@ func (m *model) step(x move) {
 		a.phase, a.bid.Clean = taking, true
 		if m.effect() >= 0 {
 			a.phase = resolving
+		} else if m.bars {
+			m.bar(a.from.Owner)
 		}
 	case doResolve:
 		m.resolve(a, x.fate)
@@ -270,6 +277,13 @@ func (m *model) step(x move) {
 		m.timeOut(a)
 	default:
 		m.pass(a, x.act)
+	}
+}
+
+// bar has the ledger say that a run was not done, for good.
+func (m *model) bar(owner string) {
+	for _, a := range m.attempts {
+		a.barred = a.barred || a.bid.Owner == owner
 	}
 }
 

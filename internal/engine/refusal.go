@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/atmostonce/atmostonce/internal/effect"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -38,7 +40,10 @@ func (s situation) doubtful(d Door, retries *Retries, cause error) Refusal {
 	}
 	delay := s.settleDelay
 	p := s.policy.InDoubt
-	if !p.TakesOver() && p != once.Fail {
+	switch {
+	case s.isDecidable():
+		delay = minRetry
+	case !p.TakesOver() && p != once.Fail:
 		delay = max(delay, s.holdRetry)
 	}
 	// Under Rerun and Resume the next attempt would run the body again, although it
@@ -102,6 +107,11 @@ func (r Refusal) Message(again string) string {
 	case once.StoreDown:
 		return fmt.Sprintf("store down: %s was not run: %s. Look at the store, as the cause says; then calls go on by themselves%s", name, next, earlier)
 	case once.BadRecord:
+		if errors.Is(r.Cause, effect.ErrMissing) {
+			return fmt.Sprintf("bad record: %s took effect and belongs to %s, but the ledger that had the effect does not have it any more; this call was not run: %s. "+
+				"Its database is older than the record: it was restored to an earlier time, or a fail-over has lost what was committed last. Compare what it has with the records of that time. "+
+				"If this effect is gone, resolve the key with Guard.Resolve as not done, and it happens again; if it is not, resolve it as done", name, holder(r.Record), next)
+		}
 		return fmt.Sprintf("bad record: %s was not run, because its record cannot be read: %s. The cause says why%s", name, next, earlier)
 	case once.BadKey:
 		return fmt.Sprintf("bad key: %s was not run, because no key could be made for it: %s. The cause says what to change%s", r.Activity, next, earlier)
@@ -164,7 +174,7 @@ func (r Refusal) unanswered() string {
 		age = r.Record.Now.Sub(r.Record.Deadline)
 	}
 	held, limited := p.HoldTime()
-	switch early := age < r.SettleDelay; {
+	switch early := age < r.SettleDelay && p.Ledger() == nil; {
 	case early && p.Reconciles():
 		return "The call ended before the settle delay was over, so the callee was not asked"
 	case early && p.TakesOver():
@@ -198,6 +208,8 @@ func began(r store.Record) string {
 func holder(r store.Record) string {
 	h := r.Info.Holder
 	switch {
+	case r.By == store.ByReconcile && r.Outcome.InLedger:
+		return "what the ledger has"
 	case r.By == store.ByReconcile:
 		return "what the Reconcile function found"
 	case r.By != "" && r.By != store.BySuperseded:

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
@@ -11,8 +12,9 @@ import (
 type Request struct {
 	Identity
 	Attempt
-	Policy once.Policy // complete
-	Args   []any       // for the Reconcile function
+	Policy once.Policy  // complete
+	Args   []any        // for the Reconcile function
+	Out    reflect.Type // of the result; nil if it is not known
 	Door   Door
 	Life   *Life // that takes the call
 

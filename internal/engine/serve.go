@@ -65,6 +65,12 @@ func (c *call) turn(ctx context.Context, pause *pause) (do action, result any, e
 	}
 	d, why := c.judge(ctx, pause, &r, err)
 	c.account.report.Record = shown(r)
+	if d.do == replay {
+		if d, why = c.confirm(ctx, r); why != nil && ctx.Err() != nil {
+			result, err = c.ended(ctx)
+			return refuse, result, err
+		}
+	}
 	switch d.do {
 	case run:
 		if c.claim.isStale() { // begin nothing under it
@@ -181,7 +187,7 @@ func (c *call) takeOver(ctx context.Context, from store.Record, clean bool) (sto
 // ask lets the policy's function find out what happened, and acts on its answer
 // at once: the answer is about the record that was read before.
 func (c *call) ask(ctx context.Context, from store.Record) (store.Record, decision, error) {
-	result, err := c.find(ctx)
+	outcome, err := c.find(ctx, from)
 	c.account.notice(ctx, observe.Reconciled, from, err)
 	s := c.situation(from)
 	switch {
@@ -195,10 +201,6 @@ func (c *call) ask(ctx context.Context, from store.Record) (store.Record, decisi
 		d.retryable = !s.isLast(d.delay)
 		return from, d, c.Door.After(err, c.Door.DecodeDoubt(ctx, from.Outcome))
 	}
-	outcome, _, err := c.Door.Encode(ctx, result)
-	if err != nil {
-		outcome.Missing = "what the reconcile function found could not be encoded"
-	}
 	r, err := c.claim.decide(ctx, from, outcome)
 	if errors.Is(err, store.ErrMoved) {
 		return r, decision{do: await, delay: minRetry}, nil
@@ -207,11 +209,36 @@ func (c *call) ask(ctx context.Context, from store.Record) (store.Record, decisi
 	return r, d, why
 }
 
-var errTooLate = errors.New("the reconcile function said that the effect did not happen, but too little of the attempt was left to run the activity: raise StartToCloseTimeout")
+var errTooLate = errors.New("it is known that the effect did not happen, but too little of the attempt was left to run the activity: raise StartToCloseTimeout")
 
-// find calls the policy's function, heartbeating for it.
-func (c *call) find(ctx context.Context) (result any, err error) {
-	ctx = once.NewContext(ctx, once.Claim{Key: c.Downstream})
+// find calls the policy's function, or asks its ledger, and returns the outcome of the
+// effect if that took place.
+func (c *call) find(ctx context.Context, from store.Record) (o store.Outcome, err error) {
+	report := &c.account.report
+	report.Reason = once.InDoubt // should it panic
+	if l := c.ledger(); l != nil {
+		in, cancel := context.WithDeadline(ctx, c.Answer)
+		defer cancel()
+		c.beating(in, func() { o, err = decideIn(in, l, c.runOf(from)) })
+		report.Reason = ""
+		return o, err
+	}
+	var result any
+	in := once.NewContext(ctx, once.Claim{Key: c.Downstream})
+	c.beating(in, func() { result, err = c.Policy.InDoubt.Find(in, c.Args) })
+	report.Reason = ""
+	if err != nil {
+		return o, err
+	}
+	o, _, broken := c.Door.Encode(ctx, result)
+	if broken != nil {
+		o.Missing = "what the reconcile function found could not be encoded"
+	}
+	return o, nil
+}
+
+// beating calls f, and sends heartbeats for it.
+func (c *call) beating(ctx context.Context, f func()) {
 	tick, stop := c.ticks()
 	defer stop()
 	done := make(chan struct{})
@@ -230,11 +257,7 @@ func (c *call) find(ctx context.Context) (result any, err error) {
 			}
 		})
 	}
-	report := &c.account.report
-	report.Reason = once.InDoubt // should it panic
-	result, err = c.Policy.InDoubt.Find(ctx, c.Args)
-	report.Reason = ""
-	return result, err
+	f()
 }
 
 // execute runs the body under the claim that is granted, by the record that is reported,
@@ -247,13 +270,18 @@ func (c *call) execute(ctx context.Context, body Body) (result any, err error) {
 	c.claim.begin()
 	report.Kind, report.Takeover = observe.KindExecute, report.Record.Origin == store.Taken
 	bctx, l := c.claim.hold(c.claimed(ctx), c.engine.renewer)
-	returned := false
+	ended, returned := false, false
 	defer func() {
-		if !returned { // a panic or Goexit, of a converter's or classifier's too, passes through
+		switch o, _ := c.told.end(); {
+		case returned:
+		case o == nil || ended || !c.enforced: // a panic or Goexit, of a converter's or classifier's too, passes through
 			c.panicked(ctx, l)
+		default: // the effect took place, and that is the answer
+			result, err = c.vouched(ctx, l, *o, paniced(recover()))
 		}
 	}()
 	result, err = l.run(bctx, body)
+	ended = true
 	result, err = c.conclude(ctx, l, result, err)
 	returned = true
 	return result, err
@@ -286,6 +314,9 @@ func (c *call) panicked(ctx context.Context, l *lease) {
 // conclude records the outcome of a body that returned, and makes the answer.
 func (c *call) conclude(ctx context.Context, l *lease, result any, err error) (any, error) {
 	origin := c.account.report.Record.Origin
+	if answered, result, failure := c.byLedger(ctx, l, &err); answered {
+		return result, failure
+	}
 	switch {
 	case err == nil:
 		o, answer, broken := c.Door.Encode(ctx, result)
@@ -325,7 +356,7 @@ func (c *call) conclude(ctx context.Context, l *lease, result any, err error) (a
 	}
 	switch now.State {
 	case store.Succeeded: // an earlier run's, as it turned out
-		return c.ran(c.replay(ctx, now))
+		return c.ran(c.replayConfirmed(ctx, now))
 	case store.InDoubt:
 		return c.doubtful(ctx, now, err)
 	case store.Running, store.Pending: // a successor's: its end decides
@@ -335,10 +366,42 @@ func (c *call) conclude(ctx context.Context, l *lease, result any, err error) (a
 	return nil, err
 }
 
+// byLedger answers for a body whose effect took place, as it has said or as the ledger
+// knows, or whose ledger does not answer. Else err is what the body's end comes to.
+func (c *call) byLedger(ctx context.Context, l *lease, err *error) (answered bool, result any, failure error) {
+	o, wrote := c.told.end()
+	ledger := c.ledger()
+	switch {
+	case !c.enforced:
+		return false, nil, nil
+	case o != nil:
+		result, failure = c.vouched(ctx, l, *o, *err)
+		return true, result, failure
+	case ledger == nil || !wrote:
+		return false, nil, nil
+	}
+	found, why := c.findOwn(ctx, ledger)
+	switch {
+	case why == nil:
+		result, failure = c.vouched(ctx, l, found, *err)
+	case errors.Is(why, once.ErrNotDone):
+		c.evidence.undone = true
+		if *err == nil || c.Door.IsPending(*err) {
+			*err = errUncommitted
+		}
+		return false, nil, nil
+	default:
+		cause := c.Door.After(why, *err)
+		now := c.claim.settle(ctx, l, c.Door.EncodeDoubt(ctx, cause))
+		result, failure = c.doubtful(ctx, now, cause)
+	}
+	return true, result, failure
+}
+
 // doubtful answers for a body after which the effect is in doubt.
 func (c *call) doubtful(ctx context.Context, now store.Record, cause error) (any, error) {
 	if now.State == store.Succeeded {
-		return c.ran(c.replay(ctx, now))
+		return c.ran(c.replayConfirmed(ctx, now))
 	}
 	if now.State == store.Absent { // not written yet
 		now = store.Record{State: store.InDoubt, Info: c.claim.bid.Info, Claimed: time.Now(), Doubted: time.Now()}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/atmostonce/atmostonce/internal/effect"
 	"github.com/atmostonce/atmostonce/keys"
 	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
@@ -50,10 +51,27 @@ func (s *steps) taking(body Body) Body {
 		s.turn(true)
 		defer s.turn(false)
 		if ctx.Value(stepsKey{}) != s { // it has no claim; see watched
-			ctx = context.WithValue(ctx, stepsKey{}, s)
+			ctx = &unclaimed{ctx, s}
 		}
 		return body(ctx)
 	}
+}
+
+// unclaimed is the context of a body without a claim.
+type unclaimed struct {
+	context.Context
+	steps *steps
+}
+
+// Value implements context.Context.
+func (u *unclaimed) Value(key any) any {
+	switch key {
+	case stepsKey{}:
+		return u.steps
+	case effect.Key{}:
+		return u.steps.call.effect()
+	}
+	return u.Context.Value(key)
 }
 
 func (s *steps) turn(open bool) {
@@ -177,6 +195,7 @@ func RunStep(ctx context.Context, step Step) (any, error) {
 	}
 	r := *s.call.Request
 	r.step, r.Policy, r.Identity = step.Name, policy, s.identity(ctx, step.Name)
+	r.Out = step.Out
 	r.settled = nil // which is about the call's own record
 	door := &stepDoor{Door: r.Door, steps: s, step: step, token: claim.Token}
 	r.Door = door

@@ -20,7 +20,7 @@ func PackRecord(r store.Record) string {
 	for flag, set := range map[byte]bool{
 		flagMarked: r.Marked, flagForgotten: r.Forgotten, flagKept: r.Kept != nil, flagBy: r.By != "",
 		flagHistory: len(r.History) > 0, flagOutcome: r.Outcome.State != "",
-		flagClaimed: r.Claimed.UnixMicro() == int64(r.Fence),
+		flagClaimed: r.Claimed.UnixMicro() == int64(r.Fence), flagGeneration: r.Generation > 0,
 	} {
 		if set {
 			flags |= flag
@@ -43,6 +43,9 @@ func PackRecord(r store.Record) string {
 	}
 	if flags&flagClaimed == 0 {
 		p.number(r.Claimed.UnixMicro())
+	}
+	if r.Generation > 0 {
+		p.buf = binary.BigEndian.AppendUint32(p.buf, uint32(r.Generation))
 	}
 	p.owner(r.Owner)
 	p.plainKey(r.Key)

@@ -176,12 +176,14 @@ func TestRedis_ForgedContradictionsAreRefused(t *testing.T) {
 		"settled with a kept success": func(r *store.Record) {
 			r.State, r.Settled, r.Outcome.State, r.Kept = store.Failed, at, store.Failed, &redisDone
 		},
-		"an event of no kind": func(r *store.Record) { r.History = []store.Turn{{At: at}} },
-		"no owner":            func(r *store.Record) { r.Owner = "" },
-		"an owner too long":   func(r *store.Record) { r.Owner = strings.Repeat("x", 513) },
-		"another key":         func(r *store.Record) { r.Key = "l" },
-		"no fence":            func(r *store.Record) { r.Fence = 0 },
-		"no revision":         func(r *store.Record) { r.Revision = 0 },
+		"an event of no kind":      func(r *store.Record) { r.History = []store.Turn{{At: at}} },
+		"no owner":                 func(r *store.Record) { r.Owner = "" },
+		"an owner too long":        func(r *store.Record) { r.Owner = strings.Repeat("x", 513) },
+		"another key":              func(r *store.Record) { r.Key = "l" },
+		"no fence":                 func(r *store.Record) { r.Fence = 0 },
+		"a doubt in the ledger":    func(r *store.Record) { r.Outcome.InLedger = true },
+		"a generation of no write": func(r *store.Record) { r.Generation = r.Revision + 1 },
+		"no revision":              func(r *store.Record) { r.Revision = 0 },
 	} {
 		r := redisRecord("k", "a", store.InDoubt)
 		r.Claimed, r.Doubted, r.Fence = at, at, 1

@@ -164,7 +164,7 @@ func (p *packer) info(i store.Info) {
 	h := i.Holder
 	p.last = ""
 	for _, s := range [...]string{
-		i.Activity, i.Input, i.Match, i.Trace, h.Namespace, h.WorkflowID, h.RunID, h.OriginalRunID, h.ActivityID, h.ActivityRunID, h.Worker,
+		i.Activity, i.Input, i.Match, i.Trace, h.Namespace, h.WorkflowID, h.RunID, h.OriginalRunID, h.ActivityID, h.ActivityRunID, h.Worker, i.Ledger,
 	} {
 		p.text(s)
 	}
@@ -238,5 +238,8 @@ func (p *packer) outcome(o store.Outcome) {
 	if o.Missing != "" {
 		p.buf[at] |= 4
 		p.raw(o.Missing)
+	}
+	if o.InLedger {
+		p.buf[at] |= 8
 	}
 }

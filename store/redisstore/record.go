@@ -64,7 +64,7 @@ func packOutcome(key string, o store.Outcome) []byte {
 	case o.State == store.InDoubt && len(o.Data) == 0, o.State == store.Pending:
 		return nil
 	case o.State == store.InDoubt:
-		o.Missing = ""
+		o.Missing, o.InLedger = "", false
 	}
 	p := packer{buf: make([]byte, 0, 128+len(o.Data)), key: key}
 	p.outcome(o)
@@ -159,13 +159,13 @@ func (c call) undisturbed(reply []any) (store.Record, error) {
 		return store.Record{}, fmt.Errorf("%w: head", store.ErrCorrupt)
 	}
 	if o := c.outcome; r.State == o.State {
-		r.Outcome = store.Outcome{State: o.State, Data: slices.Clone(o.Data), Context: o.Context, Missing: o.Missing}
+		r.Outcome = store.Outcome{State: o.State, Data: slices.Clone(o.Data), Context: o.Context, Missing: o.Missing, InLedger: o.InLedger}
 	}
 	return r, r.Validate()
 }
 
 const (
-	headSize = 29 // without the time of the claim
+	headSize = 29 // without the time of the claim and the generation
 	// The versions that a record may have. A first byte outside of these is none of a
 	// record.
 	version, lastVersion = 1, 31
@@ -181,7 +181,7 @@ const (
 	flagHistory
 	flagOutcome
 	flagClaimed
-	allFlags = 1<<iota - 1
+	flagGeneration
 )
 
 var (
@@ -204,7 +204,11 @@ func unpackHead(r *store.Record, u *unpacker) (flags byte, err error) {
 	if flags&flagClaimed == 0 {
 		claimed = u.number(7)
 	}
-	if head[0] != version || flags > allFlags || u.broken || max(fence, claimed, at, deadline) > maxNumber {
+	if flags&flagGeneration != 0 {
+		r.Generation = u.number(4)
+		u.broken = u.broken || r.Generation == 0
+	}
+	if head[0] != version || u.broken || max(fence, claimed, at, deadline) > maxNumber {
 		return 0, errPacked
 	}
 	r.Revision, r.Fence = uint64(binary.BigEndian.Uint32([]byte(head[4:8]))), fence

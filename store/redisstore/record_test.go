@@ -33,16 +33,16 @@ func TestRedis_Format(t *testing.T) { //nolint:tparallel // its steps share one 
 			"21"+hex.EncodeToString([]byte(key))+
 			"c6150a"+"c29c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"+"00"+
 			"c50af7651916cd43dd8448eb211c80319cb7ad6b716920333101"+"c60307"+"c60d07"+"c30198d1c42c1b7a539d0e8f2f3f0a6f10"+"00"+"0135"+"00"+
-			"07"+hex.EncodeToString([]byte("42@host"))+"00"+"0ee0e92ca5"+"00001770"+"01"+"00",
+			"07"+hex.EncodeToString([]byte("42@host"))+"00"+"00"+"0ee0e92ca5"+"00001770"+"01"+"00",
 			hex.EncodeToString([]byte(client.Get(ctx, name).Val())))
 		require.Equal(t, r.Expires.UnixMilli(), client.PExpireTime(ctx, name).Val().Milliseconds())
 		require.NoError(t, s.Clear(ctx))
 	})
 
 	t.Run("read", func(t *testing.T) {
-		packed, err := hex.DecodeString("01" + hex.EncodeToString([]byte("sc")) + "3a" + "00000009" + "060a24181e4002" + "060a24181e4001" + "00000000000000" + "060a24181e4000" +
+		packed, err := hex.DecodeString("01" + hex.EncodeToString([]byte("sc")) + "ba" + "00000009" + "060a24181e4002" + "060a24181e4001" + "00000000000000" + "060a24181e4000" + "00000002" +
 			"07" + hex.EncodeToString([]byte("a nonce")) + "21" + hex.EncodeToString([]byte(key)) +
-			"0b" + hex.EncodeToString([]byte("Charge Card")) + "00000000000000000000" + "01" + "0000000000" + "00000000" + "03" + "ff80000000" +
+			"0b" + hex.EncodeToString([]byte("Charge Card")) + "00000000000000000000" + "03" + hex.EncodeToString([]byte("txn")) + "01" + "0000000000" + "00000000" + "03" + "ff80000000" +
 			"0a" + hex.EncodeToString([]byte("superseded")) + "07" + "00000002" + "00ff" + "04" + hex.EncodeToString([]byte("json")) + "02" + hex.EncodeToString([]byte("no")) +
 			"01" + "0a" + hex.EncodeToString([]byte("taken_over")) + "060a24181e4000" + hex.EncodeToString([]byte("d")) + "01" + hex.EncodeToString([]byte("o")) + "060a24181e3fff" +
 			"0000000000")
@@ -52,9 +52,9 @@ func TestRedis_Format(t *testing.T) { //nolint:tparallel // its steps share one 
 		require.NoError(t, err)
 		at := time.UnixMicro(1700000000000000).UTC()
 		require.Equal(t, store.Record{
-			Key: key, State: store.Succeeded, Owner: "a nonce", Fence: 1700000000000002, Revision: 9, Now: r.Now,
+			Key: key, State: store.Succeeded, Owner: "a nonce", Fence: 1700000000000002, Revision: 9, Generation: 2, Now: r.Now,
 			Claimed: at, Settled: at.Add(time.Microsecond), Origin: store.Clean, Forgotten: true, By: store.BySuperseded,
-			Info:    store.Info{Activity: "Charge Card", Holder: store.Holder{Attempt: 3, Occurrence: math.MinInt32, Local: true}},
+			Info:    store.Info{Activity: "Charge Card", Ledger: "txn", Holder: store.Holder{Attempt: 3, Occurrence: math.MinInt32, Local: true}},
 			Outcome: store.Outcome{State: store.Succeeded, Data: []byte("\x00\xff"), Context: "json", Missing: "no"},
 			History: []store.Turn{{What: "taken_over", At: at, From: store.InDoubt, Owner: "o", Fence: 1699999999999999}},
 		}, r)

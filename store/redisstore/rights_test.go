@@ -222,6 +222,15 @@ var redisSituations = map[string]func(t *testing.T, s *redisstore.Store, b store
 		_, err := s.Release(t.Context(), b)
 		require.NoError(t, err)
 	},
+	"reopened": func(t *testing.T, s *redisstore.Store, b store.Bid) {
+		first := b
+		first.Owner = "first"
+		mustAcquire(t, s, first)
+		r := mustSettle(t, s, first, redisDone)
+		_, err := s.Resolve(t.Context(), b.Key, r, store.Resolution{ID: "r", To: store.Tombstone, By: store.ByOperator, Who: "ann", Why: "why", TTL: b.TTL})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, mustAcquire(t, s, b).Generation)
+	},
 	"kept": func(t *testing.T, s *redisstore.Store, b store.Bid) {
 		mustAcquire(t, s, b)
 		r := mustSettle(t, s, b, store.Outcome{State: store.InDoubt})

@@ -89,11 +89,11 @@ func (d *twins) step() {
 		bid: store.Bid{
 			Key: d.key, Owner: owner, Lease: pick(r, leases), TTL: pick(r, ttls),
 			Deadline: pick(r, []time.Duration{0, time.Minute}), Began: r.IntN(2) == 0, Clean: r.IntN(2) == 0,
-			Info: store.Info{Activity: "Charge/" + owner, Input: pick(r, []string{"", "x", "\xff"})},
+			Info: store.Info{Activity: "Charge/" + owner, Input: pick(r, []string{"", "x", "\xff"}), Ledger: pick(r, []string{"", "l"})},
 		},
 		outcome: store.Outcome{
 			State: pick(r, ends), Data: pick(r, datas),
-			Context: pick(r, []string{"", "json"}), Missing: pick(r, []string{"", "too large"}),
+			Context: pick(r, []string{"", "json"}), Missing: pick(r, []string{"", "too large"}), InLedger: r.IntN(4) == 0,
 		},
 		res: store.Resolution{
 			ID: pick(r, []string{"r1", "r2", "r3"}),

@@ -64,7 +64,7 @@ func secretBid(key, owner string) store.Bid {
 	return store.Bid{
 		Key: secret + key, Owner: secret + owner, Lease: time.Minute, TTL: time.Hour, Deadline: time.Second, Began: true,
 		Info: store.Info{
-			Activity: secret, Input: secret, Match: secret, Trace: secret,
+			Activity: secret, Input: secret, Match: secret, Trace: secret, Ledger: secret,
 			Holder: store.Holder{
 				Namespace: secret, WorkflowID: secret, RunID: secret, ActivityID: secret, ActivityRunID: secret,
 				Worker: secret, OriginalRunID: secret, Scheduled: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),

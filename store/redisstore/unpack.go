@@ -134,7 +134,7 @@ func (u *unpacker) info() (i store.Info) {
 	h := &i.Holder
 	u.last = ""
 	for _, s := range [...]*string{
-		&i.Activity, &i.Input, &i.Match, &i.Trace, &h.Namespace, &h.WorkflowID, &h.RunID, &h.OriginalRunID, &h.ActivityID, &h.ActivityRunID, &h.Worker,
+		&i.Activity, &i.Input, &i.Match, &i.Trace, &h.Namespace, &h.WorkflowID, &h.RunID, &h.OriginalRunID, &h.ActivityID, &h.ActivityRunID, &h.Worker, &i.Ledger,
 	} {
 		*s = u.text()
 	}
@@ -184,9 +184,10 @@ func (u *unpacker) context() string {
 
 func (u *unpacker) outcome() (o store.Outcome) {
 	has := u.number(1)
-	if has > 7 {
+	if has > 15 {
 		u.broken = true
 	}
+	o.InLedger = has&8 != 0
 	if has&1 != 0 {
 		n := u.number(4)
 		if n > store.MaxData {

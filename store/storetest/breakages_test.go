@@ -253,6 +253,22 @@ var breakages = map[string]struct {
 			return r, err
 		}}
 	}},
+	"a generation that every reopening raises": {"correct/a generation counts the successes that were reopened", true, func() *broken {
+		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
+			r, err := m.Resolve(ctx, key, from, res)
+			if err == nil && from.State == store.Failed && r.State == store.Tombstone {
+				r.Generation++
+			}
+			return r, err
+		}}
+	}},
+	"a generation that a claim forgets": {"correct/a generation counts the successes that were reopened", true, func() *broken {
+		return &broken{acquire: func(ctx context.Context, m *store.Memory, b store.Bid) (store.Record, error) {
+			r, err := m.Acquire(ctx, b)
+			r.Generation = 0
+			return r, err
+		}}
+	}},
 	"an erasure that deletes": {"erase/an erased record forgets no nonce", true, func() *broken {
 		return &broken{resolve: func(ctx context.Context, m *store.Memory, key string, from store.Record, res store.Resolution) (store.Record, error) {
 			r, err := m.Resolve(ctx, key, from, res)

@@ -105,7 +105,7 @@ var bytesCases = []testCase{
 		"Missing says why the data could not be kept. If it were lost, a duplicate would be served a zero value.",
 		func(k *kit) {
 			b := k.granted("a")
-			o := store.Outcome{State: store.Succeeded, Missing: "4 MiB, over the limit of 2 MiB"}
+			o := store.Outcome{State: store.Succeeded, Missing: "4 MiB, over the limit of 2 MiB", InLedger: true}
 			k.holds(k.ok(k.s.Settle(k.ctx, b, o)), o)
 			k.holds(k.load(theKey), o)
 			k.holds(k.ok(k.s.Acquire(k.ctx, bid("b"))), o)
@@ -187,7 +187,7 @@ func keepsText(k *kit, suffix, text string) {
 	b := bid("a" + text)
 	b.Key += text + suffix
 	b.Info = store.Info{
-		Activity: text + "1", Input: text + "2", Match: text + "3", Trace: text + "4",
+		Activity: text + "1", Input: text + "2", Match: text + "3", Trace: text + "4", Ledger: text + "12",
 		Holder: store.Holder{
 			Namespace: text + "5", WorkflowID: text + "6", RunID: text + "7", ActivityID: text + "8", ActivityRunID: text + "9",
 			Worker: text + "10", OriginalRunID: text + "11", Attempt: 1, Occurrence: 1,

@@ -40,6 +40,56 @@ var authors = []string{"", store.ByOperator, store.ByReconcile}
 
 var correctCases = []testCase{
 	{
+		"a generation counts the successes that were reopened",
+		"An effect that took place and is to take place again is another one: the next generation. Nothing else raises it, a reopening of what failed included, and nothing takes it back while the record is remembered: not a claim, a takeover, a late success or an erasure.",
+		func(k *kit) {
+			a := k.granted("a")
+			k.generation(k.load(theKey), 0)
+			r := k.generation(k.ok(k.s.Settle(k.ctx, a, succeeded("1"))), 0)
+			r = k.generation(k.ok(k.s.Resolve(k.ctx, theKey, r, decide("1", store.Tombstone))), 1)
+			k.generation(k.ok(k.s.Resolve(k.ctx, theKey, k.load(theKey), decide("1", store.Tombstone))), 1) // repeated
+			k.unchanged(r, k.ok(k.s.Settle(k.ctx, a, succeeded("1"))))
+
+			b := bid("b")
+			k.generation(k.grant(k.open(), &b), 1)
+			k.generation(k.ok(k.s.Renew(k.ctx, b)), 1)
+			r = k.generation(k.ok(k.s.Settle(k.ctx, b, inDoubt)), 1)
+			c := k.took("c", r, false)
+			k.generation(k.load(theKey), 1)
+			k.generation(k.ok(k.s.Renew(k.ctx, c)), 1)
+			k.generation(k.answer(store.ErrConflict)(k.s.Settle(k.ctx, b, succeeded("late"))), 1)
+			r = k.generation(k.ok(k.s.Release(k.ctx, c)), 1) // which adopts it
+			r = k.generation(k.ok(k.s.Resolve(k.ctx, theKey, r, decide("2", store.Failed))), 1)
+			k.generation(k.ok(k.s.Resolve(k.ctx, theKey, r, decide("3", store.Tombstone))), 1)
+
+			d := k.granted("d")
+			k.generation(k.ok(k.s.Release(k.ctx, d)), 1)
+			e := k.granted("e")
+			r = k.generation(k.ok(k.s.Settle(k.ctx, e, succeeded("2"))), 1)
+			k.generation(k.ok(k.s.Resolve(k.ctx, theKey, r, erase("4"))), 2)
+			f := k.granted("f")
+			r = k.generation(k.ok(k.s.Settle(k.ctx, f, failed("no"))), 2)
+			k.generation(k.ok(k.s.Resolve(k.ctx, theKey, r, erase("5"))), 2)
+			k.generation(k.ok(k.open().Load(k.ctx, theKey)), 2)
+		},
+	},
+	{
+		"a generation ends with its record",
+		"What is forgotten is forgotten: the key begins anew.",
+		func(k *kit) {
+			a := bid("a")
+			a.TTL = shortTTL
+			k.grant(k.s, &a)
+			r := k.ok(k.s.Settle(k.ctx, a, succeeded("1")))
+			res := decide("1", store.Tombstone)
+			res.TTL = shortTTL
+			k.generation(k.ok(k.s.Resolve(k.ctx, theKey, r, res)), 1)
+			k.pass(pastTTL)
+			b := bid("b")
+			k.generation(k.grant(k.s, &b), 0)
+		},
+	},
+	{
 		"what is settled is corrected or reopened",
 		"A success or failure that turns out to be wrong is turned into the other, or into another of its kind, and one that was compensated is opened again, whoever had written it. All that was known before stays in the history.",
 		func(k *kit) {

@@ -11,7 +11,7 @@ func telling(owner string) store.Bid {
 	b := bid(owner)
 	b.Deadline = longLease
 	b.Info = store.Info{
-		Activity: "ChargeCard", Input: "digest", Match: "4711", Trace: "00-1-2-01",
+		Activity: "ChargeCard", Input: "digest", Match: "4711", Trace: "00-1-2-01", Ledger: "txn-1",
 		Holder: store.Holder{Namespace: "shop", WorkflowID: "order-ann", RunID: "run", ActivityID: "1", ActivityRunID: "2",
 			Local: true, Attempt: 3, Worker: "1@host", OriginalRunID: "run", Occurrence: 2},
 	}
@@ -24,6 +24,7 @@ func erased(k *kit, r store.Record, from store.Record, res store.Resolution) {
 	k.is(r, store.Tombstone, from.Owner)
 	k.that(r.Key == from.Key && r.Fence == from.Fence && r.Revision > from.Revision && r.By == res.By,
 		"key %q, fence %d, was %d, revision %d after %d, by %q", r.Key, r.Fence, from.Fence, r.Revision, from.Revision, r.By)
+	k.generation(r, from.Generation+reopens(from, res))
 	k.that(r.Info == store.Info{}, "info is left: %+v", r.Info)
 	k.that(r.Outcome.IsZero() && r.Kept == nil && !r.Marked && !r.Forgotten, "there is left: outcome %s, kept %v, marked %v, forgotten %v",
 		show(r.Outcome), r.Kept, r.Marked, r.Forgotten)

@@ -227,7 +227,7 @@ func (k *kit) extends(now, before []store.Turn) {
 }
 
 func sameOutcome(a, b store.Outcome) bool {
-	return a.State == b.State && bytes.Equal(a.Data, b.Data) && a.Context == b.Context && a.Missing == b.Missing
+	return a.State == b.State && bytes.Equal(a.Data, b.Data) && a.Context == b.Context && a.Missing == b.Missing && a.InLedger == b.InLedger
 }
 
 func show(o store.Outcome) string {
@@ -235,7 +235,11 @@ func show(o store.Outcome) string {
 	if len(o.Data) <= 64 {
 		data = fmt.Sprintf("%q", o.Data)
 	}
-	return fmt.Sprintf("{%q data %s context %q missing %q}", o.State, data, o.Context, o.Missing)
+	ledger := ""
+	if o.InLedger {
+		ledger = ", in the ledger"
+	}
+	return fmt.Sprintf("{%q data %s context %q missing %q%s}", o.State, data, o.Context, o.Missing, ledger)
 }
 
 // difference says what a record's write has changed, clocks excepted; empty if
@@ -248,6 +252,8 @@ func difference(a, b store.Record) string {
 		return fmt.Sprintf("fence %d, was %d", b.Fence, a.Fence)
 	case a.Revision != b.Revision:
 		return fmt.Sprintf("revision %d, was %d", b.Revision, a.Revision)
+	case a.Generation != b.Generation:
+		return fmt.Sprintf("generation %d, was %d", b.Generation, a.Generation)
 	case a.Marked != b.Marked || a.Origin != b.Origin || a.Forgotten != b.Forgotten || a.By != b.By:
 		return fmt.Sprintf("marked %v, origin %q, forgotten %v, by %q, was %v, %q, %v, %q",
 			b.Marked, b.Origin, b.Forgotten, b.By, a.Marked, a.Origin, a.Forgotten, a.By)
@@ -265,6 +271,13 @@ func difference(a, b store.Record) string {
 		return d
 	}
 	return differentHistory(a.History, b.History)
+}
+
+// generation checks that r is after n reopenings.
+func (k *kit) generation(r store.Record, n uint64) store.Record {
+	k.Helper()
+	k.that(r.Generation == n, "generation %d after %d reopenings of a success", r.Generation, n)
+	return r
 }
 
 func differentInfo(a, b store.Info) string {

@@ -296,6 +296,9 @@ func (a answer) String() string {
 			s += ", " + detail.name + " " + detail.value
 		}
 	}
+	if a.Generation > 0 {
+		s += fmt.Sprintf(", generation %d", a.Generation)
+	}
 	if a.Marked {
 		s += ", marked"
 	}

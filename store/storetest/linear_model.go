@@ -55,10 +55,11 @@ type view struct {
 	Marked        bool
 	By            string
 	Outcome, Kept string
+	Generation    uint64
 }
 
 func viewOf(r store.Record) view {
-	v := view{State: r.State, Owner: r.Owner, Marked: r.Marked, By: r.By}
+	v := view{State: r.State, Owner: r.Owner, Marked: r.Marked, By: r.By, Generation: r.Generation}
 	if !r.Outcome.IsZero() {
 		v.Outcome = show(r.Outcome)
 	}
@@ -296,6 +297,9 @@ func (s state) resolve(from store.Record, r store.Resolution) []turn {
 	what := store.TurnResolved
 	if r.Erase {
 		what = store.TurnErased
+	}
+	if s.State == store.Succeeded && r.To == store.Tombstone {
+		s.Generation++
 	}
 	o := r.Outcome
 	o.State = r.To

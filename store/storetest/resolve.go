@@ -4,12 +4,21 @@ import "github.com/atmostonce/atmostonce/store"
 
 var decisions = []store.State{store.Succeeded, store.Failed, store.Tombstone}
 
+// reopens is 1 if res reopens a success.
+func reopens(from store.Record, res store.Resolution) uint64 {
+	if from.State == store.Succeeded && res.To == store.Tombstone {
+		return 1
+	}
+	return 0
+}
+
 // resolved checks what a resolution wrote.
 func resolved(k *kit, r store.Record, from store.Record, res store.Resolution) {
 	k.Helper()
 	k.is(r, res.To, from.Owner)
 	k.that(r.By == res.By && r.Revision > from.Revision && r.Fence == from.Fence,
 		"by %q, revision %d after %d, fence %d, was %d", r.By, r.Revision, from.Revision, r.Fence, from.Fence)
+	k.generation(r, from.Generation+reopens(from, res))
 	e := k.event(r, store.TurnResolved, from.Owner)
 	k.that(e.From == from.State && e.FromBy == from.By && e.By == res.By && e.Fence == from.Fence, "the event is %+v", e)
 	k.that(e.Who == res.Who && e.Why == res.Why && e.ID == res.ID, "the event is %+v", e)

@@ -5,8 +5,9 @@
 --            at, deadline: 7 bytes each, times in µs. at is the end of the lease while
 --            running, since when while in doubt, and when it settled otherwise.
 --            Flags: 1 marked, 2 forgotten, 4 kept, 8 by, 16 history, 32 outcome,
---            64 claimed at the time that the fence says
+--            64 claimed at the time that the fence says, 128 generation
 --   claimed  7 bytes, unless the fence says it
+--   generation  4 bytes, where the flags say so; else it is 0
 --   owner    a packed text, as are the following; see record.go for their forms
 --   key
 --   info     of the owner's bid; it is not looked into
@@ -69,7 +70,7 @@ local function count_end(s, i)
 end
 
 local function info_end(s, i, key_size)
-  for _ = 1, 11 do
+  for _ = 1, 12 do
     i = i and text_end(s, i, key_size)
   end
   if not i or i + 9 > #s or string.byte(s, i) > 1 then
@@ -97,7 +98,7 @@ end
 
 local function outcome_end(s, i, key_size)
   local has = string.byte(s, i)
-  if not has or has > 7 then
+  if not has or has > 15 then
     return nil
   end
   i = i + 1
@@ -114,7 +115,7 @@ local function outcome_end(s, i, key_size)
   if has % 4 > 1 then
     i = context_end(s, i, key_size)
   end
-  if i and has > 3 then
+  if i and has % 8 > 3 then
     i = raw_end(s, i)
   end
   return i
@@ -127,7 +128,7 @@ local function says_why(outcome)
   return (has == 1 or has == 3) and struct.unpack('>I4', outcome, 2) > 0
 end
 
-local r, key, key_size, info, history = {revision = 0, fence = 0}, nil, 0, nil, {}
+local r, key, key_size, info, history = {revision = 0, fence = 0, generation = 0}, nil, 0, nil, {}
 
 -- raw reads a plain text at i, and returns where it ends.
 local function raw(i)
@@ -177,13 +178,17 @@ local function read_record()
   local flags = string.byte(v, 4)
   r.revision, r.fence, r.at, r.deadline, r.claimed = struct.unpack('>I4I7I7I7I7', v, 5)
   local body = 37
-  if flags > 63 then
+  if flags % 128 > 63 then
     r.claimed, body = r.fence, 30
+  end
+  if flags > 127 then
+    r.generation = struct.unpack('>I4', v, body)
+    body = body + 4
   end
   r.marked, r.forgotten = flags % 2 == 1, flags % 4 > 1
   local has_kept, has_by, has_history, has_outcome = flags % 8 > 3, flags % 16 > 7, flags % 32 > 15, flags % 64 > 31
   local settled = r.state == 'succeeded' or r.state == 'failed'
-  if not r.state or not r.origin or flags > 127 or r.revision < 1 or r.fence < 1 or r.claimed < 1 or r.at < 1
+  if not r.state or not r.origin or r.generation > r.revision or flags > 127 and r.generation < 1 or r.revision < 1 or r.fence < 1 or r.claimed < 1 or r.at < 1
       or r.fence > max_number or r.claimed > max_number or r.at > max_number or r.deadline > max_number
       or r.marked and r.state ~= 'in_doubt' or has_kept and r.state ~= 'running' and r.state ~= 'pending'
       or has_outcome and not settled and (r.state ~= 'in_doubt' or r.marked) then

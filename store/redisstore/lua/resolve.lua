@@ -34,6 +34,9 @@ local event = {
   what = erase and 'erased' or 'resolved', from = r.state, from_by = r.by, owner = r.owner, fence = r.fence,
   by = by, who = ARGV[12], why = ARGV[5], id = ARGV[2],
 }
+if r.state == 'succeeded' and to == 'tombstone' then
+  r.generation = r.generation + 1
+end
 if erase then
   bury()
   r.deadline, r.forgotten, info = 0, false, ARGV[13]

@@ -104,11 +104,12 @@ end
 -- packed returns the record as it is kept.
 local function packed()
   local flags = (r.marked and 1 or 0) + (r.forgotten and 2 or 0) + (r.kept and 4 or 0) + (r.by and 8 or 0)
-    + (history[1] and 16 or 0) + (r.outcome and 32 or 0) + (r.claimed == r.fence and 64 or 0)
+    + (history[1] and 16 or 0) + (r.outcome and 32 or 0) + (r.claimed == r.fence and 64 or 0) + (r.generation > 0 and 128 or 0)
   local parts = {
     '\1', r.state == 'in_doubt' and 'd' or string.sub(r.state, 1, 1), string.sub(r.origin, 1, 1), string.char(flags),
     struct.pack('>I4I7I7I7', r.revision, r.fence, r.at, r.deadline),
-    r.claimed == r.fence and '' or struct.pack('>I7', r.claimed), r.owner, key, info,
+    r.claimed == r.fence and '' or struct.pack('>I7', r.claimed),
+    r.generation > 0 and struct.pack('>I4', r.generation) or '', r.owner, key, info,
     r.by and raw_text(r.by) or '', r.outcome or '', r.kept or '', history[1] and string.char(#history) or '',
   }
   for _, e in ipairs(history) do
