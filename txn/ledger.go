@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atmostonce/atmostonce/internal/effect"
+	"github.com/atmostonce/atmostonce/once"
 )
 
 // patience is for how long a transaction that may yet commit is waited for.
@@ -14,6 +15,18 @@ const patience = 10 * time.Second
 
 // skew is by how much the clocks of the database and of the guard's store may differ.
 const skew = time.Minute
+
+// Decides is a policy for doubt: the marker says whether the effect of an interrupted run took
+// place. If it did, its result is the call's, and the record is healed. If it did
+// not, and the run is barred from it, the next attempt runs at once. There is no settle
+// delay, no operator and no function to write. While a transaction of the interrupted run
+// is open, the call stays in doubt, and the caller comes back. A result that the guard has
+// recorded is looked up here before a duplicate gets it, with one SELECT: see the package's
+// documentation on restores.
+//
+// All that the call does must be in the transaction of Do or Done: of anything else this
+// policy would say that it was not done.
+func (d *DB) Decides() once.DoubtPolicy { return once.DecidedBy(d) }
 
 // Decide implements the guard's ledger: see Decides.
 func (d *DB) Decide(ctx context.Context, r effect.Run) (effect.Outcome, error) {

@@ -65,8 +65,8 @@ type Run struct {
 	Generation uint64
 	Owner      string // nonce of the claim; of what is confirmed, another run may have had the effect
 	Match      string
-	// At, by the clock of the guard's store, is a time before which the effect did not take
-	// place: for Decide when the run got its claim, for Confirm too. Zero if it is not known.
+	// At is when the run got its claim, by the clock of the guard's store: the effect did
+	// not take place before. Zero if it is not known.
 	At time.Time
 }
 

@@ -110,7 +110,7 @@ func (c *call) decodeEffect(ctx context.Context, o effect.Outcome, ptr any) erro
 
 // runOf is the run that r is about, as a ledger knows it.
 func (c *call) runOf(r store.Record) effect.Run {
-	return effect.Run{Key: c.Downstream, Generation: r.Generation, Owner: r.Owner, Match: r.Info.Match}
+	return effect.Run{Key: c.Downstream, Generation: r.Generation, Owner: r.Owner, Match: r.Info.Match, At: r.Claimed}
 }
 
 // decideIn asks the ledger about a run.
@@ -128,7 +128,7 @@ func (c *call) findOwn(ctx context.Context, l effect.Ledger) (o store.Outcome, e
 	wait := min(max(time.Until(c.Answer), minMargin), maxForeground)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
-	run := effect.Run{Key: c.Downstream, Generation: c.claim.generation, Owner: c.claim.bid.Owner, Match: c.Match}
+	run := effect.Run{Key: c.Downstream, Generation: c.claim.generation, Owner: c.claim.bid.Owner, Match: c.Match, At: c.account.report.Record.Claimed}
 	c.beating(ctx, func() { o, err = decideIn(ctx, l, run) })
 	return o, err
 }
