@@ -35,6 +35,7 @@ func (t *ticket) fields() []any {
 		&b.Key, &i.Input, (*anyText)(&i.Match), &i.Trace, &b.Owner, &t.Origin, &h.ActivityID,
 		&h.Attempt, &h.Occurrence, &b.Fence, &b.Lease, &b.TTL, &b.Deadline, (*nanoseconds)(&h.Scheduled), &b.Began, &b.Clean,
 		&t.Begun, &w.Nexus.Endpoint, &w.Nexus.Service, &w.Nexus.Operation,
+		&i.Ledger,
 	}
 }
 

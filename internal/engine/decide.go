@@ -121,9 +121,11 @@ func (s situation) inDoubt(since time.Duration) decision {
 // isDecidable reports whether the doubt is one that the policy's ledger decides: then the
 // last owner has its effect by now, or cannot have it any more, and there is nothing to
 // wait for.
-func (s situation) isDecidable() bool {
-	l := s.policy.InDoubt.Ledger()
-	return l != nil && s.record.State == store.InDoubt && s.record.Info.Ledger == l.ID()
+func (s situation) isDecidable() bool { return isDecidable(s.policy.InDoubt, s.record) }
+
+func isDecidable(p once.DoubtPolicy, r store.Record) bool {
+	l := p.Ledger()
+	return l != nil && r.State == store.InDoubt && r.Info.Ledger == l.ID()
 }
 
 // settling: a request that the last owner sent may still be on its way, and the

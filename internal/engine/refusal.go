@@ -149,6 +149,7 @@ func (r Refusal) clear() string {
 		without = "What it returned last, the cause, is final"
 	case !r.Retryable, r.Last:
 		without = r.unanswered()
+	case r.InDoubt.Ledger() != nil && !isDecidable(r.InDoubt, r.Record):
 	case r.InDoubt.TakesOver():
 		without = "If that does not clear it"
 	}
