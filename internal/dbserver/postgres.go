@@ -22,7 +22,7 @@ func Postgres(ctx context.Context, settings ...string) (*Server, error) {
 	}
 	return s.begin(ctx, func() error {
 		return s.run(ctx, "initdb", "--no-sync", "--username=postgres", "--auth=trust",
-			"--encoding=UTF8", "--locale=C", "--pgdata="+s.data())
+			"--encoding=UTF8", "--locale=C", "--wal-segsize=4", "--pgdata="+s.data())
 	})
 }
 

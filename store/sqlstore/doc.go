@@ -1,0 +1,2 @@
+// Package sqlstore is a store in a table of an SQL database.
+package sqlstore
