@@ -10,7 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
+	osexec "os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -49,7 +49,7 @@ type campaign struct {
 // exactly once, all answers are of that one, and nothing is left in doubt.
 func TestTxn_Kills(t *testing.T) {
 	t.Parallel()
-	campaigns := map[string]func(t *testing.T) *business{"SQLite": newSQLite, "PostgreSQL": newPostgresBusiness, "MariaDB": newMariaDBBusiness}
+	campaigns := map[string]func(t *testing.T) *business{"SQLite": newSQLiteBusiness, "PostgreSQL": newPostgresBusiness, "MariaDB": newMariaDBBusiness}
 	for name, open := range campaigns {
 		for _, records := range []string{"file", "Redis, flushed now and then"} {
 			t.Run(name+", records in "+records, func(t *testing.T) {
@@ -189,10 +189,10 @@ func (c *campaign) child(t *testing.T, w work) {
 		t.Error(err)
 		return
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTxnChild$")
+	cmd := osexec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTxnChild$")
 	cmd.Env = append(os.Environ(), txnChild+"="+string(text))
 	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
+	var exit *osexec.ExitError
 	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
 		c.note("killed: " + w.Point)
 	} else if err != nil && !c.canary {
@@ -231,7 +231,7 @@ func startRedis(t *testing.T) string {
 	require.NoError(t, l.Close())
 	host, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), "redis-server", "--bind", host, "--port", port, "--dir", t.TempDir(),
+	cmd := osexec.CommandContext(t.Context(), "redis-server", "--bind", host, "--port", port, "--dir", t.TempDir(),
 		"--save", "", "--appendonly", "no", "--logfile", "log")
 	require.NoError(t, cmd.Start(), "redis-server is not on PATH: apt-get install redis-server")
 	t.Cleanup(func() {

@@ -219,7 +219,7 @@ func TestTxnOpen_SchemaAndPrefix(t *testing.T) {
 // Another transaction has the table locked while a program starts.
 func TestTxnOpen_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	b := newSQLite(t)
+	b := newSQLiteBusiness(t)
 	b.db = b.again(t)
 	b.ledger(t, txn.Options{})
 	tx, err := b.again(t).BeginTx(t.Context(), nil)

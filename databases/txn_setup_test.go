@@ -46,10 +46,10 @@ func onEach(t *testing.T, f func(t *testing.T, b *business)) {
 }
 
 var kinds = map[string]func(t *testing.T) *business{
-	"SQLite": newSQLite, "PostgreSQL": newPostgresBusiness, "PgBouncer": newPooledBusiness, "MariaDB": newMariaDBBusiness,
+	"SQLite": newSQLiteBusiness, "PostgreSQL": newPostgresBusiness, "PgBouncer": newPooledBusiness, "MariaDB": newMariaDBBusiness,
 }
 
-func newSQLite(t *testing.T) *business {
+func newSQLiteBusiness(t *testing.T) *business {
 	t.Helper()
 	return sqliteAt(filepath.Join(t.TempDir(), "business.db"))
 }
