@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"time"
 )
 
 // Outcome is what came of an effect, encoded by the guard's converter or codec.
@@ -64,6 +65,9 @@ type Run struct {
 	Generation uint64
 	Owner      string // nonce of the claim; of what is confirmed, another run may have had the effect
 	Match      string
+	// At is when the run got its claim, by the clock of the guard's store: the effect did
+	// not take place before. Zero if it is not known.
+	At time.Time
 }
 
 // Errors of a ledger.

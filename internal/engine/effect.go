@@ -112,7 +112,7 @@ func (t *testimony) decode(ctx context.Context, o effect.Outcome, ptr any) error
 
 // runOf is the run that r is about, as a ledger knows it.
 func (t *testimony) runOf(r store.Record) effect.Run {
-	return effect.Run{Key: t.call.Downstream, Generation: r.Generation, Owner: r.Owner, Match: r.Info.Match}
+	return effect.Run{Key: t.call.Downstream, Generation: r.Generation, Owner: r.Owner, Match: r.Info.Match, At: r.Claimed}
 }
 
 // decideIn asks the ledger about a run.
@@ -130,8 +130,12 @@ func (t *testimony) findOwn(ctx context.Context, l effect.Ledger) (o store.Outco
 	wait := min(max(time.Until(t.call.Answer), minMargin), maxForeground)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
-	run := effect.Run{Key: t.call.Downstream, Generation: t.call.claim.generation, Owner: t.call.claim.bid.Owner, Match: t.call.Match}
-	t.call.beating(ctx, func() { o, err = decideIn(ctx, l, run) })
+	c := t.call
+	run := effect.Run{
+		Key: c.Downstream, Generation: c.claim.generation, Owner: c.claim.bid.Owner, Match: c.Match,
+		At: c.account.report.Record.Claimed,
+	}
+	c.beating(ctx, func() { o, err = decideIn(ctx, l, run) })
 	return o, err
 }
 
