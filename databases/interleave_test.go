@@ -2,6 +2,7 @@ package databases_test
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,15 +16,17 @@ import (
 // word meanwhile is called once it is armed.
 func (k sqlKind) interleaved(t *testing.T, dsn, word string) (s *sqlstore.Store, arm func(meanwhile func())) {
 	t.Helper()
-	var do func()
+	var armed atomic.Pointer[func()]
 	db, _ := k.counting(t, dsn, func(query string) {
-		if f := do; f != nil && strings.Contains(query, word) {
-			do = nil
-			f()
+		if !strings.Contains(query, word) {
+			return
+		}
+		if f := armed.Swap(nil); f != nil {
+			(*f)()
 		}
 	})
 	db.SetMaxOpenConns(1)
-	return k.over(t, db), func(meanwhile func()) { do = meanwhile }
+	return k.over(t, db), func(meanwhile func()) { armed.Store(&meanwhile) }
 }
 
 // Between the moment in which a call has read a row and that in which it writes, somebody else

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -33,7 +34,9 @@ type countingConn struct {
 }
 
 func (c countingConn) count(query string) {
-	c.statements.Add(1)
+	if !strings.Contains(query, "expires <=") { // a sweep comes by chance
+		c.statements.Add(1)
+	}
 	if c.before != nil {
 		c.before(query)
 	}

@@ -88,7 +88,7 @@
 //
 // # Tested
 //
-// PostgreSQL 15, MariaDB 10.11 and SQLite 3.53, with package storetest: its contract, its
+// PostgreSQL 15, MariaDB 10.11 and SQLite 3.54, with package storetest: its contract, its
 // linearizability check with servers that are killed and replies that are lost, through
 // PgBouncer, and over the promotion of a replica, synchronous and not. Of MySQL itself only
 // the SQL is known to be its own.

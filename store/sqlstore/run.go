@@ -66,7 +66,7 @@ func (s *Store) write(ctx context.Context, was row, before, after store.Record) 
 			err = errMoved
 		}
 		s.sweeper.sometimes()
-	case before.Revision == after.Revision && before.Fence == after.Fence:
+	case !was.hasExpired() && before.Revision == after.Revision:
 		err = s.change(ctx, s.dialect.touch, next.version, next.expires, digest, was.version)
 		if err == nil {
 			s.held.touched(after, next.version.Int64)
