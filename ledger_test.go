@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -74,7 +75,7 @@ func TestLedger_DecidesWhatACrashLeft(t *testing.T) {
 						if committed {
 							crashed.from.Store(false)
 							close(wakes)
-							<-ended
+							require.NoError(t, <-ended)
 						}
 						if committed && duplicate == once.Reject {
 							requireRefusal(t, err, once.Duplicate)
@@ -450,6 +451,8 @@ func TestLedger_HasAnEffectOfEachGeneration(t *testing.T) {
 	})
 }
 
+type stepReceipt receipt
+
 func TestLedger_DecidesAboutSteps(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -459,15 +462,16 @@ func TestLedger_DecidesAboutSteps(t *testing.T) {
 			outer, _ := effect.FromContext(ctx)
 			calls = append(calls, outer)
 			for _, name := range []string{"reserve", "charge"} {
-				out, err = atmostonce.Step(ctx, name, func(ctx context.Context) (receipt, error) {
+				of, err := atmostonce.Step(ctx, name, func(ctx context.Context) (stepReceipt, error) {
 					inner, _ := effect.FromContext(ctx)
 					calls = append(calls, inner)
 					if name == "charge" && broken {
-						return receipt{}, errors.Join(b.silently(ctx, receipt{name}), b.fail())
+						return stepReceipt{}, errors.Join(b.silently(ctx, receipt{name}), b.fail())
 					}
-					return b.charge(ctx, receipt{name})
+					out, err := b.charge(ctx, receipt{name})
+					return stepReceipt(out), err
 				}, once.Policy{InDoubt: once.DecidedBy(b)})
-				if err != nil {
+				if out = receipt(of); err != nil {
 					return out, err
 				}
 			}
@@ -484,6 +488,8 @@ func TestLedger_DecidesAboutSteps(t *testing.T) {
 		require.Equal(t, 2, b.done())
 		require.NotEqual(t, calls[0].Key, calls[1].Key)
 		require.NotEqual(t, calls[1].Key, calls[2].Key)
+		require.Equal(t, reflect.TypeFor[receipt](), calls[0].Out)
+		require.Equal(t, reflect.TypeFor[stepReceipt](), calls[1].Out)
 		require.Equal(t, []string{"", "shop", "shop"}, []string{calls[0].Ledger, calls[1].Ledger, calls[2].Ledger})
 	})
 }
@@ -539,11 +545,14 @@ func TestDecidedBy_NeedsALedger(t *testing.T) {
 		require.ErrorContains(t, err, "DecidedBy needs a ledger")
 	}
 	b := newBooks("shop")
-	require.Equal(t, once.DecidedBy(b), once.DecidedBy(b))
-	require.True(t, once.DecidedBy(b) == once.DecidedBy(b)) //nolint:staticcheck // of equal ledgers
-	list := once.DecidedBy(unequal{b, nil})
-	require.True(t, list == list) //nolint:staticcheck,gocritic // it does not panic
+	one, other := once.DecidedBy(b), once.DecidedBy(b)
+	require.True(t, same(one, other))
+	one = once.DecidedBy(unequal{b, nil})
+	other = one
+	require.True(t, same(one, other), "it does not panic")
 }
+
+func same(a, b once.DoubtPolicy) bool { return a == b }
 
 type unequal struct {
 	*books
