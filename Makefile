@@ -55,8 +55,10 @@ sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, wit
 
 .PHONY: histories
 histories: ## check that 2,000 histories of concurrent calls to each store are linearizable
-	@tools/need redis-server
+	@tools/need redis-server postgres mariadbd
 	@go test ./store ./store/redisstore -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
+		{ grep -vE '^ *(===|--- PASS)' || true; }
+	@cd databases && go test -run '_Linearizable$$' -count=1 -timeout 30m -v -histories 2000 | \
 		{ grep -vE '^ *(===|--- PASS)' || true; }
 
 .PHONY: docs

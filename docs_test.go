@@ -280,7 +280,7 @@ func TestPackages_HaveExamples(t *testing.T) {
 			return err
 		case !entry.IsDir():
 			return nil
-		case dir != "." && strings.HasPrefix(entry.Name(), "."), slices.Contains([]string{"samples", "bench", "tools", "docs", "internal", "testdata"}, entry.Name()):
+		case dir != "." && strings.HasPrefix(entry.Name(), "."), slices.Contains([]string{"samples", "bench", "databases", "tools", "docs", "internal", "testdata"}, entry.Name()):
 			return filepath.SkipDir
 		}
 		sources, err := filepath.Glob(filepath.Join(dir, "*.go"))

@@ -83,6 +83,31 @@ func BenchmarkSQL(b *testing.B) {
 	}
 }
 
+// BenchmarkSQLBytes reports what a settled record takes of PostgreSQL's disk, with its indexes.
+func BenchmarkSQLBytes(b *testing.B) {
+	const n = 20_000
+	k := sqlKinds[0]
+	db := openDB(b, k.driver, k.dsn(b))
+	s := k.over(b, db)
+	require.NoError(b, s.Migrate(b.Context()))
+	for i := range n {
+		bid := guardBid(fmt.Sprintf("v1/default/w:order-4711/ChargeCard/%d", i))
+		r, err := s.Acquire(b.Context(), bid)
+		require.NoError(b, err)
+		bid.Fence = r.Fence
+		_, err = s.Settle(b.Context(), bid, guardDone)
+		require.NoError(b, err)
+	}
+	_, err := db.ExecContext(b.Context(), "VACUUM FULL atmostonce_records")
+	require.NoError(b, err)
+	for b.Loop() {
+		continue // it was measured above
+	}
+	var size int64
+	require.NoError(b, db.QueryRowContext(b.Context(), "SELECT pg_total_relation_size('atmostonce_records')").Scan(&size))
+	b.ReportMetric(float64(size)/n, "B/record")
+}
+
 // compare takes turns.
 func compare(b *testing.B, bare, ours func() error) {
 	b.Helper()

@@ -17,26 +17,35 @@ import (
 type countingConnector struct {
 	driver.Connector
 	statements *atomic.Int64
+	before     func(query string) // each statement; nil: nothing
 }
 
 func (c countingConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
-	return countingConn{conn, c.statements}, err
+	return countingConn{conn, c.statements, c.before}, err
 }
 
 // countingConn counts; a transaction or a prepared statement is more than one.
 type countingConn struct {
 	driver.Conn
 	statements *atomic.Int64
+	before     func(query string)
+}
+
+func (c countingConn) count(query string) {
+	c.statements.Add(1)
+	if c.before != nil {
+		c.before(query)
+	}
 }
 
 func (c countingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	c.statements.Add(1)
+	c.count(query)
 	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
 }
 
 func (c countingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	c.statements.Add(1)
+	c.count(query)
 	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
 }
 
@@ -50,9 +59,13 @@ func (c countingConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.T
 	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, o)
 }
 
-// counting returns a pool whose statements are counted.
-func (k sqlKind) counting(t *testing.T, dsn string) (*sql.DB, *atomic.Int64) {
+// counting returns a pool whose statements are counted, and before each of which before is
+// called.
+func (k sqlKind) counting(t *testing.T, dsn string, before func(query string)) (*sql.DB, *atomic.Int64) {
 	t.Helper()
+	if k.dialect == sqlstore.MySQL {
+		dsn += "?interpolateParams=true"
+	}
 	plain := openDB(t, k.driver, dsn)
 	d := plain.Driver()
 	var connector driver.Connector = dsnConnector{d, dsn}
@@ -62,7 +75,7 @@ func (k sqlKind) counting(t *testing.T, dsn string) (*sql.DB, *atomic.Int64) {
 		require.NoError(t, err)
 	}
 	n := new(atomic.Int64)
-	db := sql.OpenDB(countingConnector{connector, n})
+	db := sql.OpenDB(countingConnector{connector, n, before})
 	t.Cleanup(func() { _ = db.Close() })
 	return db, n
 }
@@ -91,10 +104,7 @@ func TestSQL_TakesSoManyStatements(t *testing.T) {
 	want[sqlstore.SQLite] = want[sqlstore.MySQL]
 	eachSQL(t, func(t *testing.T, k sqlKind) {
 		ctx := t.Context()
-		db, n := k.counting(t, k.dsn(t))
-		if k.dialect == sqlstore.MySQL {
-			db, n = k.counting(t, k.dsn(t)+"?interpolateParams=true")
-		}
+		db, n := k.counting(t, k.dsn(t), nil)
 		s, other := k.over(t, db), k.over(t, db)
 		require.NoError(t, s.Migrate(ctx))
 		got := map[string]int64{}

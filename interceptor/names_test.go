@@ -75,7 +75,7 @@ func TestNames_StandInOnePackage(t *testing.T) {
 	}
 	const module = "github.com/atmostonce/atmostonce/"
 	in := map[string]string{}
-	for _, path := range []string{"keys", "store", "store/redisstore", "once", "observe", "resolve", "activity", "interceptor", "telemetry", "httponce"} {
+	for _, path := range []string{"keys", "store", "store/redisstore", "store/sqlstore", "once", "observe", "resolve", "activity", "interceptor", "telemetry", "httponce"} {
 		for name := range exported(t, module+path) {
 			other, again := in[name]
 			_, known := shared[name]

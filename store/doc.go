@@ -5,22 +5,22 @@
 // the guard's business (package interceptor). What every store must do is written
 // on the interface and checked by package storetest, which is public. [Memory] and [File] are in this
 // package; the store on Redis is in package redisstore, so that a program links a
-// Redis client only if it uses one. Its documentation says which settings and
-// rights it needs.
+// Redis client only if it uses one, and that in a table of PostgreSQL, MySQL, MariaDB or
+// SQLite in package sqlstore. Their documentation says which settings and rights they need.
 //
 // # Which store promises what
 //
-// All three promise that a record, once acknowledged, decides every later call:
+// All promise that a record, once acknowledged, decides every later call:
 // one owner at a time, an outcome that is never overwritten, a doubt that is
 // never cleared in silence. They differ in what they survive.
 //
-//	              Memory           File                     redisstore
-//	shared by     one process      the processes of a host  what reaches the server
-//	a crash       forgets          keeps                    as its settings say
-//	power loss    forgets          keeps what was fsynced   as its settings say
-//	sees death    at lease's end   at once, by a lock       at lease's end
-//	clock         the process's    the host's, for expiry   the server's
-//	at its limit  ErrFull          the disk's error         ErrFull, for claims only
+//	              Memory           File                     redisstore               sqlstore
+//	shared by     one process      the processes of a host  what reaches the server  what reaches the database
+//	a crash       forgets          keeps                    as its settings say      keeps, as Check sees to
+//	power loss    forgets          keeps what was fsynced   as its settings say      keeps, as Check sees to
+//	sees death    at lease's end   at once, by a lock       at lease's end           at lease's end
+//	clock         the process's    the host's, for expiry   the server's             the database's
+//	at its limit  ErrFull          the disk's error         ErrFull, for claims only ErrFull, of a full disk
 //
 // No store can make an effect happen exactly once, know whether the effect of a
 // dead owner took place, or stop an owner that has lost its claim and goes on:
@@ -84,7 +84,12 @@
 //
 // # A store of your own
 //
-// A store of your own that passes storetest.Run can be given to a guard. Check what
+// A store of your own that passes storetest.Run can be given to a guard. On anything
+// that has compare-and-set, the protocol need not be written again: read a record, apply a
+// [Transition], and write what came of it if nobody else has written; [EncodeRecord] and
+// [DecodeRecord] are its form as bytes. Package sqlstore is made in this way.
+//
+// One that says the protocol in a language of its own does more itself. Check what
 // comes in with [Bid.Validate], [Outcome.Validate] and [Resolution.Validate],
 // and what was read from where others may write with [Record.Validate] and, as JSON,
 // [CheckShape] before it. A listing of an open state ([Query.OnlyState],

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// This file is the protocol: what each verb does to a record. Memory and File
-// run it as it stands; redisstore/lua says the same in Redis. Package storetest
+// This file is the protocol: what each verb does to a record. Memory and File run it as it
+// stands, sqlstore as Transitions; redisstore/lua says the same in Redis. Package storetest
 // holds all of them to it.
 //
 // A transition reports whether it changed the record. One that returns an error

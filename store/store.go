@@ -119,7 +119,8 @@ type Checker interface {
 // store without it is of the kind "other".
 type Kinded interface {
 	// Kind returns one short word in lower case, the same at every call and for all
-	// stores of the type: "memory", "file" and "redis" are those of this module.
+	// stores of that kind: "memory", "file", "redis", "postgres", "mysql" and "sqlite"
+	// are those of this module.
 	Kind() string
 }
 

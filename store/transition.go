@@ -80,8 +80,8 @@ func (t Transition) Validate() error { return t.validate() }
 // err; after is to be written first if changed is set. A record past its expiry is
 // taken for none, so that what is written then takes its place.
 //
-// A change that leaves Record.Revision as it is has moved Expires only. r is not changed,
-// and after shares no memory with it.
+// A change that leaves Record.Revision as it is has moved Expires only, unless r had
+// expired. r is not changed, and after shares no memory with it.
 func (t Transition) Apply(r Record, now time.Time) (after Record, changed bool, err error) {
 	if r.State == Absent || r.expired(now) {
 		r = Record{Key: t.key}

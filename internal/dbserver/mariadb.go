@@ -38,7 +38,7 @@ func MariaDB(ctx context.Context, settings ...string) (*Server, error) {
 			}
 			return s.command(context.Background(), "mariadbd", args...)
 		},
-		ready: (*Server).greets,
+		ready: greets,
 		dsn: func(s *Server, database string) string {
 			return fmt.Sprintf("root@tcp(%s)/%s", s.addr, database)
 		},
@@ -56,7 +56,7 @@ func MariaDB(ctx context.Context, settings ...string) (*Server, error) {
 }
 
 // greets reports whether the server sends the packet with which it greets a client.
-func (s *Server) greets() bool {
+func greets(s *Server) bool {
 	conn, err := s.dial()
 	if err != nil {
 		return false

@@ -22,7 +22,7 @@ func PgBouncer(ctx context.Context, to *Server, settings ...string) (*Server, er
 		launch: func(s *Server) *exec.Cmd {
 			return s.command(context.Background(), "pgbouncer", filepath.Join(s.dir, "config"))
 		},
-		ready: (*Server).accepts,
+		ready: accepts,
 		dsn:   to.dsn,
 	}
 	return s.begin(ctx, func() error {
@@ -38,7 +38,7 @@ func PgBouncer(ctx context.Context, to *Server, settings ...string) (*Server, er
 }
 
 // accepts reports whether the server takes connections.
-func (s *Server) accepts() bool {
+func accepts(s *Server) bool {
 	conn, err := s.dial()
 	if err != nil {
 		return false

@@ -23,8 +23,8 @@ const (
 // {records} stands for the table, {open} and {expiring} for its indexes, and {clock} for the
 // database's clock in microseconds.
 type dialect struct {
-	name  Dialect
-	table string
+	name    Dialect
+	records string // the table
 
 	clock string
 	quote string // around names
@@ -71,6 +71,9 @@ func (d Dialect) with(o Options) (*dialect, error) {
 	return x, nil
 }
 
+// newest is the version of the table that this program knows.
+func (d *dialect) newest() int { return d.migrations[len(d.migrations)-1].Version }
+
 var isName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,39}$`)
 
 // fill writes the names into the statements.
@@ -80,9 +83,9 @@ func (d *dialect) fill(o Options) {
 	if o.Schema != "" {
 		schema = quoted(o.Schema) + "."
 	}
-	d.table = schema + quoted(o.Prefix+"records")
+	d.records = schema + quoted(o.Prefix+"records")
 	open, expiring := quoted(o.Prefix+"records_open"), quoted(o.Prefix+"records_expires")
-	names := strings.NewReplacer("{records}", d.table, "{schema}", schema, "{open}", open, "{expiring}", expiring, "{clock}", d.clock)
+	names := strings.NewReplacer("{records}", d.records, "{schema}", schema, "{open}", open, "{expiring}", expiring, "{clock}", d.clock)
 	for _, s := range []*string{&d.load, &d.insert, &d.update, &d.touch, &d.claim, &d.renew, &d.settle, &d.byState, &d.byName, &d.clear, &d.version} {
 		*s = names.Replace(*s)
 	}
@@ -101,3 +104,51 @@ func (d *dialect) fill(o Options) {
 		}
 	}
 }
+
+// Migration is one step of the table's form.
+type Migration struct {
+	// Version is that of the table after it, from 1 on.
+	Version int
+	// Statements are to be run in their order, by a role that may create tables. They
+	// may be run again.
+	Statements []string
+}
+
+// look is a question to the server, of one row, and what its answer means.
+type look struct {
+	query string
+	judge func(values []string) error
+}
+
+// rightsProbes change nothing, and each fails without a right that calls need.
+var rightsProbes = []string{
+	`SELECT version FROM {records} WHERE 1 = 0`,
+	`INSERT INTO {records} (digest, version, state, fence, revision, since, record) SELECT digest, version, state, fence, revision, since, record FROM {records} WHERE 1 = 0`,
+	`UPDATE {records} SET version = 0 WHERE 1 = 0`,
+	`DELETE FROM {records} WHERE 1 = 0`,
+}
+
+// kind is what an error of the database comes to.
+type kind int
+
+const (
+	other     kind = iota
+	duplicate      // there is such a row
+	undone         // a deadlock or the like: nothing was applied, and a repetition may be
+	noTable
+	denied
+	readOnly
+	full
+	noLogin
+	busy // a timeout of the database
+)
+
+func (d *dialect) kindOf(err error) kind {
+	if err == nil {
+		return other
+	}
+	return d.codes[d.code(err)]
+}
+
+func (d *dialect) isDuplicate(err error) bool { return d.kindOf(err) == duplicate }
+func (d *dialect) isUndone(err error) bool    { return d.kindOf(err) == undone }

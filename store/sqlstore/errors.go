@@ -6,42 +6,17 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// kind is what an error of the database comes to.
-type kind int
-
-const (
-	other     kind = iota
-	duplicate      // there is such a row
-	undone         // a deadlock or the like: nothing was applied, and a repetition may be
-	noTable
-	denied
-	readOnly
-	full
-	noLogin
-	busy // a timeout of the database
-)
-
-func (d *dialect) kindOf(err error) kind {
-	if err == nil {
-		return other
-	}
-	return d.codes[d.code(err)]
-}
-
-func (d *dialect) isDuplicate(err error) bool { return d.kindOf(err) == duplicate }
-func (d *dialect) isUndone(err error) bool    { return d.kindOf(err) == undone }
-
 // failure gives an error of the database the store's sentinel, and says what to do. It
 // shows no key.
-func (s *Store) failure(doing string, err error) error {
+func (t table) failure(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	switch s.dialect.kindOf(err) {
+	switch t.dialect.kindOf(err) {
 	case noTable:
-		return fmt.Errorf("store: sql: %s: %w: there is no table %s, or it is another one: run Migrations, or Store.Migrate: %w", doing, store.ErrUnsafe, s.table, err)
+		return fmt.Errorf("store: sql: %s: %w: there is no table %s, or it is another one: run Migrations, or Store.Migrate: %w", doing, store.ErrUnsafe, t.dialect.records, err)
 	case denied:
-		return fmt.Errorf("store: sql: %s: %w: the role needs SELECT, INSERT, UPDATE and DELETE on %s, and USAGE of its schema: %w", doing, store.ErrDenied, s.table, err)
+		return fmt.Errorf("store: sql: %s: %w: the role needs SELECT, INSERT, UPDATE and DELETE on %s, and USAGE of its schema: %w", doing, store.ErrDenied, t.dialect.records, err)
 	case readOnly:
 		return fmt.Errorf("store: sql: %s: %w: the database is read-only, a replica perhaps: connect to the primary: %w", doing, store.ErrUnsafe, err)
 	case full:

@@ -92,7 +92,7 @@ func (s *Store) claim(ctx context.Context, b store.Bid, t store.Transition) (sto
 		r, _, err := t.Apply(store.Record{}, fromMicros(found.now))
 		r = rounded(r)
 		s.held.put(r, next.version.Int64)
-		s.sweeper.sometimes(s)
+		s.sweeper.sometimes()
 		return r, err
 	case !found.exists():
 		found = row{} // somebody was faster, and cannot be seen in this statement yet

@@ -18,8 +18,11 @@ const (
 	pageBytes = 8 << 20
 )
 
+// lister answers queries.
+type lister struct{ table }
+
 // list is [Store.List].
-func (s *Store) list(ctx context.Context, q store.Query) iter.Seq2[store.Record, error] {
+func (x lister) list(ctx context.Context, q store.Query) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := ctx.Err(); err != nil {
 			yield(store.Record{}, err)
@@ -29,7 +32,7 @@ func (s *Store) list(ctx context.Context, q store.Query) iter.Seq2[store.Record,
 		if !ok {
 			return // no record has such a digest
 		}
-		l := &listing{store: s, q: q, low: low, high: high, yield: yield}
+		l := &listing{lister: x, q: q, low: low, high: high, yield: yield}
 		if state := q.OnlyState(); state.IsOpen() {
 			l.inState(ctx, state)
 		} else {
@@ -40,7 +43,7 @@ func (s *Store) list(ctx context.Context, q store.Query) iter.Seq2[store.Record,
 
 // listing is one listing under way.
 type listing struct {
-	store     *Store
+	lister
 	q         store.Query
 	low, high []byte // digests
 	yield     func(store.Record, error) bool
@@ -50,7 +53,7 @@ type listing struct {
 func (l *listing) all(ctx context.Context) {
 	last := []byte{}
 	for {
-		rows, more, err := l.store.page(ctx, l.store.dialect.byName, last, l.low, l.high)
+		rows, more, err := l.page(ctx, l.dialect.byName, last, l.low, l.high)
 		if err != nil {
 			l.yield(store.Record{}, err)
 			return
@@ -87,10 +90,10 @@ func (l *listing) inState(ctx context.Context, state store.State) {
 	}
 	for {
 		args := []any{string(state), since, since, last, l.low, l.high}
-		if l.store.dialect.name == Postgres {
+		if l.dialect.name == Postgres {
 			args = slices.Delete(args, 1, 2) // it compares both at once
 		}
-		rows, more, err := l.store.page(ctx, l.store.dialect.byState, args...)
+		rows, more, err := l.page(ctx, l.dialect.byState, args...)
 		if err != nil {
 			l.yield(store.Record{}, err)
 			return
@@ -117,7 +120,7 @@ func (l *listing) inState(ctx context.Context, state store.State) {
 // one yields a record if it matches, and reports whether the caller wants more.
 func (l *listing) one(r store.Record, err error) bool {
 	if err != nil {
-		return l.yield(store.Record{}, l.store.failure("list", err))
+		return l.yield(store.Record{}, l.failure("list", err))
 	}
 	return !l.q.Matches(r) || l.yield(r, nil)
 }
@@ -129,22 +132,22 @@ type listed struct {
 }
 
 // page reads a page, and reports whether there may be more.
-func (s *Store) page(ctx context.Context, statement string, args ...any) (page []listed, more bool, err error) {
-	err = s.retry(ctx, func() error {
-		page, more, err = s.readPage(ctx, statement, args)
+func (x lister) page(ctx context.Context, statement string, args ...any) (page []listed, more bool, err error) {
+	err = x.retry(ctx, func() error {
+		page, more, err = x.readPage(ctx, statement, args)
 		return err
 	})
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil && ctx.Err() == nil {
-		err = s.failure("list", err)
+		err = x.failure("list", err)
 	}
 	return page, more, err
 }
 
-func (s *Store) readPage(ctx context.Context, statement string, args []any) (page []listed, more bool, err error) {
-	rows, err := s.db.QueryContext(ctx, statement, args...)
+func (x lister) readPage(ctx context.Context, statement string, args []any) (page []listed, more bool, err error) {
+	rows, err := x.db.QueryContext(ctx, statement, args...)
 	if err != nil {
 		return nil, false, err
 	}

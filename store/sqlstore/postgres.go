@@ -18,7 +18,7 @@ func postgres() *dialect {
 	const (
 		clock = `WITH clock AS MATERIALIZED (SELECT {clock} AS now) `
 		live  = `(expires IS NULL OR expires > now)`
-		later = `CASE WHEN expires IS NULL THEN NULL ELSE greatest(expires, now + %s::bigint) END`
+		later = `CASE WHEN expires IS NULL OR %[1]s::bigint IS NULL THEN NULL ELSE greatest(expires, now + %[1]s::bigint) END`
 	)
 	return &dialect{
 		clock: `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`,

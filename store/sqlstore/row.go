@@ -34,6 +34,9 @@ func (r *row) fields() []any {
 
 func (r *row) exists() bool { return r.version.Valid }
 
+// hasExpired reports whether the row counts as none.
+func (r *row) hasExpired() bool { return r.expires.Valid && r.expires.Int64 <= r.now }
+
 // newRow is the row of a record that is to be written.
 func newRow(r store.Record) (row, error) {
 	if r.Fence > math.MaxInt64 || r.Revision > math.MaxInt64 {

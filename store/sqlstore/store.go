@@ -9,17 +9,6 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// Options are the options of New. The zero value is usable.
-type Options struct {
-	// Schema is where the store's table is: a schema of PostgreSQL, a database of
-	// MySQL. Defaults to that of the connection.
-	Schema string
-	// Prefix begins the names of the table and of its indexes. Two Temporal clusters
-	// that share namespace names on one database need different prefixes. Defaults to
-	// "atmostonce_".
-	Prefix string
-}
-
 // Store keeps records in a table of a database, a row for each key. Every write is one
 // statement that takes effect only if the row is as the store has read it, so that there
 // is no transaction, no lock that outlasts a statement, and no state of a session: any
@@ -32,11 +21,9 @@ type Options struct {
 //
 // A call ends with its context. Calls that wait for another do so by polling.
 type Store struct {
-	db      *sql.DB
-	dialect *dialect
-	table   string // as its name is written in a statement
+	table
 	held    held
-	sweeper sweeper
+	sweeper *sweeper
 }
 
 var (
@@ -56,7 +43,8 @@ func New(db *sql.DB, d Dialect, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{db: db, dialect: text, table: text.table}, nil
+	t := table{db: db, dialect: text}
+	return &Store{table: t, sweeper: &sweeper{table: t}}, nil
 }
 
 // Acquire implements [store.Store].
@@ -119,11 +107,31 @@ func (s *Store) Load(ctx context.Context, key string) (store.Record, error) {
 // while the caller looks at one. What is running, in doubt or pending, and what begins
 // with Query.Digest, is found by an index.
 func (s *Store) List(ctx context.Context, q store.Query) iter.Seq2[store.Record, error] {
-	return s.list(ctx, q)
+	return lister{s.table}.list(ctx, q)
 }
 
 // Kind implements [store.Kinded]: it is the dialect.
 func (s *Store) Kind() string { return string(s.dialect.name) }
+
+// Migrations returns the steps to the form that this version of the package needs, for
+// a runner of your own. The table keeps its version in a row of its own.
+func (s *Store) Migrations() []Migration { return s.dialect.migrations }
+
+// Migrate runs those of the migrations that the database lacks. It needs a role that may
+// create tables; calls do not.
+func (s *Store) Migrate(ctx context.Context) error { return migrator{s.table}.migrate(ctx) }
+
+// Check implements [store.Checker]. It refuses with ErrUnsafe a database that loses what it
+// has acknowledged, is read-only, or is too old, and one without the store's table; with
+// ErrDenied a role that lacks a right; with ErrVersion a table of a newer program.
+// It answers ErrUnverified where a fail-over would lose records, and where it
+// is not allowed to look. Each says what to do.
+func (s *Store) Check(ctx context.Context) error { return inspector{s.table}.check(ctx) }
+
+// Sweep removes rows of records past their expiry, some 256 at most, and returns how many
+// it removed. Calls do so by themselves, as often as new records come; it is for a
+// database from which many are to go. Rows that others work on are left out.
+func (s *Store) Sweep(ctx context.Context) (removed int, err error) { return s.sweeper.sweep(ctx) }
 
 // Clear forgets every record. It is for tests: effects may then happen again.
 func (s *Store) Clear(ctx context.Context) error {

@@ -14,11 +14,14 @@ const (
 )
 
 // sweeper removes rows whose records have expired, one sweep at a time.
-type sweeper struct{ busy atomic.Bool }
+type sweeper struct {
+	table
+	busy atomic.Bool
+}
 
 // sometimes sweeps beside the caller, now and then. What a sweep leaves is left to the
 // next: a row past its expiry is taken for none.
-func (w *sweeper) sometimes(s *Store) {
+func (w *sweeper) sometimes() {
 	if rand.IntN(sweepEach) > 0 || !w.busy.CompareAndSwap(false, true) {
 		return
 	}
@@ -26,33 +29,31 @@ func (w *sweeper) sometimes(s *Store) {
 		defer w.busy.Store(false)
 		ctx, cancel := context.WithTimeout(context.Background(), sweepLimit)
 		defer cancel()
-		_, _ = s.Sweep(ctx)
+		_, _ = w.sweep(ctx)
 	}()
 }
 
-// Sweep removes rows of records past their expiry, some 256 at most, and returns how many
-// it removed. Calls do so by themselves, as often as new records come; it is for a
-// database from which many are to go. Rows that others work on are left out.
-func (s *Store) Sweep(ctx context.Context) (removed int, err error) {
-	if len(s.dialect.sweep) == 1 {
-		n, err := s.swept(ctx, s.dialect.sweep[0])
-		return n, s.failure("sweep", err)
+// sweep is [Store.Sweep].
+func (w *sweeper) sweep(ctx context.Context) (removed int, err error) {
+	if len(w.dialect.sweep) == 1 {
+		n, err := w.swept(ctx, w.dialect.sweep[0])
+		return n, w.failure("sweep", err)
 	}
-	digests, err := s.expired(ctx)
+	digests, err := w.expired(ctx)
 	if err != nil {
-		return 0, s.failure("sweep", err)
+		return 0, w.failure("sweep", err)
 	}
 	for _, digest := range digests {
-		n, err := s.swept(ctx, s.dialect.sweep[1], digest)
+		n, err := w.swept(ctx, w.dialect.sweep[1], digest)
 		if removed += n; err != nil {
-			return removed, s.failure("sweep", err)
+			return removed, w.failure("sweep", err)
 		}
 	}
 	return removed, nil
 }
 
-func (s *Store) swept(ctx context.Context, statement string, args ...any) (int, error) {
-	result, err := s.db.ExecContext(ctx, statement, args...)
+func (w *sweeper) swept(ctx context.Context, statement string, args ...any) (int, error) {
+	result, err := w.db.ExecContext(ctx, statement, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -61,8 +62,8 @@ func (s *Store) swept(ctx context.Context, statement string, args ...any) (int, 
 }
 
 // expired returns the digests of rows past their expiry.
-func (s *Store) expired(ctx context.Context) (digests [][]byte, err error) {
-	rows, err := s.db.QueryContext(ctx, s.dialect.sweep[0])
+func (w *sweeper) expired(ctx context.Context) (digests [][]byte, err error) {
+	rows, err := w.db.QueryContext(ctx, w.dialect.sweep[0])
 	if err != nil {
 		return nil, err
 	}

@@ -208,6 +208,48 @@ var expiryCases = []testCase{
 		},
 	},
 	{
+		"an owner can say Forever later",
+		"A renewal and a settle whose TTL is Forever take the expiry away, as any other write does.",
+		func(k *kit) {
+			for _, verb := range []string{"renew", "settle"} {
+				b := bid("a")
+				b.Key, b.TTL = b.Key+verb, time.Hour
+				k.grant(k.s, &b)
+				b.TTL = store.Forever
+				if verb == "renew" && !k.h.LeaseByLock {
+					r := k.ok(k.s.Renew(k.ctx, b))
+					k.that(r.Expires.IsZero(), "after a renewal it expires at %v", r.Expires)
+					r = k.load(b.Key)
+					k.that(r.Expires.IsZero(), "after a renewal it expires at %v", r.Expires)
+					b.TTL = time.Hour
+				} else {
+					verb = "settle"
+				}
+				r := k.ok(k.s.Settle(k.ctx, b, succeeded("1")))
+				k.that(r.Expires.IsZero(), "after a %s it expires at %v", verb, r.Expires)
+				r = k.load(b.Key)
+				k.that(r.Expires.IsZero(), "after a %s it expires at %v", verb, r.Expires)
+			}
+		},
+	},
+	{
+		"an owner that settles past its TTL says that it was forgotten",
+		"The record of a claim past its TTL is absent for its owner too, although nobody has asked since: others may have been granted the key.",
+		func(k *kit) {
+			if k.h.LeaseByLock {
+				return // its owner lives
+			}
+			a := bid("a")
+			a.TTL = time.Millisecond
+			k.grant(k.s, &a)
+			k.pass(5 * time.Millisecond)
+			a.TTL = longTTL
+			r := k.ok(k.s.Settle(k.ctx, a, succeeded("1")))
+			k.that(r.Forgotten, "the record is not marked as forgotten")
+			k.holds(k.load(theKey), succeeded("1"))
+		},
+	},
+	{
 		"a tombstone outlives a short TTL",
 		"A tombstone recognizes delayed duplicates for TombstoneTTL, however short the bid's TTL is; so does one that a release of an absent key left.",
 		func(k *kit) {
