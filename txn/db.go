@@ -120,9 +120,6 @@ func place(system, name string) string {
 	return fmt.Sprintf("%q of system %s", name, system)
 }
 
-// errProbe ends the transaction of probe.
-var errProbe = errors.New("probe")
-
 // probe tries out a marker: twice, for the second one must be refused.
 func (d *DB) probe(ctx context.Context) error {
 	m := marker{key: "probe " + nonce(), match: "", call: "probe", try: nonce()}

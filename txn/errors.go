@@ -162,7 +162,7 @@ func mayRetry(err error) bool {
 // answered reports whether err is an answer of the database, and not of the way to it.
 func answered(err error) bool {
 	for _, e := range flatten(err) {
-		if s, ok := e.(interface{ SQLState() string }); ok { //nolint:errorlint // flattened
+		if s, ok := e.(interface{ SQLState() string }); ok {
 			switch state := s.SQLState(); {
 			case strings.HasPrefix(state, "08"), strings.HasPrefix(state, "57"), state == "40003":
 				return false // no connection, a shutdown, not known
@@ -172,7 +172,7 @@ func answered(err error) bool {
 		if v := reflect.Indirect(reflect.ValueOf(e)); v.Kind() == reflect.Struct && v.FieldByName("Number").Kind() == reflect.Uint16 {
 			return true
 		}
-		if _, ok := e.(interface{ Code() int }); ok { //nolint:errorlint // flattened
+		if _, ok := e.(interface{ Code() int }); ok {
 			return true
 		}
 	}
