@@ -5,7 +5,7 @@ SHELL       := bash
 STORE    ?= file
 FUZZTIME ?= 30s
 SDK      ?= v1.51.0
-MODULES  := . samples bench
+MODULES  := . cmd/temporal-atmostonce samples bench
 BIN      := $(CURDIR)/.cache/bin
 LINTER   := $(BIN)/golangci-lint-$(shell sed -n 's|.*golangci/golangci-lint/v2 v\([^ ]*\).*|\1|p' tools/golangci-lint/go.mod)
 
