@@ -55,8 +55,12 @@ func NewEntry(action string, before, after store.Record, by, why string) Entry {
 	if action == "forget" || action == "purge" {
 		event = "atmostonce.erased"
 	}
+	at := after.Now
+	if at.IsZero() { // nothing was decided
+		at = before.Now
+	}
 	return Entry{
-		Time: after.Now.UTC(), Event: event, Action: action, Digest: keys.Downstream(before.Key)[:shownDigits],
+		Time: at.UTC(), Event: event, Action: action, Digest: keys.Downstream(before.Key)[:shownDigits],
 		Activity: before.Info.Activity, From: before.State, To: after.State, Revision: after.Revision,
 		Namespace: h.Namespace, WorkflowID: h.WorkflowID, RunID: h.RunID, By: by, Why: why,
 	}

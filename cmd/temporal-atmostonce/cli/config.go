@@ -106,7 +106,7 @@ func readProfile(path, name string, must bool) (profile, error) {
 	if bad := (toml.ParseError{}); errors.As(err, &bad) { // its text may quote a password
 		return profile{}, fmt.Errorf("line %d is no TOML, or of the wrong type", bad.Position.Line)
 	} else if err != nil {
-		return profile{}, errors.New("it is no TOML")
+		return profile{}, errors.New("it is no TOML, or of the wrong type")
 	}
 	section, found := all.Profile[name]
 	if !found && must {

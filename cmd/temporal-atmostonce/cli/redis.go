@@ -20,7 +20,7 @@ import (
 const (
 	// A server that does not answer is reported well within five seconds.
 	dialTime   = 2 * time.Second
-	answerTime = 4 * time.Second
+	answerTime = 3 * time.Second
 )
 
 var errRedisURL = errors.New("its URL cannot be read (it is not shown, since it may have a password)")
@@ -84,8 +84,14 @@ func ownQuery(address *url.URL, p profile) (rest *url.URL, prefix string) {
 	return &copied, prefix
 }
 
+// quiet drops what go-redis logs: whoever asked gets the error.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 // connected returns a store on a server that answers.
 func connected(ctx context.Context, client redis.UniversalClient, prefix string) (store.Store, io.Closer, error) {
+	redis.SetLogger(quiet{})
 	asking, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	if err := client.Ping(asking).Err(); err != nil && !redis.HasErrorPrefix(err, "NOPERM") {

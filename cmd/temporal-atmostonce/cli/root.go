@@ -29,6 +29,13 @@ func newRoot(t *tool) *cobra.Command {
 	root := &cobra.Command{
 		Use: "temporal-atmostonce", Short: "Show what is in doubt, and settle it", Long: longHelp,
 		SilenceErrors: true, SilenceUsage: true, TraverseChildren: true,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage(fmt.Errorf("there is no command %q: see temporal-atmostonce help", args[0]))
+			}
+			return cmd.Help()
+		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Name() == "completion" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
 				return nil

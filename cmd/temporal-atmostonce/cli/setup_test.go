@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -31,10 +32,18 @@ type console struct {
 	in      string // what a person types; "" is no person
 }
 
+func (c *console) surroundings() surroundings {
+	return surroundings{
+		in: strings.NewReader(c.in), out: io.Discard, err: io.Discard, asks: c.in != "",
+		env: func(name string) string { return c.env[name] },
+	}
+}
+
 func (c *console) run(args ...string) ran {
 	c.t.Helper()
 	out, err := bytes.Buffer{}, bytes.Buffer{}
-	s := surroundings{in: strings.NewReader(c.in), out: &out, err: &err, env: func(name string) string { return c.env[name] }, asks: c.in != ""}
+	s := c.surroundings()
+	s.out, s.err = &out, &err
 	code := c.options.run(c.t.Context(), append([]string{"--disable-config-file", "--operator", "ann"}, args...), s)
 	return ran{out.String(), err.String(), code}
 }

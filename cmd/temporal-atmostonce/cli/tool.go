@@ -17,6 +17,9 @@ import (
 // decideTime bounds a decision, which is tried again while the store cannot be reached.
 const decideTime = 15 * time.Second
 
+// leastDelay is the shortest SettleDelay that the shortest lease of a guard allows.
+const leastDelay = 11 * time.Millisecond
+
 // tool is one run of the command line.
 type tool struct {
 	surroundings
@@ -51,8 +54,8 @@ func (t *tool) begin(cmd *cobra.Command) error {
 		delay = t.profile.SettleDelay
 	}
 	if delay != "" {
-		if t.delay, err = time.ParseDuration(delay); err != nil || t.delay < time.Millisecond {
-			return usage(fmt.Errorf("the settle delay is %q: a duration such as 30s is meant", delay))
+		if t.delay, err = time.ParseDuration(delay); err != nil || t.delay < leastDelay {
+			return usage(fmt.Errorf("the settle delay is %q: a duration such as 30s is meant, and at least %v", delay, leastDelay))
 		}
 	}
 	if t.host.timeout > 0 {
