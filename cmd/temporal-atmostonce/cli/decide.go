@@ -114,8 +114,10 @@ func (t *tool) report(ctx context.Context, before, now store.Record, d decision,
 	e := ops.NewEntry(d.action, before, now, by, d.reason)
 	t.printf("%s\n", e.Said())
 	out := decided{row: row{View: t.view(now)}, From: before.State, By: by, Why: d.reason}
-	retried, failed := t.retry(ctx, before, d.retryNow)
-	out.Retried = retried
+	var failed error
+	if d.action == "resolve" {
+		out.Retried, failed = t.retry(ctx, before, d.retryNow)
+	}
 	return errors.Join(t.value(out), failed)
 }
 

@@ -70,6 +70,7 @@ func (d *doctor) checkWorkers(ctx context.Context) {
 		for version, n := range versions {
 			all = append(all, fmt.Sprintf("%d have %s", n, version))
 		}
+		slices.Sort(all)
 		d.say(warning, "workers", "the guards differ: %s", strings.Join(all, ", "))
 	}
 	d.say(fine, "workers", "%d have the guard; this tool is %s", guarded, observe.Version)

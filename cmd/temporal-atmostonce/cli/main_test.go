@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -44,12 +45,12 @@ func withBinary(m *testing.M) int {
 	return m.Run()
 }
 
-// work is a worker that is killed in the middle of four charges.
+// work is a worker that is killed in the middle of its charges.
 func work(dir string) {
 	s, err := store.NewFile(dir, store.FileOptions{AnyFileSystem: true})
-	for i := range killed {
+	for _, order := range strings.Fields(os.Getenv(workerOrders)) {
 		if err == nil {
-			_, err = s.Acquire(context.Background(), killedBid(i))
+			_, err = s.Acquire(context.Background(), killedBid(order))
 		}
 	}
 	if err != nil {
@@ -60,11 +61,11 @@ func work(dir string) {
 	select {}
 }
 
-// killed is how many keys the worker has claimed.
-const killed = 6
+// workerOrders, in the environment, are the orders that the worker charges.
+const workerOrders = "ATMOSTONCE_TEST_ORDERS"
 
-func killedBid(i int) store.Bid {
-	b := bidOf(fmt.Sprint(i))
+func killedBid(order string) store.Bid {
+	b := bidOf(order)
 	b.Deadline = 1e6 // a millisecond
 	return b
 }
@@ -73,9 +74,14 @@ func killedBid(i int) store.Bid {
 // doubt. It returns the directory of the store.
 func killWorker(t *testing.T) string {
 	t.Helper()
+	return killWorkerOf(t, "0", "1", "2", "3", "4", "5")
+}
+
+func killWorkerOf(t *testing.T, orders ...string) string {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "store")
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), workerDir+"="+dir)
+	cmd.Env = append(os.Environ(), workerDir+"="+dir, workerOrders+"="+strings.Join(orders, " "))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -87,8 +93,8 @@ func killWorker(t *testing.T) string {
 	s, err := store.NewFile(dir, store.FileOptions{AnyFileSystem: true})
 	require.NoError(t, err)
 	defer s.Close()
-	for i := range killed {
-		b := killedBid(i)
+	for _, order := range orders {
+		b := killedBid(order)
 		b.Owner += ", attempt 2"
 		r, err := s.Acquire(t.Context(), b)
 		require.NoError(t, err)
