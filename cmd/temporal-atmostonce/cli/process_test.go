@@ -127,7 +127,7 @@ func TestProcess_TakesWhatTemporalsCLIHandsOn(t *testing.T) {
 		require.NotContains(t, r.out+r.err, "s3cret")
 		for value := json.NewDecoder(strings.NewReader(r.out)); ; {
 			var v any
-			if err := value.Decode(&v); err == io.EOF { //nolint:errorlint // as it is documented
+			if err := value.Decode(&v); err == io.EOF {
 				break
 			} else if err != nil {
 				require.NoError(t, err, r.out)

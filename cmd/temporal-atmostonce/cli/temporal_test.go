@@ -9,11 +9,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/worker/v1"
 	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/atmostonce/atmostonce/store"
@@ -32,8 +33,11 @@ func startTemporal(t *testing.T) (*temporalServer, string) {
 	require.NoError(t, err)
 	s, server := &temporalServer{}, grpc.NewServer()
 	workflowservice.RegisterWorkflowServiceServer(server, s)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
+	done := make(chan struct{})
+	go func() {
+		_ = server.Serve(l)
+		close(done)
+	}()
 	t.Cleanup(func() {
 		server.Stop()
 		<-done
@@ -52,7 +56,7 @@ func (s *temporalServer) DescribeWorkflowExecution(_ context.Context, r *workflo
 			ActivityId: "5", Attempt: 4, State: enums.PENDING_ACTIVITY_STATE_SCHEDULED, NextAttemptScheduleTime: timestamppb.New(time.Now().Add(17 * time.Second)),
 		}}}, nil
 	case "order-404":
-		return nil, serviceerror.NewNotFound("workflow not found").(*serviceerror.NotFound).Status().Err()
+		return nil, status.Error(codes.NotFound, "workflow not found")
 	}
 	return &workflowservice.DescribeWorkflowExecutionResponse{}, nil
 }
