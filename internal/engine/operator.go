@@ -100,19 +100,24 @@ func (o *Operator) forget(ctx context.Context, r store.Record, d resolve.Decisio
 
 // Find returns the one record whose key has the digest.
 func (o *Operator) Find(ctx context.Context, digest string) (store.Record, error) {
-	r, err := o.find(ctx, strings.ToLower(digest))
+	return Find(ctx, o.store, digest)
+}
+
+// Find returns the one record of s whose key has the digest.
+func Find(ctx context.Context, s store.Store, digest string) (store.Record, error) {
+	r, err := find(ctx, s, strings.ToLower(digest))
 	if err != nil {
 		return r, fmt.Errorf("atmostonce: find %q: %w", digest, err)
 	}
 	return r, nil
 }
 
-func (o *Operator) find(ctx context.Context, digest string) (store.Record, error) {
+func find(ctx context.Context, s store.Store, digest string) (store.Record, error) {
 	if err := checkDigest(digest); err != nil {
 		return store.Record{}, err
 	}
 	found := map[string]store.Record{}
-	for r, err := range o.store.List(ctx, store.Query{Digest: digest}) {
+	for r, err := range s.List(ctx, store.Query{Digest: digest}) {
 		if err != nil {
 			return store.Record{}, err
 		}
@@ -159,7 +164,7 @@ func (o *Operator) tooEarly(ctx context.Context, r store.Record, d resolve.Decis
 	now, err := persist(ctx, context.Background(), func(ctx context.Context) (store.Record, error) {
 		return o.store.load(ctx, r.Info.Holder.Namespace, r.Key)
 	})
-	switch until := mayActUntil(now, o.settleDelay); {
+	switch until := MayActUntil(now, o.settleDelay); {
 	case err != nil:
 		return r, err
 	case now.State != r.State || now.Revision != r.Revision || now.Fence != r.Fence:
@@ -179,10 +184,10 @@ func ownerSettled(r store.Record) bool {
 	})
 }
 
-// mayActUntil is until when the last owner of a record in doubt or pending, or of
+// MayActUntil is until when the last owner of a record in doubt or pending, or of
 // one that an operator has settled, may have its effect, by the store's clock. A
 // doubt that the owner itself declared says that its body is over.
-func mayActUntil(r store.Record, settleDelay time.Duration) time.Time {
+func MayActUntil(r store.Record, settleDelay time.Duration) time.Time {
 	until := r.Doubted.Add(settleDelay)
 	switch r.State {
 	case store.Pending:

@@ -156,7 +156,7 @@ func (r Refusal) clear() string {
 	if unreported(r.Record) {
 		return without + ": nobody has reported the end of what that call started; " + reportIt
 	}
-	until := mayActUntil(r.Record, r.SettleDelay)
+	until := MayActUntil(r.Record, r.SettleDelay)
 	return without + ": the last owner may act until " + shownTime(until) + "; then find out at the callee, and resolve the key with Guard.Resolve"
 }
 

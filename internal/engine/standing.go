@@ -64,7 +64,7 @@ func unchanged(r store.Record, to store.State, o store.Outcome) error {
 	if to == store.Failed {
 		with = "AsFailed with another error"
 	}
-	return fmt.Errorf("it is settled as %s already, %s: %s corrects it", to, author(r), with)
+	return fmt.Errorf("it is settled as %s already, %s: %s corrects it", to, Author(r), with)
 }
 
 // moved is store.ErrMoved, with what the record is now.
@@ -87,12 +87,12 @@ func standing(r store.Record) string {
 	case store.InDoubt, store.Pending:
 		return fmt.Sprintf("it is %s: AsDone, AsFailed or AsNotDone decides", name(r.State))
 	default:
-		return fmt.Sprintf("it is settled as %s, %s: AsDone or AsFailed corrects it, AsNotDone lets the next call run", r.State, author(r))
+		return fmt.Sprintf("it is settled as %s, %s: AsDone or AsFailed corrects it, AsNotDone lets the next call run", r.State, Author(r))
 	}
 }
 
-// author says who wrote the state of a settled record.
-func author(r store.Record) string {
+// Author says who wrote the state of a settled record.
+func Author(r store.Record) string {
 	switch r.By {
 	case "":
 		return "by its owner"
