@@ -29,6 +29,7 @@ const (
 type choice struct {
 	Name   string // in the URL and in the form
 	Title  string
+	Said   string // the title within a sentence
 	Means  string
 	Sure   string // what the operator has to confirm
 	Danger bool   // the effect may happen again
@@ -36,13 +37,13 @@ type choice struct {
 }
 
 var choices = []choice{
-	{Name: "done", Title: "It took effect", Means: "Calls of the key get the result that you give.",
+	{Name: "done", Title: "It took effect", Said: "it took effect", Means: "Calls of the key get the result that you give.",
 		Sure: "I have found the effect at the callee.", to: store.Succeeded},
-	{Name: "failed", Title: "It did not, and must not be tried again", Means: "Calls of the key end with the error that you give.",
+	{Name: "failed", Title: "It did not, and must not be tried again", Said: "it did not take effect, and must not", Means: "Calls of the key end with the error that you give.",
 		Sure: "I have looked at the callee: it did not take effect.", to: store.Failed},
-	{Name: "not_done", Title: "It did not take effect: run it again", Means: "The next call of the key runs.", Danger: true,
+	{Name: "not_done", Title: "It did not take effect: run it again", Said: "it did not take effect, run it again", Means: "The next call of the key runs.", Danger: true,
 		Sure: "I have looked at the callee: it did not take effect, or was undone, and its last worker will do nothing more.", to: store.Tombstone},
-	{Name: "forget", Title: "Forget the record", Means: "Nothing is left of it, and the next call of the key runs.", Danger: true,
+	{Name: "forget", Title: "Forget the record", Said: "forget the record", Means: "Nothing is left of it, and the next call of the key runs.", Danger: true,
 		Sure: "The effect may happen again, or no call of the key will come.", to: store.Absent},
 }
 

@@ -188,17 +188,17 @@ func (l *list) Heading() string {
 	doubts := l.Sections[0]
 	of := ""
 	if l.IsFiltered() {
-		of = " of what was asked for"
+		of = ", as filtered"
 	}
 	switch {
 	case doubts.Broken && doubts.Count.N == 0:
 		return "Nobody knows what is in doubt"
 	case doubts.Count.N == 0:
-		return "Nothing" + of + " is in doubt"
+		return "Nothing is in doubt" + of
 	case doubts.Count == count{N: 1}:
-		return "One effect" + of + " is in doubt"
+		return "One effect is in doubt" + of
 	}
-	return doubts.Count.String() + " effects" + of + " are in doubt"
+	return doubts.Count.String() + " effects are in doubt" + of
 }
 
 // IsFiltered reports whether something in particular was asked for, beside a state.
@@ -217,7 +217,7 @@ func (l *list) Looked() string {
 	if l.looked == 0 {
 		return ""
 	}
-	return grouped(l.looked)
+	return counted(l.looked, "record")
 }
 
 // Notices are why the list may lack something.

@@ -21,7 +21,7 @@ type sheet struct {
 	Next     []string
 	Commands []string
 	Choices  []choice
-	CannotBe string // why nobody can decide here
+	Advice   string // on whether to decide here
 	Notice   string // about what was just done
 	Trouble  bool   // the notice is bad news
 }
@@ -91,11 +91,13 @@ func (h *Handler) sheet(r store.Record) sheet {
 	s.Choices = choicesFor(r)
 	switch {
 	case h.options.Resolver == nil:
-		s.Choices, s.CannotBe = nil, "This page is read-only: decide with the command."
+		s.Choices, s.Advice = nil, "This page is read-only: decide with the command."
 	case r.State == store.Running:
-		s.CannotBe = "Its worker holds the key, and its result decides. To decide all the same, use the command with --force."
-	case len(s.Choices) == 0:
-		s.CannotBe = "There is nothing to decide."
+		s.Advice = "Its worker holds the key, and its result decides. To decide all the same, use the command with --force."
+	case r.State == store.Tombstone:
+		s.Advice = "There is nothing to decide."
+	case !r.State.IsOpen():
+		s.Advice = "It is settled: decide only to correct that."
 	}
 	return s
 }
@@ -162,5 +164,5 @@ func outcome(r store.Record) string {
 	case r.Outcome.Missing != "":
 		return what + " that could not be kept: " + full(r.Outcome.Missing)
 	}
-	return fmt.Sprintf("%s of %s bytes, which is not shown", what, grouped(len(r.Outcome.Data)))
+	return what + " of " + counted(len(r.Outcome.Data), "byte") + ", which is not shown"
 }

@@ -29,6 +29,14 @@ func grouped(n int) string {
 	return digits
 }
 
+// counted is a number of things.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return grouped(n) + " " + thing + "s"
+}
+
 // count is a number that may be bounded.
 type count struct {
 	N    int
