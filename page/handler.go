@@ -197,9 +197,7 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, status int, name,
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(b.Bytes())
-	}
+	_, _ = w.Write(b.Bytes())
 }
 
 // say writes a page with a message only.
