@@ -249,12 +249,15 @@ func (h *Handler) again(w http.ResponseWriter, r *http.Request, c confirmation, 
 // audit writes down a decision, and one that was not taken.
 func (h *Handler) audit(r *http.Request, c choice, before, after store.Record, user, why string, err error) {
 	e := ops.NewEntry(actionOf(c, before), before, after, user, why)
+	attributes := []any{
+		"action", e.Action, "digest", e.Digest, "activity", e.Activity, "namespace", e.Namespace, "workflow", e.WorkflowID, "run", e.RunID,
+		"from", e.From, "to", e.To, "revision", e.Revision, "by", e.By, "why", e.Why,
+	}
 	if err != nil {
-		e.Error = err.Error()
-		h.options.Logger.WarnContext(r.Context(), "atmostonce: not decided", "decision", e)
+		h.options.Logger.WarnContext(r.Context(), "atmostonce: not decided", append(attributes, "error", err.Error())...)
 		return
 	}
-	h.options.Logger.InfoContext(r.Context(), "atmostonce: decided", "decision", e)
+	h.options.Logger.InfoContext(r.Context(), "atmostonce: decided", attributes...)
 }
 
 // actionOf is what the command calls a decision.
