@@ -39,7 +39,7 @@ type choice struct {
 var choices = []choice{
 	{Name: "done", Title: "It took effect", Said: "it took effect", Means: "Calls of the key get the result that you give.",
 		Sure: "I have found the effect at the callee.", to: store.Succeeded},
-	{Name: "failed", Title: "It did not, and must not be tried again", Said: "it did not take effect, and must not", Means: "Calls of the key end with the error that you give.",
+	{Name: "failed", Title: "It did not take effect: end it with an error", Said: "it did not take effect, end it with an error", Means: "Calls of the key end with the error that you give.",
 		Sure: "I have looked at the callee: it did not take effect.", to: store.Failed},
 	{Name: "not_done", Title: "It did not take effect: run it again", Said: "it did not take effect, run it again", Means: "The next call of the key runs.", Danger: true,
 		Sure: "I have looked at the callee: it did not take effect, or was undone, and its last worker will do nothing more.", to: store.Tombstone},

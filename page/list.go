@@ -222,7 +222,11 @@ func (l *list) Looked() string {
 
 // Notices are why the list may lack something.
 func (l *list) Notices() (all []string) {
-	if l.err != nil {
+	switch {
+	case l.err == nil:
+	case isSlow(l.err) && l.looked > 0:
+		all = append(all, "There was no time to look at every record: these are the newest of "+l.Looked()+". A search for a digest or a key finds a record at once.")
+	default:
 		all = append(all, "The store has not answered in full: this is what was read of it. The log of this page says more.")
 	}
 	if l.unreadable > 0 {

@@ -82,7 +82,7 @@ func (h *Handler) sheet(r store.Record) sheet {
 	v := ops.NewView(r, h.options.SettleDelay, once.Policy{})
 	s := sheet{line: h.line(r), Facts: h.facts(r, v)}
 	for _, m := range v.History {
-		s.Timeline = append(s.Timeline, event{momentOf(m.At, r.Now), full(m.Text)})
+		s.Timeline = append(s.Timeline, event{momentOf(m.At, r.Now), ops.Text(m.Text, maxEvent)})
 	}
 	for _, text := range v.Next {
 		s.Next = append(s.Next, full(text))

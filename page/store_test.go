@@ -133,6 +133,9 @@ func TestPage_ShowsWhatItHas(t *testing.T) {
 				require.Len(t, digests(section(t, a, "in_doubt")), 5)
 				require.Contains(t, text(section(t, a, "running")), "Not known.")
 				require.Contains(t, a.body, "5 effects are in doubt")
+				put(t, s, bid("s"), store.Succeeded)
+				a = ok(t, newPage(t, &broken{Store: s, after: 11, end: end}, page.Options{}), "/?state=settled")
+				require.Contains(t, a.body, map[string]string{"slow": "the newest of 11 records", "an error": "has not answered in full"}[name])
 			})
 		})
 	}

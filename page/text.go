@@ -7,18 +7,18 @@ import (
 	"github.com/atmostonce/atmostonce/internal/ops"
 )
 
-// What is shown at most of one text, in characters: in a list, and on the page of its
-// record, which has room for the longest reason.
+// What is shown at most of one text, in characters: in a list, and of an event, which has
+// room for the longest reason.
 const (
 	maxBrief = 120
-	maxText  = 4 << 10
+	maxEvent = 6 << 10
 )
 
 // brief is a text from a record, for a list.
 func brief(text string) string { return ops.Text(text, maxBrief) }
 
 // full is a text from a record, for its own page.
-func full(text string) string { return ops.Text(text, maxText) }
+func full(text string) string { return ops.Text(text, ops.Long) }
 
 // grouped is a number with its thousands apart.
 func grouped(n int) string {

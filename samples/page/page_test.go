@@ -141,6 +141,10 @@ func TestPage_IsAccessible(t *testing.T) {
 	s := store.NewMemory(store.MemoryOptions{})
 	base := startPage(t, s)
 	pages := pagesOf(base)
+	b.open(t, pages["list"], desktop, false)
+	keep(t, "page.png", b.picture(t))
+	b.open(t, pages["confirm-done"], phone, true)
+	keep(t, "page-phone.png", b.picture(t))
 	pages["long"] = base + plantLong(t, s)
 	for name, url := range pages {
 		for _, width := range []int64{desktop, phone} {
@@ -156,10 +160,6 @@ func TestPage_IsAccessible(t *testing.T) {
 			}
 		}
 	}
-	b.open(t, pages["list"], desktop, false)
-	keep(t, "page.png", b.picture(t))
-	b.open(t, pages["confirm-done"], phone, true)
-	keep(t, "page-phone.png", b.picture(t))
 }
 
 // plantLong leaves a record with long texts, and returns its digest.
