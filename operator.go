@@ -1,7 +1,9 @@
 package atmostonce
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -48,9 +50,10 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, 
 		return r, errNoGuard
 	}
 	known, policy := g.function(r)
+	f, untyped := typed(r, f, known.is)
 	return g.engine.Operator.Resolve(ctx, r, f, d, engine.Subject{
 		Policy: policy,
-		Check:  func() error { return g.check(r, f, known.is) },
+		Check:  func() error { return errors.Join(untyped, g.check(r, f, known.is)) },
 		Encode: func(context.Context) (store.Outcome, error) { return g.encode(f) },
 	})
 }
@@ -110,6 +113,31 @@ func (g *Guard) check(r store.Record, f resolve.Finding, is reflect.Type) error 
 		return fmt.Errorf("%w: %s returns %v, not nil", resolve.ErrResultType, r.Info.Activity, want)
 	}
 	return fmt.Errorf("%w: %s returns %v, not %v", resolve.ErrResultType, r.Info.Activity, want, given)
+}
+
+// typed returns f with a result that was given as JSON as a value: of the type that the
+// function returns, if that is known.
+func typed(r store.Record, f resolve.Finding, is reflect.Type) (resolve.Finding, error) {
+	text, ok := f.Result.(resolve.JSON)
+	if !ok {
+		return f, nil
+	}
+	f.Result = json.RawMessage(text)
+	if !json.Valid(text) {
+		return f, fmt.Errorf("%w: it is no JSON", resolve.ErrResultType)
+	}
+	if is == nil {
+		return f, nil
+	}
+	value := reflect.New(is.Out(0))
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(value.Interface())
+	f.Result = value.Elem().Interface()
+	if err != nil {
+		err = fmt.Errorf("%w: %s returns %v, and the JSON is none: %w", resolve.ErrResultType, r.Info.Activity, is.Out(0), err)
+	}
+	return f, err
 }
 
 func isNilable(k reflect.Kind) bool {

@@ -154,3 +154,26 @@ func TestGuard_ResolveTakesWhatTheFunctionCouldReturn(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 7, n)
 }
+
+// JSON becomes a value of the type that the function returns.
+func TestGuard_ResolvesByJSON(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuardOver(t, store.NewMemory(store.MemoryOptions{}), atmostonce.Options{})
+		charge := atmostonce.Func(g, "charge", byID, func(context.Context, event) (*receipt, error) {
+			return nil, once.MaybeDone(errors.New("no answer"))
+		})
+		_, err := charge(t.Context(), event{ID: "1"})
+		r, err := g.Find(t.Context(), refusalOf(t, err, once.InDoubt).Key)
+		require.NoError(t, err)
+		for _, text := range []string{`{"Charge":7}`, `{"Charge":"r","more":1}`, `{`, ``} {
+			_, err = g.Resolve(t.Context(), r, resolve.AsDone(resolve.JSON(text)), ann)
+			require.ErrorIs(t, err, resolve.ErrResultType, text)
+		}
+		_, err = g.Resolve(t.Context(), r, resolve.AsDone(resolve.JSON(`{"Charge":"ch_found"}`)), ann)
+		require.NoError(t, err)
+		found, err := charge(t.Context(), event{ID: "1"})
+		require.NoError(t, err)
+		require.Equal(t, &receipt{"ch_found"}, found)
+	})
+}

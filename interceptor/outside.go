@@ -92,9 +92,10 @@ func (g *Guard) Complete(ctx context.Context, c client.Client, token string, res
 // attempt, after StartToClose: complete the activity at Temporal too, or report its
 // end with Complete instead.
 func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
+	f, untyped := typed(g.registry.functions(r.Info.Activity), r.Info.Activity, f)
 	return g.engine.Operator.Resolve(ctx, r, f, d, engine.Subject{
 		Policy: g.registry.policyOf(r.Info.Activity),
-		Check:  func() error { return g.check(r, f) },
+		Check:  func() error { return errors.Join(untyped, g.check(r, f)) },
 		Encode: func(ctx context.Context) (store.Outcome, error) {
 			conv, err := g.clients.outside()
 			if err != nil {

@@ -1,11 +1,15 @@
 package interceptor
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"reflect"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
@@ -50,4 +54,48 @@ func (f function) couldReturn(value any) bool {
 		return true
 	}
 	return false
+}
+
+// typed returns f with a result that was given as JSON as a value: of the type that the
+// activity's function returns, if that is known.
+func typed(known []function, activity string, f resolve.Finding) (resolve.Finding, error) {
+	text, ok := f.Result.(resolve.JSON)
+	if !ok {
+		return f, nil
+	}
+	f.Result = json.RawMessage(text)
+	if !json.Valid(text) {
+		return f, fmt.Errorf("%w: it is no JSON", resolve.ErrResultType)
+	}
+	var misfit error
+	for _, code := range known { // several functions may have the name: any of them will do
+		want := code.result()
+		if want == nil {
+			continue
+		}
+		value, err := ofType(want, text)
+		f.Result = value // of the right type, even if the JSON is not
+		if err == nil {
+			return f, nil
+		}
+		misfit = fmt.Errorf("%w: %s returns %s, and the JSON is none: %w", resolve.ErrResultType, activity, want, err)
+	}
+	return f, misfit
+}
+
+// ofType decodes JSON into a value of type want.
+func ofType(want reflect.Type, text []byte) (any, error) {
+	value := reflect.New(want)
+	target := value.Interface()
+	if want.Kind() == reflect.Pointer { // as messages of Protocol Buffers are returned
+		value.Elem().Set(reflect.New(want.Elem()))
+		target = value.Elem().Interface()
+	}
+	if m, is := target.(proto.Message); is {
+		return value.Elem().Interface(), protojson.Unmarshal(text, m)
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(value.Interface())
+	return value.Elem().Interface(), err
 }

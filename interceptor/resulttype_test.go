@@ -2,7 +2,9 @@ package interceptor_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"reflect"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/proto"
 
 	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/resolve"
@@ -137,4 +140,71 @@ func TestResolve_TakesTheResultOfEitherFunction(t *testing.T) {
 	require.NoError(t, err)
 	_, err = g.Resolve(t.Context(), r, resolve.AsDone(receipt{}), byAnn("why"))
 	require.NoError(t, err)
+}
+
+// JSON becomes a value of the type that the activity returns, where that is known.
+func TestResolve_DecodesJSONIntoTheActivitysType(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		activity any
+		text     string
+		want     any // nil: it is refused
+	}{
+		{giveReceipt, `{"ID":"r"}`, receipt{ID: "r"}},
+		{giveReceipt, `{"id":"r","Idd":"r"}`, nil},
+		{giveReceipt, `{"ID":7}`, nil},
+		{giveReceipt, `{"ID":"r"`, nil},
+		{giveReceipt, ``, nil},
+		{givePointer, `{"ID":"r"}`, receipt{ID: "r"}},
+		{giveNumber, `7`, int64(7)},
+		{giveNumber, `"7"`, nil},
+		{giveMap, `{"a":1}`, map[string]int{"a": 1}},
+		{giveText, `"r"`, "r"},
+		{giveError, `"r"`, nil},
+	} {
+		s := memory()
+		g := newGuard(t, s, options(once.Mark(once.Policy{}, c.activity)))
+		r, err := g.Resolve(t.Context(), inDoubtOf(t, s, once.FuncName(c.activity)), resolve.AsDone(resolve.JSON(c.text)), byAnn("why"))
+		if c.want == nil {
+			require.ErrorIs(t, err, resolve.ErrResultType, c.text)
+			continue
+		}
+		require.NoError(t, err, c.text)
+		payloads, got := &commonpb.Payloads{}, reflect.New(reflect.TypeOf(c.want))
+		require.NoError(t, proto.Unmarshal(r.Outcome.Data, payloads))
+		require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(payloads, got.Interface()))
+		require.Equal(t, c.want, got.Elem().Interface())
+	}
+}
+
+func TestResolve_DecodesJSONIntoTheTypeOfEitherFunction(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := newGuard(t, s, options(once.Mark(once.Policy{}, "Give")))
+	for _, fn := range []any{giveReceipt, giveText} {
+		lazyWorker(t, []client.Plugin{g}, worker.Options{}).RegisterActivityWithOptions(fn, sdkactivity.RegisterOptions{Name: "Give"})
+	}
+	r := inDoubtOf(t, s, "Give")
+	for _, text := range []string{`"r"`, `{"ID":"r"}`} {
+		var err error
+		r, err = g.Resolve(t.Context(), r, resolve.AsDone(resolve.JSON(text)), byAnn("why"))
+		require.NoError(t, err)
+	}
+	_, err := g.Resolve(t.Context(), r, resolve.AsDone(resolve.JSON(`7`)), byAnn("why"))
+	require.ErrorIs(t, err, resolve.ErrResultType)
+}
+
+// Of an activity that the guard does not know, JSON is recorded as it is.
+func TestResolve_KeepsJSONOfAnUnknownType(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	g := newGuard(t, s, options(once.Mark(once.Policy{}, "Known")))
+	r, err := g.Resolve(t.Context(), inDoubtOf(t, s, "Unknown"), resolve.AsDone(resolve.JSON(`{"n": 9007199254740993}`)), byAnn("why"))
+	require.NoError(t, err)
+	payloads, got := &commonpb.Payloads{}, json.RawMessage{}
+	require.NoError(t, proto.Unmarshal(r.Outcome.Data, payloads))
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(payloads, &got))
+	require.JSONEq(t, `{"n":9007199254740993}`, string(got))
+	_, err = g.Resolve(t.Context(), inDoubtOf(t, memory(), "Unknown"), resolve.AsDone(resolve.JSON(`{`)), byAnn("why"))
+	require.ErrorIs(t, err, resolve.ErrResultType)
 }

@@ -22,6 +22,12 @@ type Finding struct {
 // returns an error only.
 func AsDone(result any) Finding { return Finding{To: store.Succeeded, Result: result} }
 
+// JSON is a result of AsDone that is given as text, by somebody who has no value of its
+// type. A guard that knows the function decodes the text into its result type, and
+// refuses with ErrResultType what does not fit, fields that the type does not have
+// included; any other records the text as it is.
+type JSON []byte
+
 // AsFailed says that the effect did not take place, and is not to be tried again: err
 // is replayed, and not retried.
 func AsFailed(err error) Finding { return Finding{To: store.Failed, Err: err} }
