@@ -1,11 +1,8 @@
 package page
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"path"
 	"regexp"
@@ -166,7 +163,7 @@ func (h *Handler) decide(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 	c.User = ops.Text(user, maxUser)
 	c.Why, c.Result, c.Error = strings.TrimSpace(r.PostForm.Get("why")), strings.TrimSpace(r.PostForm.Get("result")), strings.TrimSpace(r.PostForm.Get("error"))
-	finding, problem := h.finding(record, c, r.PostForm.Get("sure") != "")
+	finding, problem := c.finding(r.PostForm.Get("sure") != "")
 	if problem != "" {
 		h.again(w, r, c, problem)
 		return
@@ -197,7 +194,7 @@ func (h *Handler) write(ctx context.Context, record store.Record, c choice, f re
 }
 
 // finding is what the form says, or what is wrong with it.
-func (h *Handler) finding(record store.Record, c confirmation, sure bool) (f resolve.Finding, problem string) {
+func (c confirmation) finding(sure bool) (f resolve.Finding, problem string) {
 	switch {
 	case c.Why == "":
 		return f, "Say why: it is kept in the record."
@@ -208,14 +205,10 @@ func (h *Handler) finding(record store.Record, c confirmation, sure bool) (f res
 	}
 	switch c.Choice.to {
 	case store.Succeeded:
-		var result any
-		if c.Result != "" {
-			var err error
-			if result, err = h.options.Result(record, []byte(c.Result)); err != nil {
-				return f, "The result cannot be used. " + withoutUser(err)
-			}
+		if c.Result == "" {
+			return resolve.AsDone(nil), ""
 		}
-		return resolve.AsDone(result), ""
+		return resolve.AsDone(resolve.JSON(c.Result)), ""
 	case store.Failed:
 		if c.Error == "" {
 			return f, "Say with which error calls of the key end."
@@ -271,18 +264,6 @@ func actionOf(c choice, r store.Record) string {
 		return "reopen"
 	}
 	return "correct"
-}
-
-// fromJSON is the default of Options.Result.
-func fromJSON(_ store.Record, typed []byte) (result any, err error) {
-	d := json.NewDecoder(bytes.NewReader(typed))
-	if err := d.Decode(&result); err != nil {
-		return nil, fmt.Errorf("it is no JSON: %w", err)
-	}
-	if d.More() {
-		return nil, errors.New("it is more than one JSON value")
-	}
-	return result, nil
 }
 
 // credentials are what a URL has before its host.

@@ -126,7 +126,7 @@ func TestDecide_RefusesWhatIsNotSaid(t *testing.T) {
 			"not confirmed":    {"not_done", url.Values{"sure": {""}}, "Confirm"},
 			"no error":         {"failed", url.Values{"error": {" "}}, "which error"},
 			"no JSON":          {"done", url.Values{"result": {"{"}}, "no JSON"},
-			"two JSON values":  {"done", url.Values{"result": {"1 2"}}, "more than one"},
+			"two JSON values":  {"done", url.Values{"result": {"1 2"}}, "no JSON"},
 			"the result stays": {"done", url.Values{"result": {"<b>{"}}, "&lt;b&gt;{"},
 		} {
 			f := form(t, h, "k", c.decision)

@@ -1,7 +1,6 @@
 package page_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -45,16 +44,6 @@ func operator(r *http.Request) (string, error) {
 	return "", errors.New("nobody is logged in")
 }
 
-// resultOf has the typed JSON replayed as Temporal's default converter would have encoded
-// the result of an activity.
-func resultOf(_ store.Record, typed []byte) (any, error) {
-	payload, err := converter.NewJSONPayloadConverter().ToPayload(json.RawMessage(typed))
-	if err != nil {
-		return nil, err
-	}
-	return converter.NewRawValue(payload), nil
-}
-
 // Operators decide on the page: a guard, which has the workers' marks and data converter,
 // writes it down.
 func ExampleOptions() {
@@ -67,7 +56,7 @@ func ExampleOptions() {
 		fmt.Println(err)
 		return
 	}
-	_, err = page.New(records, page.Options{Resolver: guard, User: operator, Result: resultOf})
+	_, err = page.New(records, page.Options{Resolver: guard, User: operator})
 	fmt.Println(err)
 	// Output: <nil>
 }

@@ -34,10 +34,6 @@ type Options struct {
 	// found it: it is kept in the record as who decided. An error, or an empty name,
 	// refuses the decision. Required with a Resolver.
 	User func(*http.Request) (string, error)
-	// Result makes the result of a call, of the type that the Resolver wants, from the JSON
-	// that an operator has typed. Defaults to what encoding/json makes of it: a string, a
-	// float64, a map[string]any, and so on.
-	Result func(r store.Record, typed []byte) (any, error)
 
 	// WorkflowURL is where Temporal's UI has a workflow, for instance
 	// "https://temporal.example/namespaces/{namespace}/workflows/{workflow_id}/{run_id}".
@@ -77,9 +73,6 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
-	}
-	if o.Result == nil {
-		o.Result = fromJSON
 	}
 	var errs []error
 	if (o.Resolver == nil) != (o.User == nil) {

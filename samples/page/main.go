@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,16 +24,6 @@ import (
 	"github.com/atmostonce/atmostonce/store"
 )
 
-// resultOf has the typed JSON replayed as Temporal's default converter would have
-// encoded the result: the page knows no Go types.
-func resultOf(_ store.Record, typed []byte) (any, error) {
-	payload, err := converter.NewJSONPayloadConverter().ToPayload(json.RawMessage(typed))
-	if err != nil {
-		return nil, err
-	}
-	return converter.NewRawValue(payload), nil
-}
-
 // newPage returns a page on which an operator decides. A real one asks the proxy in front
 // of it who that is: see docs/page.md.
 func newPage(records store.Store, operator string) (http.Handler, error) {
@@ -49,7 +38,6 @@ func newPage(records store.Store, operator string) (http.Handler, error) {
 		Title:       "Shop, sample",
 		Resolver:    guard,
 		User:        func(*http.Request) (string, error) { return operator, nil },
-		Result:      resultOf,
 		WorkflowURL: "http://localhost:8233/namespaces/{namespace}/workflows/{workflow_id}/{run_id}",
 		TraceURL:    "http://localhost:8000/traces/{trace_id}",
 	})
