@@ -5,7 +5,7 @@ SHELL       := bash
 STORE    ?= file
 FUZZTIME ?= 30s
 SDK      ?= v1.51.0
-MODULES  := . samples bench
+MODULES  := . cmd/temporal-atmostonce samples bench
 BIN      := $(CURDIR)/.cache/bin
 LINTER   := $(BIN)/golangci-lint-$(shell sed -n 's|.*golangci/golangci-lint/v2 v\([^ ]*\).*|\1|p' tools/golangci-lint/go.mod)
 
@@ -65,6 +65,7 @@ docs: ## write what README.md and the pages in docs quote and measure
 	go test -run 'TestReadme|TestStability|TestFunctions' . -update
 	go test -run TestDocs ./interceptor -update
 	cd samples && go test -run 'TestErrors|TestCauses' ./e2e -update
+	cd cmd/temporal-atmostonce && go test -run 'TestRunbook|TestText_OfEvery' ./cli -update
 
 .PHONY: pictures
 pictures: ## take the pictures in the documentation again, from the running dashboard

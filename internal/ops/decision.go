@@ -30,8 +30,8 @@ func Risk(r store.Record, to store.State) string {
 
 // Entry is what an audit log keeps of one decision. It has no key, input or result.
 type Entry struct {
-	Time     time.Time   `json:"time"` // the store's clock
-	Event    string      `json:"event"`
+	Time     time.Time   `json:"time"`   // the store's clock
+	Event    string      `json:"event"`  // atmostonce.resolved or atmostonce.erased, as the notices are called
 	Action   string      `json:"action"` // resolve, correct, reopen, forget or purge
 	Digest   string      `json:"digest"`
 	Activity string      `json:"activity"`
@@ -51,9 +51,16 @@ type Entry struct {
 
 // NewEntry returns the entry of a decision by which before became after.
 func NewEntry(action string, before, after store.Record, by, why string) Entry {
-	h := before.Info.Holder
+	h, event := before.Info.Holder, "atmostonce.resolved"
+	if action == "forget" || action == "purge" {
+		event = "atmostonce.erased"
+	}
+	at := after.Now
+	if at.IsZero() { // nothing was decided
+		at = before.Now
+	}
 	return Entry{
-		Time: after.Now.UTC(), Event: "atmostonce.decided", Action: action, Digest: keys.Downstream(before.Key)[:shownDigits],
+		Time: at.UTC(), Event: event, Action: action, Digest: keys.Downstream(before.Key)[:shownDigits],
 		Activity: before.Info.Activity, From: before.State, To: after.State, Revision: after.Revision,
 		Namespace: h.Namespace, WorkflowID: h.WorkflowID, RunID: h.RunID, By: by, Why: why,
 	}

@@ -24,7 +24,9 @@ func moments(r store.Record) (all []Moment) {
 			all = append(all, Moment{At: at, What: what, Text: fmt.Sprintf(format, args...)})
 		}
 	}
-	add(r.Claimed, "claimed", "claimed by %s", holder(r.Info.Holder))
+	if r.Info.Holder != (store.Holder{}) { // which an erasure removes
+		add(r.Claimed, "claimed", "claimed by %s", holder(r.Info.Holder))
+	}
 	for _, turn := range r.History {
 		add(turn.At, turn.What, "%s", turned(turn))
 	}

@@ -64,7 +64,7 @@ func NewView(r store.Record, settleDelay time.Duration, p once.Policy) View {
 	callee := keys.Downstream(r.Key)
 	v := View{
 		Digest: callee[:shownDigits], Callee: callee, Key: r.Key, State: r.State, Since: r.Since(),
-		Activity: r.Info.Activity, Function: h.WorkflowID == "" && h.ActivityID == "" && h.ActivityRunID != "", Holder: h, Trace: traceID(r.Info.Trace),
+		Activity: r.Info.Activity, Function: IsFunction(r), Holder: h, Trace: traceID(r.Info.Trace),
 		Claimed: r.Claimed, LeaseEnd: r.LeaseEnd, Deadline: r.Deadline, Doubted: r.Doubted, Settled: r.Settled, Expires: r.Expires,
 		Marked: r.Marked, By: r.By, Revision: r.Revision, Fence: r.Fence, ResultBytes: len(r.Outcome.Data), Missing: r.Outcome.Missing,
 		now: r.Now,
@@ -103,13 +103,13 @@ func (v View) Ago(t time.Time) string {
 	return Age(v.now.Sub(t)) + " ago"
 }
 
-// StateName is a state as people read it: "in doubt", and "given back" for a tombstone.
+// StateName is a state as people read it: "in doubt", and "free" for a tombstone.
 func StateName(s store.State) string {
 	switch s {
 	case store.InDoubt:
 		return "in doubt"
 	case store.Tombstone:
-		return "given back"
+		return "free"
 	case store.Absent:
 		return "no record"
 	}
@@ -142,4 +142,10 @@ func traceID(parent string) string {
 		}
 	}
 	return id
+}
+
+// IsFunction reports whether r is of a guarded function, and not of an activity.
+func IsFunction(r store.Record) bool {
+	h := r.Info.Holder
+	return h.WorkflowID == "" && h.ActivityID == "" && h.ActivityRunID != ""
 }
