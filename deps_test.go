@@ -27,7 +27,7 @@ func dependencies(t *testing.T, pkg string) (beyond []string) {
 // store that it does not use.
 func TestPackage_NeedsNoTemporal(t *testing.T) {
 	t.Parallel()
-	for _, pkg := range []string{".", "./httponce"} {
+	for _, pkg := range []string{".", "./httponce", "./page"} {
 		for _, path := range dependencies(t, pkg) {
 			require.Contains(t, []string{"github.com/cenkalti/backoff/v5", "github.com/gofrs/flock", "golang.org/x/sys/unix", "golang.org/x/sys/windows"}, path, pkg)
 		}
