@@ -20,7 +20,7 @@ const survivors = 100
 
 // requireGoesOn holds a store to what it owes its callers while a master dies.
 // replicated waits until the replicas have everything; fail kills the master, and
-// another one is promoted then or later.
+// another one is promoted then or later. That it was, requireNoticed asserts.
 func requireGoesOn(t *testing.T, s *redisstore.Store, replicated, fail func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -42,7 +42,8 @@ func requireGoesOn(t *testing.T, s *redisstore.Store, replicated, fail func()) {
 	require.Eventually(t, func() bool { return w.answered.Load() > before+survivors }, time.Minute, 10*time.Millisecond)
 	w.end()
 	require.Empty(t, w.wrong, "what was replicated is kept, and nothing else is answered")
-	require.Positive(t, w.failed.Load(), "the watchers saw no outage")
+	// A client that tries again may bridge a short outage, so that no call fails; that the
+	// master was replaced is what Check reports.
 	t.Logf("while the master was replaced: %d answers, %d errors", w.answered.Load(), w.failed.Load())
 
 	for _, b := range grants {
