@@ -50,7 +50,7 @@ var tables = []table{
 		[]column{{what: "heap and stack", over: true}, {what: "of it stack", over: true}, {what: "goroutines", over: true}, {what: "idle CPU"}, {what: "Redis commands"}}},
 	{"bytes", "A settled record", "As the guard writes it, with an outcome of 58 bytes; of a file, what it takes of the disk.", []column{{what: "bytes"}, {what: "inodes"}}},
 	{"scale", "Many records", "The ratio is to the smallest store of the kind.", []column{{what: "first run", spread: true, ratio: true}, {what: "duplicate", spread: true, ratio: true}}},
-	{"server", "On a real Temporal server", "Workflows of three activities in turn, 16 at once, on the development server, which keeps its state in memory. The ratio is to unguarded in the same round: more is better.",
+	{"server", "On a real Temporal server", "Workflows of three activities in turn, 16 at once, on the development server, which keeps its state in memory. The ratio is to unguarded in the same round: more is better. A round in which the server hands out its tasks late is slow for all rows alike, and its ratio says little: see how far apart the percentiles are.",
 		[]column{{what: "workflows", spread: true, ratio: true}}},
 	{"crash", "Crashes", "A process of its own takes the key, does the effect (a line in a file, fsynced), and is killed by SIGKILL at a random moment before it can write down so. Then the call is retried until there is an answer. Kills at other moments cause no duplicate under any of these schemes. " +
 		"Locks and leases end after 0.4 s; a longer time puts the second effect off, and prevents none. Held means: nobody has looked yet whether it happened, and nothing runs until somebody has.",
