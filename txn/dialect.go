@@ -166,11 +166,28 @@ func (s *statements) writeMarker(ctx context.Context, x executor, m marker) (boo
 	if s.Dialect != MySQL {
 		return changed(x.ExecContext(ctx, s.mark, append(args, barred...)...))
 	}
+	if err := inTransaction(ctx, x); err != nil {
+		return false, err
+	}
 	ok, err := changed(x.ExecContext(ctx, s.mark, args...))
 	if troubleOf(err) != duplicateKey {
 		return ok, err
 	}
 	return changed(x.ExecContext(ctx, s.claim, append(append(args[2:], args[:2]...), barred...)...))
+}
+
+// inTransaction returns ErrEnded where MySQL has no transaction any more: after a deadlock,
+// or a statement that commits, it goes on without one, and says nothing. It refuses this
+// statement within a transaction; outside of one it asks for what is so anyway.
+func inTransaction(ctx context.Context, x executor) error {
+	_, err := x.ExecContext(ctx, "SET TRANSACTION READ WRITE")
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w; or it went on after a deadlock, which rolled back what was before it", ErrEnded)
+	case troubleOf(err) == underWay:
+		return nil
+	}
+	return err
 }
 
 // barOwner bars an owner, or all of a call's.

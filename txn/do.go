@@ -78,7 +78,7 @@ func Do[R any](ctx context.Context, d *DB, f func(ctx context.Context, tx *sql.T
 	}
 	if !c.Guarded {
 		err = retry(ctx, func() error {
-			_, err := d.transact(ctx, func(tx *sql.Tx) (err error) { result, err = f(ctx, tx); return err }, func(*sql.Tx) error { return nil })
+			_, err := transact(ctx, d.db, d.isolation, func(tx *sql.Tx) (err error) { result, err = f(ctx, tx); return err }, func(*sql.Tx) error { return nil })
 			return err
 		})
 		return result, err
@@ -121,7 +121,7 @@ type attempt struct {
 func (a *attempt) run(ctx context.Context, f func(*sql.Tx) (any, error)) error {
 	var m marker
 	lost := false
-	unknown, err := a.transact(ctx, func(tx *sql.Tx) error {
+	unknown, err := transact(ctx, a.db, a.isolation, func(tx *sql.Tx) error {
 		result, err := f(tx)
 		if err != nil {
 			return err
@@ -245,8 +245,14 @@ func (d *DB) Done(ctx context.Context, tx Executor, result any) error {
 		return fmt.Errorf("txn: the result cannot be kept: %w", err)
 	}
 	written, err := d.writeMarker(ctx, tx, newMarker(c, o))
-	if err == nil && !written {
-		err = ErrTaken
+	switch {
+	case err == nil && !written:
+		return ErrTaken
+	case errors.Is(err, ErrEnded): // there is no transaction: this is written at once
+		if _, broken := tx.ExecContext(ctx, d.end, c.Key, int64(c.Generation)); broken != nil { //nolint:gosec // a count
+			err = errors.Join(err, broken)
+		}
+		return once.MaybeDone(err)
 	}
 	return err
 }

@@ -26,9 +26,10 @@ var (
 	// ErrMismatch: the effect took place for a call that does not agree in what
 	// Policy.Match compares.
 	ErrMismatch = errors.New("txn: the effect took place for a call with other input")
-	// ErrEnded: the function ended the transaction, which it must leave to Do. Nobody
-	// can say any more whether its effect took place: the key is in doubt until an
-	// operator decides.
+	// ErrEnded: the function ended the transaction, which it must leave to Do. On MySQL a
+	// statement that commits, such as CREATE TABLE, does so too; and a function that goes on
+	// after the error of a deadlock goes on without a transaction. Nobody can say any more
+	// whether its effect took place: the key is in doubt until an operator decides.
 	ErrEnded = errors.New("txn: the function ended the transaction, which it must leave to Do: whether its effect took place, only a look at the database can say")
 	// ErrPruned: there is no marker, but one of that time may have been pruned.
 	ErrPruned = errors.New("txn: there is no marker, but one of that time may have been pruned")
@@ -63,6 +64,7 @@ const (
 	conflict               // with another transaction: once more
 	duplicateKey
 	noTable
+	underWay // a transaction
 )
 
 // troubleOf reads the codes that the usual drivers give their errors.
@@ -122,6 +124,8 @@ func ofMySQL(number uint64) trouble {
 		return conflict
 	case 1062:
 		return duplicateKey
+	case 1568:
+		return underWay
 	case 1146, 1049, 1044:
 		return noTable
 	}

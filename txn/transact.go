@@ -12,12 +12,12 @@ const grace = 5 * time.Second
 
 // transact begins, runs f and then mark, and commits. It says by unknown whether its error
 // is that of a commit, which may have taken place.
-func (d *DB) transact(ctx context.Context, f, mark func(*sql.Tx) error) (unknown bool, err error) {
+func transact(ctx context.Context, db *sql.DB, isolation sql.IsolationLevel, f, mark func(*sql.Tx) error) (unknown bool, err error) {
 	// Once it has begun, the end of ctx is seen by the statements; a commit is let finish.
 	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, cancel)
-	tx, err := d.db.BeginTx(txCtx, &sql.TxOptions{Isolation: d.isolation})
+	tx, err := db.BeginTx(txCtx, &sql.TxOptions{Isolation: isolation})
 	if !stop() && err == nil {
 		_ = tx.Rollback()
 		err = context.Cause(ctx)
