@@ -14,8 +14,8 @@ help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## charge 20 orders without and 20 with the guard, on a real server (STORE=file or redis)
-	@tools/need $(if $(filter redis,$(STORE)),redis-server)
+demo: ## charge 20 orders without and 20 with the guard, on a real server (STORE=file, redis or postgres)
+	@tools/need $(if $(filter redis,$(STORE)),redis-server) $(filter postgres,$(STORE))
 	@cd samples && go build -buildvcs=false -o $(BIN)/demo ./demo
 	@exec $(BIN)/demo -store $(STORE) -data samples/demo-data
 

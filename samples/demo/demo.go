@@ -7,17 +7,25 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
+	"github.com/atmostonce/atmostonce/internal/dbserver"
 	"github.com/atmostonce/atmostonce/samples/internal/child"
 	"github.com/atmostonce/atmostonce/samples/internal/devserver"
 )
 
 // A half takes about 15 s; one that takes this long hangs.
 const halfTimeout = 90 * time.Second
+
+// The names of the halves, and of their databases.
+const (
+	unguardedHalf = "unguarded"
+	guardedHalf   = "guarded"
+)
 
 var errVerdict = errors.New("the ledger does not say what it should")
 
@@ -29,6 +37,7 @@ type demo struct {
 	address   string // of Temporal
 	namespace string
 	client    client.Client
+	postgres  *dbserver.Server // has records and charges; nil: charges are the provider's
 }
 
 func runDemo(ctx context.Context, storeKind, data string) error {
@@ -38,8 +47,8 @@ func runDemo(ctx context.Context, storeKind, data string) error {
 	if name := os.Getenv("TEMPORAL_NAMESPACE"); name != "" {
 		d.namespace = name
 	}
-	if storeKind != "file" && storeKind != "redis" {
-		return fmt.Errorf("-store is %q; it may be file or redis", storeKind)
+	if !slices.Contains([]string{"file", "redis", "postgres"}, storeKind) {
+		return fmt.Errorf("-store is %q; it may be file, redis or postgres", storeKind)
 	}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return err
@@ -70,13 +79,16 @@ func runDemo(ctx context.Context, storeKind, data string) error {
 	defer stop()
 	d.console.printf("  Temporal  %s at %s  %s\n", server.Version, server.Address, server.UI)
 	d.console.printf("  store     %s\n", storeURL)
+	if d.postgres != nil {
+		d.console.printf("  charges   rows of a table, in the databases %s and %s of that server\n", unguardedHalf, guardedHalf)
+	}
 	d.console.printf("  logs      %s\n", d.dir)
 
-	unguarded, err := d.runHalf(ctx, "unguarded", "")
+	unguarded, err := d.runHalf(ctx, unguardedHalf, "")
 	if err != nil {
 		return err
 	}
-	guarded, err := d.runHalf(ctx, "guarded", storeURL)
+	guarded, err := d.runHalf(ctx, guardedHalf, storeURL)
 	if err != nil {
 		return err
 	}
@@ -88,6 +100,12 @@ func (d *demo) startStore(ctx context.Context, kind string) (url string, stop fu
 	dir := filepath.Join(d.dir, "store")
 	if kind == "file" {
 		return "file:" + dir, func() {}, nil
+	}
+	if kind == "postgres" {
+		if d.postgres, err = dbserver.Postgres(ctx); err != nil {
+			return "", nil, err
+		}
+		return d.postgres.DSN(guardedHalf), func() { _ = d.postgres.Close() }, nil
 	}
 	redis, address, err := child.Redis(ctx, dir)
 	if err != nil {
@@ -108,5 +126,5 @@ func (d *demo) runHalf(ctx context.Context, name, storeURL string) (tally, error
 	if err := h.fulfil(ctx); err != nil {
 		return tally{}, fmt.Errorf("%s: %w", name, err)
 	}
-	return h.count()
+	return h.count(ctx)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/atmostonce/atmostonce/samples/internal/provider"
 )
 
-// fault is what happens to an order, once the provider has committed its charge.
+// fault is what happens to an order, once its charge is committed.
 type fault string
 
 const (
@@ -41,7 +41,7 @@ func faultOf(n int) fault {
 	return none
 }
 
-// arm has the provider spoil its first answer about an order.
+// arm has the bank spoil its first answer about an order.
 func (h *half) arm(ctx context.Context, n int) error {
 	f := provider.Fault{Order: orderID(n), Times: 1}
 	switch faultOf(n) {
@@ -57,7 +57,7 @@ func (h *half) arm(ctx context.Context, n int) error {
 	return h.bank.Arm(ctx, f)
 }
 
-// booked gets each charge that the provider has committed and not yet answered.
+// booked gets each charge that is committed and not yet answered.
 func (h *half) booked(ctx context.Context, c provider.Charge) {
 	s := h.note(c.Order, func(s *sighting) {
 		s.charges++
@@ -91,7 +91,7 @@ func (h *half) kill(ctx context.Context, c provider.Charge) error {
 		if !p.Kill() {
 			return fmt.Errorf("worker %d ended before it could be killed: %w", c.Caller, p.Err())
 		}
-		if err := h.startWorker(make(chan int, 1)); err != nil {
+		if err := h.startWorker(ctx, make(chan int, 1)); err != nil {
 			return err
 		}
 	}
@@ -108,6 +108,10 @@ func (h *half) guarded(r report) {
 	case observe.KindWait.String():
 		h.note(id, func(s *sighting) { s.waited = true })
 	case string(observe.Reconciled):
+		if h.postgres != nil {
+			h.note(id, func(s *sighting) { s.decided = true })
+			return
+		}
 		switch {
 		case r.NotDone:
 			h.console.line(id, "in doubt; the provider was asked, it has no charge (attempt %d)", r.Attempt)
@@ -116,9 +120,14 @@ func (h *half) guarded(r report) {
 			return
 		}
 		h.note(id, func(s *sighting) { s.reconciled = true })
+	case string(observe.Overruled):
+		h.note(id, func(s *sighting) { s.overruled = true })
+		h.console.good(id, "the charge is committed, which is what counts: no retry (attempt %d)", r.Attempt)
 	case observe.KindDuplicate.String():
 		s := h.note(id, func(s *sighting) { s.replayed = true })
 		switch {
+		case s.decided:
+			h.console.good(id, "its worker died; the ledger has the charge, which is replayed (attempt %d)", r.Attempt)
 		case s.reconciled:
 			h.console.good(id, "in doubt; the provider was asked, its charge is replayed (attempt %d)", r.Attempt)
 		case s.waited:
@@ -144,7 +153,7 @@ func (h *half) confirm(ctx context.Context, n int, run client.WorkflowRun) error
 	case zombie:
 		fired = s.spoilt == provider.Slow && retried
 	case drop:
-		fired = s.spoilt == provider.Drop && retried
+		fired = s.spoilt == provider.Drop && (retried || s.overruled)
 	}
 	if !fired {
 		return errors.New("its fault did not fire: " + string(faultOf(n)))

@@ -21,15 +21,14 @@ const (
 	workers = 3
 )
 
-// half is one run of all orders, with its own provider, ledger and workers.
+// half is one run of all orders, with its own bank, ledger and workers.
 type half struct {
 	*demo
 	name     string
 	storeURL string // empty: unguarded
-	bank     provider.Client
-	process  *child.Process // the provider
-	killed   chan string    // orders whose worker was killed
-	failed   chan error     // what went wrong outside of an order's own goroutine
+	bank     bank
+	killed   chan string // orders whose worker was killed
+	failed   chan error  // what went wrong outside of an order's own goroutine
 
 	mu       sync.Mutex
 	stopping bool
@@ -40,9 +39,10 @@ type half struct {
 // sighting is what was seen of one order.
 type sighting struct {
 	charges                      int
-	spoilt                       provider.Kind // the fault that the provider reports
+	spoilt                       provider.Kind // the fault that the bank reports
 	killed                       bool
 	replayed, waited, reconciled bool
+	decided, overruled           bool // by the ledger in the database
 	result                       order.Confirmation
 }
 
@@ -52,29 +52,19 @@ func (h *half) workflowID(id string) string { return id + "." + h.name + "." + h
 
 func (h *half) start(ctx context.Context) error {
 	h.killed, h.failed = make(chan string, orders), make(chan error, orders)
-	url := make(chan string, 1)
-	log := filepath.Join(h.dir, h.name+"-provider.log")
-	p, err := child.Self(log, func(_ int, b booking) {
-		if b.Charge != nil {
-			h.booked(ctx, *b.Charge)
-			return
-		}
-		url <- b.URL
-	}, "provider", "-ledger", h.ledger())
-	if err != nil {
-		return err
+	var err error
+	if h.postgres != nil {
+		h.bank, err = h.openBooks(ctx)
+	} else {
+		h.bank, err = h.startTeller(ctx)
 	}
-	h.process = p
-	select {
-	case h.bank.URL = <-url:
-	case <-p.Done():
-		return fmt.Errorf("the provider ended (its log: %s): %w", log, p.Err())
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err != nil {
+		h.bank = nil // not a nil of one of the types
+		return err
 	}
 	up := make(chan int, workers)
 	for range workers {
-		if err := h.startWorker(up); err != nil {
+		if err := h.startWorker(ctx, up); err != nil {
 			return err
 		}
 	}
@@ -87,28 +77,30 @@ func (h *half) start(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	h.console.line("", "%d workers and the payment provider are up", workers)
+	h.console.line("", "%d workers and %v are up", workers, h.bank)
 	return nil
 }
 
-func (h *half) ledger() string { return filepath.Join(h.dir, h.name+"-ledger.jsonl") }
-
 // startWorker starts a worker process, and says on up when it polls.
-func (h *half) startWorker(up chan<- int) error {
+func (h *half) startWorker(ctx context.Context, up chan<- int) error {
 	log := filepath.Join(h.dir, h.name+"-workers.log")
 	args := []string{"worker", "-temporal", h.address, "-namespace", h.namespace, "-queue", "orders." + h.name + "." + h.run,
-		"-provider", h.bank.URL, "-store", h.storeURL}
+		"-store", h.storeURL}
+	args = append(args, h.bank.flags()...)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.stopping {
 		return nil
 	}
 	p, err := child.Self(log, func(pid int, r report) {
-		if r.Kind == ready {
+		switch r.Kind {
+		case ready:
 			up <- pid
-			return
+		case committed:
+			h.booked(ctx, *r.Charge)
+		default:
+			h.guarded(r)
 		}
-		h.guarded(r)
 	}, args...)
 	if err != nil {
 		return err
@@ -135,18 +127,18 @@ func (h *half) stop() {
 		delete(h.workers, pid)
 	}
 	h.mu.Unlock()
-	if h.process != nil {
-		all = append(all, h.process)
-	}
 	var ended sync.WaitGroup
 	for _, p := range all {
 		ended.Go(func() { p.Stop(3 * time.Second) })
 	}
 	ended.Wait()
+	if h.bank != nil {
+		h.bank.stop()
+	}
 }
 
-// fulfil runs all orders. Those whose worker is to be killed go first, so that
-// no other order is on a worker that dies.
+// fulfil runs all orders. Those whose worker is to be killed go first, one by one, so
+// that no other order is on a worker that dies.
 func (h *half) fulfil(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -181,8 +173,6 @@ func (h *half) fulfil(ctx context.Context) error {
 	}
 	for _, n := range first {
 		start(n)
-	}
-	for range first {
 		select {
 		case <-h.killed:
 		case <-ctx.Done():

@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string) error {
 			return runProvider(ctx, flags, args[1:])
 		}
 	}
-	store := flags.String("store", "file", "where the guard remembers: file or redis")
+	store := flags.String("store", "file", "where the guard remembers: file, redis or postgres, which then has the charges, too")
 	data := flags.String("data", "demo-data", "directory for ledgers, logs and the file store")
 	if err := flags.Parse(args); err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -24,6 +25,8 @@ import (
 	"github.com/atmostonce/atmostonce/samples/internal/provider"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/store/redisstore"
+	"github.com/atmostonce/atmostonce/store/sqlstore"
+	"github.com/atmostonce/atmostonce/txn"
 )
 
 // Short, so that the demo is. The defaults are 60 s, 30 s and 30 s.
@@ -40,28 +43,21 @@ func runWorker(ctx context.Context, flags *flag.FlagSet, args []string) error {
 	namespace := flags.String("namespace", "", "")
 	queue := flags.String("queue", "", "")
 	providerURL := flags.String("provider", "", "")
-	storeURL := flags.String("store", "", "file:<directory> or redis:<address>; empty: unguarded")
+	booksURL := flags.String("books", "", "postgres://…; in place of -provider")
+	storeURL := flags.String("store", "", "file:<directory>, redis:<address> or postgres://…; empty: unguarded")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	payments := &order.Payments{Provider: provider.Client{URL: *providerURL}}
 	options := client.Options{
 		HostPort: *address, Namespace: *namespace,
 		Logger: log.NewStructuredLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))),
 	}
 	var reports reporter
-	if *storeURL != "" {
-		s, err := openStore(*storeURL)
-		if err != nil {
-			return err
-		}
-		guard, err := order.Guard(s, payments, interceptor.Options{
-			Lease: lease, SettleDelay: settleDelay, HoldRetry: holdRetry,
-			Observers: []observe.Observer{&reports},
-		})
-		if err != nil {
-			return err
-		}
+	payments, guard, err := openPayments(ctx, *providerURL, *booksURL, *storeURL, &reports)
+	if err != nil {
+		return err
+	}
+	if guard != nil {
 		options.Plugins = []client.Plugin{guard}
 	}
 	c, err := client.DialContext(ctx, options)
@@ -82,6 +78,43 @@ func runWorker(ctx context.Context, flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
+// openPayments returns the activities that move money, and their guard; nil without a
+// store.
+func openPayments(ctx context.Context, providerURL, booksURL, storeURL string, reports *reporter) (any, *interceptor.Guard, error) {
+	var records store.Store
+	var err error
+	if storeURL != "" {
+		if records, err = openStore(storeURL); err != nil {
+			return nil, nil, err
+		}
+	}
+	options := interceptor.Options{
+		Lease: lease, SettleDelay: settleDelay, HoldRetry: holdRetry,
+		Observers: []observe.Observer{reports},
+	}
+	if booksURL == "" {
+		payments := &order.Payments{Provider: provider.Client{URL: providerURL}}
+		if records == nil {
+			return payments, nil, nil
+		}
+		guard, err := order.Guard(records, payments, options)
+		return payments, guard, err
+	}
+	db, err := sql.Open("pgx", booksURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	payments := &order.Books{DB: db, Booked: (&books{db: db}).strike(reports)}
+	if records == nil {
+		return payments, nil, nil
+	}
+	if payments.Ledger, err = txn.Open(ctx, db, txn.Options{}); err != nil {
+		return nil, nil, err
+	}
+	guard, err := order.GuardBooks(records, payments, options)
+	return payments, guard, err
+}
+
 func openStore(url string) (store.Store, error) {
 	kind, where, _ := strings.Cut(url, ":")
 	switch kind {
@@ -89,20 +122,32 @@ func openStore(url string) (store.Store, error) {
 		return store.NewFile(where, store.FileOptions{})
 	case "redis":
 		return redisstore.New(redis.NewClient(&redis.Options{Addr: where, ContextTimeoutEnabled: true}), redisstore.Options{})
+	case "postgres":
+		db, err := sql.Open("pgx", url)
+		if err != nil {
+			return nil, err
+		}
+		return sqlstore.New(db, sqlstore.Postgres, sqlstore.Options{})
 	}
 	return nil, fmt.Errorf("no such store: %q", url)
 }
 
-// report is a line from a worker to the demo: an event of the guard, or ready.
+// report is a line from a worker to the demo: an event of the guard, ready, or a charge
+// that is committed.
 type report struct {
 	Kind     string
 	Workflow string `json:",omitempty"`
 	Attempt  int32  `json:",omitempty"`
 	NotDone  bool   `json:",omitempty"` // reconciled: there was no effect
 	Err      string `json:",omitempty"`
+
+	Charge *provider.Charge `json:",omitempty"`
 }
 
-const ready = "ready"
+const (
+	ready     = "ready"
+	committed = "committed"
+)
 
 // reporter is the guard's observer.
 type reporter struct{ mu sync.Mutex }

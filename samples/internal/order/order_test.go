@@ -1,16 +1,20 @@
 package order_test
 
 import (
+	"database/sql"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/samples/internal/order"
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/txn"
 )
 
 var book = order.Order{ID: "order-1", Item: "book", Cents: 1200}
@@ -75,6 +79,18 @@ func TestWorkflow_RefundsWhatCannotBeShipped(t *testing.T) {
 func TestGuard_AcceptsItsMarks(t *testing.T) {
 	t.Parallel()
 	guard, err := order.Guard(store.NewMemory(store.MemoryOptions{}), &order.Payments{}, interceptor.Options{})
+	require.NoError(t, err)
+	require.NotNil(t, guard)
+}
+
+func TestGuardBooks_AcceptsItsMarks(t *testing.T) {
+	t.Parallel()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "books.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	ledger, err := txn.Open(t.Context(), db, txn.Options{Apply: true})
+	require.NoError(t, err)
+	guard, err := order.GuardBooks(store.NewMemory(store.MemoryOptions{}), &order.Books{DB: db, Ledger: ledger}, interceptor.Options{})
 	require.NoError(t, err)
 	require.NotNil(t, guard)
 }
