@@ -293,7 +293,7 @@ func TestPackages_HaveExamples(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			public = public || !strings.HasSuffix(path, "_test.go")
+			public = public || !strings.HasSuffix(path, "_test.go") && !bytes.Contains(source, []byte("\npackage main\n"))
 			shown = shown || strings.HasSuffix(path, "_test.go") && bytes.Contains(source, []byte("\nfunc Example"))
 		}
 		if public && !shown {

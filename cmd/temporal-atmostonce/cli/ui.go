@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atmostonce/atmostonce/internal/ops"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/page"
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
@@ -128,6 +129,12 @@ func (a audited) Resolve(ctx context.Context, r store.Record, f resolve.Finding,
 func (a audited) Forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	now, err := a.Guard.Forget(ctx, r, d)
 	return now, a.entry("forget", r, now, d, err)
+}
+
+// Policy says what the guard does by itself.
+func (a audited) Policy(r store.Record) (once.Policy, bool) {
+	p := ops.PolicyOf(a.Guard, r)
+	return p, p != once.Policy{}
 }
 
 func (a audited) entry(action string, r, now store.Record, d resolve.Decision, err error) error {
