@@ -75,6 +75,23 @@ func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) 
 	return g.engine.Operator.Forget(ctx, r, d, policy)
 }
 
+// Policy returns the policy of the function that has the record r, with the defaults. known
+// is false where this guard has no function of that name, or does not enforce it, and
+// for a step, which may have a policy of its own.
+func (g *Guard) Policy(r store.Record) (p once.Policy, known bool) {
+	h := r.Info.Holder
+	if !g.made() || h.WorkflowID != "" || h.ActivityID != "" || h.Namespace != g.options.Namespace {
+		return once.Policy{}, false
+	}
+	if mode := g.options.Mode; mode != nil && mode(r.Info.Activity) != once.Enforce {
+		return once.Policy{}, false
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	f, known := g.funcs[r.Info.Activity]
+	return f.policy, known
+}
+
 // function returns what is known of the function whose record r is; of the type of a
 // step's result nothing is.
 func (g *Guard) function(r store.Record) (known function, policy once.Policy) {

@@ -177,3 +177,29 @@ func TestGuard_ResolvesByJSON(t *testing.T) {
 		require.Equal(t, &receipt{"ch_found"}, found)
 	})
 }
+
+func TestGuard_KnowsThePolicyOfARecord(t *testing.T) {
+	t.Parallel()
+	s := store.NewMemory(store.MemoryOptions{})
+	g := newGuardOver(t, s, atmostonce.Options{Defaults: once.Policy{InDoubt: once.Fail}})
+	charge := atmostonce.Func(g, "charge", byID, func(context.Context, event) (struct{}, error) {
+		return struct{}{}, once.MaybeDone(errors.New("no answer"))
+	})
+	_, err := charge(t.Context(), event{ID: "1"})
+	r, err := g.Find(t.Context(), refusalOf(t, err, once.InDoubt).Key)
+	require.NoError(t, err)
+	p, known := g.Policy(r)
+	require.True(t, known)
+	require.Equal(t, once.Fail, p.InDoubt)
+	step, activity, other, elsewhere := r, r, r, r
+	step.Info.Activity += "/step"
+	activity.Info.Holder.WorkflowID = "order-1"
+	other.Info.Activity = "other"
+	elsewhere.Info.Holder.Namespace = "elsewhere"
+	for _, r := range []store.Record{step, activity, other, elsewhere, {}} {
+		_, known := g.Policy(r)
+		require.False(t, known, r.Info)
+	}
+	_, known = (*atmostonce.Guard)(nil).Policy(r)
+	require.False(t, known, "nil")
+}

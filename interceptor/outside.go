@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -108,7 +109,7 @@ func (g *Guard) Resolve(ctx context.Context, r store.Record, f resolve.Finding, 
 
 // check refuses a finding that a call of r's activity could not have ended in.
 func (g *Guard) check(r store.Record, f resolve.Finding) error {
-	if h := r.Info.Holder; h.WorkflowID == "" && h.ActivityID == "" && h.ActivityRunID != "" {
+	if isOfFunction(r) {
 		return errors.New("it is the record of a function: a guard of functions decides about it")
 	}
 	return checkResult(g.registry.functions(r.Info.Activity), r.Info.Activity, f)
@@ -128,6 +129,24 @@ func (g *Guard) check(r store.Record, f resolve.Finding) error {
 // reports it, the record comes back: it is the only evidence of the effect.
 func (g *Guard) Forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	return g.engine.Operator.Forget(ctx, r, d, g.registry.policyOf(r.Info.Activity))
+}
+
+// Policy returns the policy of the activity that has the record r, with the defaults. known
+// is false where this guard has no mark of it, or does not enforce it, and for a step,
+// which may have a policy of its own.
+func (g *Guard) Policy(r store.Record) (p once.Policy, known bool) {
+	activity := r.Info.Activity
+	m, marked := g.registry.find(activity)
+	if !marked || isOfFunction(r) || strings.HasSuffix(activity, engine.ActivityOfSteps) || g.registry.marks.modeOf(m, activity) != once.Enforce {
+		return once.Policy{}, false
+	}
+	return m.policy, true
+}
+
+// isOfFunction reports whether r is of a function, and of no activity.
+func isOfFunction(r store.Record) bool {
+	h := r.Info.Holder
+	return h.WorkflowID == "" && h.ActivityID == "" && h.ActivityRunID != ""
 }
 
 // Find returns the one record whose key has the digest that an error, a log line or

@@ -350,3 +350,19 @@ func TestResolve_RefusesBadInput(t *testing.T) {
 	require.ErrorContains(t, err, "data converter")
 	require.Equal(t, store.InDoubt, only(t, s).State)
 }
+
+func TestGuard_KnowsThePolicyOfARecord(t *testing.T) {
+	t.Parallel()
+	g, r := doubted(t, store.NewMemory(store.MemoryOptions{}), once.Policy{InDoubt: once.HoldFor(time.Hour)})
+	p, known := g.Policy(r)
+	require.True(t, known)
+	require.Equal(t, once.HoldFor(time.Hour), p.InDoubt)
+	step, function, other := r, r, r
+	step.Info.Activity += "/step"
+	function.Info.Holder = store.Holder{ActivityRunID: "019b"}
+	other.Info.Activity = "unmarked"
+	for _, r := range []store.Record{step, function, other, {}} {
+		_, known := g.Policy(r)
+		require.False(t, known, r.Info)
+	}
+}

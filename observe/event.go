@@ -96,7 +96,7 @@ func (e Event) ErrorType() string {
 }
 
 // Warning is what is to be logged of the event as something that somebody should
-// look into: the notice, or in_doubt; "" if there is nothing. See Remedy.
+// look into: the notice, or in_doubt; "" if there is nothing. See Event.Remedy.
 func (e Event) Warning() Notice {
 	switch {
 	case e.Kind == KindNotice && remedies[e.Notice] != "":
@@ -105,6 +105,14 @@ func (e Event) Warning() Notice {
 		return InDoubt
 	}
 	return ""
+}
+
+// Remedy is what to do about the event's Warning, for its key; "" if there is nothing.
+func (e Event) Remedy() string {
+	if e.Digest == "" {
+		return Remedy(e.Warning())
+	}
+	return strings.ReplaceAll(Remedy(e.Warning()), "DIGEST", e.Digest)
 }
 
 // reasonLabel returns "store_down" for "atmostonce.StoreDown".

@@ -23,8 +23,8 @@ func (p printer) Begin(ctx context.Context, _ observe.Event) (context.Context, f
 			return
 		}
 		fmt.Fprintln(p.to, e.Activity, e.Outcome(), e.ErrorType())
-		if w := e.Warning(); w != "" {
-			fmt.Fprintln(p.to, observe.Remedy(w))
+		if e.Warning() != "" {
+			fmt.Fprintln(p.to, e.Remedy())
 		}
 	}
 }
@@ -34,12 +34,12 @@ func ExampleObserver() {
 	var o observe.Observer = printer{os.Stdout}
 	// What a guard does with it:
 	_, end := o.Begin(context.Background(), observe.Event{Kind: observe.KindClaim, Activity: "ChargeCard"})
-	end(observe.Event{Kind: observe.KindFail, Activity: "ChargeCard", Reason: once.InDoubt})
+	end(observe.Event{Kind: observe.KindFail, Activity: "ChargeCard", Digest: "b4b653605d0cd823", Reason: once.InDoubt})
 	_, end = o.Begin(context.Background(), observe.Event{Kind: observe.KindNotice, Activity: "ChargeCard"})
 	end(observe.Event{Kind: observe.KindNotice, Activity: "ChargeCard", Notice: observe.OtherRun})
 	// Output:
 	// ChargeCard failed in_doubt
-	// nobody knows whether the effect took place; find out at the callee, then resolve the key with Guard.Resolve
+	// nobody knows whether the effect took place; find out at the callee, then settle it: temporal atmostonce show b4b653605d0cd823
 	// ChargeCard notice other_run
 }
 

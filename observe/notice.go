@@ -37,11 +37,11 @@ func Notices() []Notice {
 const InDoubt Notice = "in_doubt"
 
 // Remedy says what to do about a notice, or about InDoubt; "" if nothing needs to be
-// done.
+// done. DIGEST in it stands for the digest of the key: see [Event.Remedy].
 func Remedy(notice Notice) string { return remedies[notice] }
 
 var remedies = map[Notice]string{
-	InDoubt:        "nobody knows whether the effect took place; find out at the callee, then resolve the key with Guard.Resolve",
+	InDoubt:        "nobody knows whether the effect took place; find out at the callee, then settle it: temporal atmostonce show DIGEST",
 	Conflict:       "two runs had the effect; compare with the callee",
 	LeaseLost:      "another call may run beside this one; compare with the callee, and raise Lease if the store was only slow",
 	NoHeader:       "a reset of this call would be another effect; install the guard, or interceptor.Workflows, on the worker that runs the workflow",
@@ -51,7 +51,7 @@ var remedies = map[Notice]string{
 	PolicyDefeated: "in some case the policy is not carried out; change what the error names",
 	OtherRun:       "equal calls of all runs of a workflow ID are one effect under this scope; if each run means its own, use keys.PerRun",
 	SameRun:        "two equal calls in one run are one effect under this scope; if both are meant, use a Key, or keys.PerCall",
-	SettleFailed:   "the outcome is not recorded, so the key goes in doubt; find out at the callee, then resolve it",
+	SettleFailed:   "the outcome is not recorded, so the key goes in doubt; find out at the callee, then settle it: temporal atmostonce show DIGEST",
 	StoreForgot:    "effects whose records are gone may happen again; compare those of the time before with their callees",
 	StoreReplaced:  "what the store had not made durable or replicated is lost; compare the last effects with their callees",
 	StoreUnsafe:    "set the store up as the error says, before records are lost",

@@ -366,3 +366,13 @@ func TestDecide_BoundsTheForm(t *testing.T) {
 		require.Equal(t, store.InDoubt, load(t, s, "k").State)
 	})
 }
+
+// What comes next is said under the policy that the guard carries out.
+func TestPage_SaysWhatThePolicyDoesNext(t *testing.T) {
+	t.Parallel()
+	s := newMemory()
+	put(t, s, bid("k"), store.InDoubt)
+	at := "/" + keys.Downstream("k")
+	require.Contains(t, ok(t, newPage(t, s, deciding(t, s)), at).body, "Every attempt waits until somebody decides here (policy Hold).")
+	require.Contains(t, ok(t, newPage(t, s, page.Options{}), at).body, "The policy of its worker decides")
+}

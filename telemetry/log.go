@@ -46,7 +46,7 @@ func (o *OTel) log(ctx context.Context, e observe.Event) {
 	r.SetEventName(event.name)
 	r.SetTimestamp(time.Now())
 	r.SetSeverity(event.severity)
-	r.SetBody(attribute.StringValue(cmp.Or(observe.Remedy(what), "an operator has decided about the key")))
+	r.SetBody(attribute.StringValue(cmp.Or(e.Remedy(), "an operator has decided about the key")))
 	r.AddAttributes(attribute.String("activity_type", e.Activity))
 	if what == observe.Erased {
 		r.AddAttributes(erasure(e)...)

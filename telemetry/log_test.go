@@ -196,6 +196,31 @@ func TestEvents_AreNotMadeWhileItSettles(t *testing.T) {
 	})
 }
 
+// What is read at night ends in the command, with the digest that it takes.
+func TestLog_EndsInTheCommandThatSettlesIt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]path{
+		"in_doubt":      {policy: under(once.Fail), before: doubted(settleDelay)},
+		"settle_failed": {before: down("settle", errors.New("no route"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, setup{policy: c.policy, change: c.change}, true)
+				c.before(w)
+				w.observe(c, surrounding)
+				command := "temporal atmostonce show " + keys.Downstream(w.key)[:16]
+				warned := w.lines.containing("WARN atmostonce: " + name)
+				require.Len(t, warned, 1)
+				require.Contains(t, warned[0], command)
+				all := w.events.emitted()
+				require.Len(t, all, 1)
+				require.Regexp(t, command+"$", all[0].Body().AsString())
+			})
+		})
+	}
+}
+
 func TestLog_WarnsOfASecondEqualCallInARun(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, setup{})

@@ -88,6 +88,9 @@ func (r Refusal) Message(again string) string {
 	}
 	switch r.Reason {
 	case once.InFlight:
+		if unreported(r.Record) {
+			next += ". " + r.reportIt()
+		}
 		return fmt.Sprintf("in flight: %s %s: %s", name, r.inFlight(), next)
 	case once.Duplicate:
 		return fmt.Sprintf("duplicate: %s belongs to %s; this call was not run: %s, policy Reject. %s", name, holder(r.Record), next, see)
@@ -130,8 +133,8 @@ func (r Refusal) inFlight() string {
 	case r.Record.State == store.Running:
 		return fmt.Sprintf("is being run by %s; this call was not run", holder(r.Record))
 	case unreported(r.Record):
-		return fmt.Sprintf("was started by %s, which had time until %s, and nobody has reported its end: %s. This call was not run",
-			holder(r.Record), r.Record.Deadline.UTC().Format(time.RFC3339), reportIt)
+		return fmt.Sprintf("was started by %s, which had time until %s, and nobody has reported its end; this call was not run",
+			holder(r.Record), r.Record.Deadline.UTC().Format(time.RFC3339))
 	case r.Record.State == store.Pending:
 		return fmt.Sprintf("was started by %s, and its end is to be reported from outside; this call was not run", holder(r.Record))
 	}
@@ -154,14 +157,19 @@ func (r Refusal) clear() string {
 		without = "If that does not clear it"
 	}
 	if unreported(r.Record) {
-		return without + ": nobody has reported the end of what that call started; " + reportIt
+		return without + ": nobody has reported the end of what that call started. " + r.reportIt()
 	}
 	until := MayActUntil(r.Record, r.SettleDelay)
-	return without + ": the last owner may act until " + shownTime(until) + "; then find out at the callee, and resolve the key with Guard.Resolve"
+	return without + ": the last owner may act until " + shownTime(until) + "; then find out at the callee, and settle it: " + r.command()
 }
 
 // reportIt says how a pending record ends.
-const reportIt = "report it with Guard.Complete (the client's CompleteActivity does not reach the record), or find out at the callee and resolve the key with Guard.Resolve"
+func (r Refusal) reportIt() string {
+	return "Report it with Guard.Complete (the client's CompleteActivity does not reach the record), or find out at the callee and settle it: " + r.command()
+}
+
+// command is what shows an operator the key, and how to go on.
+func (r Refusal) command() string { return "temporal atmostonce show " + r.Digest }
 
 // unreported reports whether the end of an asynchronous activity is overdue.
 func unreported(r store.Record) bool {

@@ -143,7 +143,7 @@ func write(logger Logger, e observe.Event) {
 	if what == "" {
 		return
 	}
-	fields := append([]any{"Notice", string(what)}, append(subject(e), "Remedy", observe.Remedy(what))...)
+	fields := append([]any{"Notice", string(what)}, append(subject(e), "Remedy", e.Remedy())...)
 	if h := e.Record.Info.Holder; h.WorkflowID != "" {
 		fields = append(fields, "HolderWorkflowID", h.WorkflowID, "HolderRunID", h.RunID)
 	}

@@ -37,7 +37,9 @@ func TestRefusal_SaysWhatThePolicyDidNotComeTo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.r.InDoubt, c.r.SettleDelay = c.policy, testDelay
+			c.r.Digest = "b4b653605d0cd823"
 			require.Contains(t, c.r.clear(), c.want)
+			require.Regexp(t, " temporal atmostonce show b4b653605d0cd823$", c.r.clear())
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/atmostonce/atmostonce/internal/engine"
+	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/resolve"
 	"github.com/atmostonce/atmostonce/store"
 )
@@ -20,6 +21,17 @@ type Resolver interface {
 	Find(ctx context.Context, digest string) (store.Record, error)
 	Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error)
 	Forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error)
+}
+
+// PolicyOf returns the policy of a record's activity or function, as the guard knows it;
+// the zero value if by does not know it, or is no guard.
+func PolicyOf(by any, r store.Record) (p once.Policy) {
+	if g, knows := by.(interface {
+		Policy(r store.Record) (once.Policy, bool)
+	}); knows {
+		p, _ = g.Policy(r)
+	}
+	return p
 }
 
 // Console looks into a store. Its methods may be called from any number of goroutines.

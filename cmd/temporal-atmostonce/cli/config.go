@@ -18,7 +18,7 @@ type profile struct {
 	Username     string      `toml:"username"`      // in place of the URL's
 	Password     string      `toml:"password"`      // likewise
 	PasswordFile string      `toml:"password_file"` // file that has it
-	Prefix       string      `toml:"prefix"`        // redisstore.Options.Prefix
+	Prefix       string      `toml:"prefix"`        // redisstore.Options.Prefix, sqlstore.Options.Prefix
 	Operator     string      `toml:"operator"`
 	Audit        string      `toml:"audit"`
 	SettleDelay  string      `toml:"settle_delay"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/converter"
@@ -104,6 +105,61 @@ func TestMain_KnowsTheUsersMarks(t *testing.T) {
 	require.Contains(t, c.ok("show", digestOf("1"), "--decode"), `{"ID":"ch_9"}`)
 	c.options.Store = nil
 	require.Equal(t, 2, c.run("list").code, "a guard without its store")
+}
+
+// What comes next is said under the policy that the guard carries out; where it carries
+// out none, or is not known, nothing is promised.
+func TestMain_SaysWhatTheUsersPolicyDoesNext(t *testing.T) {
+	t.Parallel()
+	const unknown = "The policy of its worker decides"
+	s := store.NewMemory(store.MemoryOptions{})
+	policy := once.Policy{InDoubt: once.HoldFor(7 * time.Hour)}
+	activities := func(o interceptor.Options, marks ...once.Marked) Guard {
+		o.Activities, o.DataConverter = marks, converter.GetDefaultDataConverter()
+		g, err := interceptor.New(s, o)
+		require.NoError(t, err)
+		return g
+	}
+	functions := func(o atmostonce.Options) Guard {
+		g, err := atmostonce.New(s, o)
+		require.NoError(t, err)
+		p := policy
+		p.Key = keys.From(func(in string) string { return in })
+		atmostonce.Func(g, "ChargeCard", p, func(context.Context, string) (receipt, error) { return receipt{}, nil })
+		return g
+	}
+	observed := func(string) once.Mode { return once.Observe }
+	of := func(order, activity string, function bool) string {
+		b := bidOf(order)
+		if b.Info.Activity = activity; function {
+			b.Info.Holder = store.Holder{Namespace: "shop", ActivityRunID: "019b", Worker: "19102@vm"}
+		}
+		doubt(t, s, b)
+		return digestOf(order)
+	}
+	activity, step, function, functionStep := of("1", "ChargeCard", false), of("2", "ChargeCard/step", false), of("3", "ChargeCard", true), of("4", "ChargeCard/step", true)
+	const held = "after 7h0m0s in doubt the call fails"
+	marks := once.Mark(policy, "ChargeCard")
+	for _, c := range []struct {
+		name  string
+		guard Guard
+		says  map[string]string
+	}{
+		{"a guard of activities", activities(interceptor.Options{}, marks...), map[string]string{activity: held, step: unknown, function: unknown, functionStep: unknown}},
+		{"by default", activities(interceptor.Options{Defaults: policy}, once.Mark(once.Policy{}, "ChargeCard")...), map[string]string{activity: held}},
+		{"another mark", activities(interceptor.Options{Defaults: policy}, once.Mark(once.Policy{}, "Refund")...), map[string]string{activity: unknown}},
+		{"observing", activities(interceptor.Options{Mode: observed}, marks...), map[string]string{activity: unknown}},
+		{"a guard of functions", functions(atmostonce.Options{Namespace: "shop"}), map[string]string{activity: unknown, step: unknown, function: held, functionStep: unknown}},
+		{"of another namespace", functions(atmostonce.Options{Namespace: "other"}), map[string]string{function: unknown}},
+		{"observing functions", functions(atmostonce.Options{Namespace: "shop", Mode: observed}), map[string]string{function: unknown}},
+		{"no guard", nil, map[string]string{activity: unknown, function: unknown}},
+	} {
+		tool := over(t, s)
+		tool.options.Guard = c.guard
+		for digest, says := range c.says {
+			require.Contains(t, tool.ok("show", digest), says, c.name)
+		}
+	}
 }
 
 // Records of guarded functions are decided by the guard of functions.

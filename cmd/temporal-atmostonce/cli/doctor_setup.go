@@ -13,6 +13,7 @@ import (
 
 	"github.com/atmostonce/atmostonce/internal/ops"
 	"github.com/atmostonce/atmostonce/store"
+	"github.com/atmostonce/atmostonce/store/sqlstore"
 )
 
 // checkSetup looks at what a store's own check does not refuse.
@@ -22,6 +23,8 @@ func (d *doctor) checkSetup(ctx context.Context, s store.Store) {
 		if dir, ok := d.directory(); ok {
 			d.checkDirectory(dir)
 		}
+	case *sqlstore.Store:
+		d.say(fine, "server", "settings that each connection chooses were checked for this tool's, not for the workers'")
 	default:
 		for _, c := range d.closers {
 			if client, is := c.(redis.UniversalClient); is {

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,4 +120,26 @@ func tooled(t *testing.T, env []string, args ...string) ran {
 		require.NoError(t, err)
 	}
 	return ran{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// serving starts the binary as a server that ends with the test, and returns the URL that
+// it prints.
+func serving(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = append([]string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}, env...)
+	errs, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	lines := bufio.NewReader(errs)
+	line, err := lines.ReadString('\n')
+	require.NoError(t, err)
+	go func() { _, _ = io.Copy(io.Discard, lines) }()
+	url, ok := strings.CutPrefix(strings.TrimSpace(line), "Serving ")
+	require.True(t, ok, line)
+	return url
 }

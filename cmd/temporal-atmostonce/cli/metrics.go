@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -46,14 +45,8 @@ func (t *tool) serveMetrics(ctx context.Context, listen string) error {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_, _ = w.Write([]byte(exposition(stats, err)))
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: scrapeTime}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
 	t.note("Serving http://%s/metrics", l.Addr())
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serve(ctx, l, mux)
 }
 
 // exposition writes counts in Prometheus's text format. An activity whose last record

@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"bufio"
 	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -85,7 +83,10 @@ func TestProcess_ExitsWithTheDocumentedCodes(t *testing.T) {
 		{2, "resolve " + digestOf("0") + " --not-done --done --no-result --reason x --yes"},
 		{2, "resolve " + digestOf("0") + " --not-done --result 1 --reason x --yes"},
 		{2, "resolve " + digestOf("0") + " --not-done --force --reason x --yes"},
-		{2, "purge"}, {2, "purge --older 1h --execute"}, {2, "list --store redis://:s3cret@localhost"}, {2, "list --store odd:x"}, {2, "list --settle-delay x"},
+		{2, "purge"}, {2, "purge --older 1h --execute"}, {2, "list --store redis://:s3cret@localhost"}, {2, "list --store mysql://a:s3cret@localhost/d"},
+		{2, "list --store postgres://localhost/d?password=s3cret"}, {2, "list --store postgres://localhost/d?sslpassword=s3cret"}, {2, "list --store redis-sentinel://x/0?sentinel_password=s3cret"},
+		{1, "list --store sqlite:/none"}, {1, "list --store mysql://localhost"}, {1, "list --store postgres://localhost/d?sslmode=odd"}, {2, "ui --listen 0.0.0.0:0"}, {2, "ui --listen :0"}, {2, "ui --listen example.com:80"},
+		{2, "list --store odd:x"}, {2, "list --settle-delay x"},
 		{3, "show 0123456789abcdef"}, {3, "show v1/none"}, {3, "history 0123456789abcdef"}, {3, "show -w none"},
 		{3, "resolve 0123456789abcdef --not-done --reason x --yes"},
 		{4, "resolve " + digestOf("0") + " --failed x --reason x --yes --revision 99"},
@@ -140,7 +141,7 @@ func TestProcess_TakesWhatTemporalsCLIHandsOn(t *testing.T) {
 	require.Contains(t, tooled(t, env, "-n", "other", "list").out, "no such record")
 }
 
-func TestProcess_SaysWithinSecondsThatARedisIsDead(t *testing.T) {
+func TestProcess_SaysWithinSecondsThatAServerIsDead(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // which accepts, and never answers
 	require.NoError(t, err)
@@ -150,13 +151,14 @@ func TestProcess_SaysWithinSecondsThatARedisIsDead(t *testing.T) {
 	require.NoError(t, gone.Close())
 	for _, url := range []string{
 		"redis://%s/0", "rediss://%s", "redis-sentinel://%s/0?master_name=m", "redis-cluster://%s",
+		"postgres://a@%s/d", "postgresql://a@%s/d?sslmode=require", "mysql://a@%s/d",
 	} {
 		for _, address := range []string{silent.Addr().String(), gone.Addr().String()} {
 			began := time.Now()
 			r := tooled(t, []string{"ATMOSTONCE_STORE=" + strings.Replace(url, "%s", address, 1), "ATMOSTONCE_PASSWORD=s3cret"}, "list")
 			require.Equal(t, 1, r.code)
 			require.Less(t, time.Since(began), 5*time.Second, "%s at %s", url, address)
-			require.Regexp(t, `^Error: the store redis\S*://`+regexp.QuoteMeta(address)+`\S*: it does not answer: [^\n]+\n$`, r.err)
+			require.Regexp(t, `^Error: the store [a-z-]+://`+regexp.QuoteMeta(address)+`\S*: it does not answer: [^\n]+\n$`, r.err)
 			require.NotContains(t, r.err, "s3cret")
 		}
 	}
@@ -217,14 +219,7 @@ func TestProcess_DecidesNothingWithoutItsAuditLog(t *testing.T) {
 func TestProcess_ServesMetricsOfWhatIsInDoubtNow(t *testing.T) {
 	t.Parallel()
 	dir := killWorker(t)
-	cmd := exec.CommandContext(t.Context(), binary, "metrics", "--listen", "127.0.0.1:0", "--store", urlOf(dir))
-	errs, err := cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	line, err := bufio.NewReader(errs).ReadString('\n')
-	require.NoError(t, err)
-	url := strings.TrimSpace(strings.TrimPrefix(line, "Serving "))
+	url := serving(t, nil, "metrics", "--listen", "127.0.0.1:0", "--store", urlOf(dir))
 	scrape := func() string {
 		resp, err := http.Get(url) //nolint:gosec // of this test's server
 		require.NoError(t, err)

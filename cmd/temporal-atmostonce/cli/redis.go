@@ -23,13 +23,13 @@ const (
 	answerTime = 3 * time.Second
 )
 
-var errRedisURL = errors.New("its URL cannot be read (it is not shown, since it may have a password)")
+var errURL = errors.New("its URL cannot be read (it is not shown, since it may have a password)")
 
 func openRedis(ctx context.Context, address *url.URL, p profile) (store.Store, io.Closer, error) {
 	address, prefix := ownQuery(address, p)
 	o, err := redis.ParseURL(address.String())
 	if err != nil {
-		return nil, nil, errRedisURL
+		return nil, nil, errURL
 	}
 	o.DialTimeout, o.ReadTimeout, o.MaxRetries, o.ContextTimeoutEnabled = dialTime, answerTime, 1, true
 	if err := p.TLS.apply(&o.TLSConfig); err != nil {
@@ -42,7 +42,7 @@ func openSentinel(ctx context.Context, address *url.URL, p profile) (store.Store
 	address, prefix := ownQuery(address, p)
 	o, err := redis.ParseFailoverURL(address.String())
 	if err != nil {
-		return nil, nil, errRedisURL
+		return nil, nil, errURL
 	}
 	o.DialTimeout, o.ReadTimeout, o.MaxRetries, o.ContextTimeoutEnabled = dialTime, answerTime, 1, true
 	if err := p.TLS.apply(&o.TLSConfig); err != nil {
@@ -55,7 +55,7 @@ func openCluster(ctx context.Context, address *url.URL, p profile) (store.Store,
 	address, prefix := ownQuery(address, p)
 	o, err := redis.ParseClusterURL(address.String())
 	if err != nil {
-		return nil, nil, errRedisURL
+		return nil, nil, errURL
 	}
 	o.DialTimeout, o.ReadTimeout, o.MaxRedirects, o.ContextTimeoutEnabled = dialTime, answerTime, 3, true
 	if err := p.TLS.apply(&o.TLSConfig); err != nil {
@@ -84,10 +84,11 @@ func ownQuery(address *url.URL, p profile) (rest *url.URL, prefix string) {
 	return &copied, prefix
 }
 
-// quiet drops what go-redis logs: whoever asked gets the error.
+// quiet drops what clients of stores log: whoever asked gets the error.
 type quiet struct{}
 
-func (quiet) Printf(context.Context, string, ...any) {}
+func (quiet) Printf(context.Context, string, ...any) {} // for go-redis
+func (quiet) Print(...any)                           {} // for MySQL's driver
 
 // connected returns a store on a server that answers.
 func connected(ctx context.Context, client redis.UniversalClient, prefix string) (store.Store, io.Closer, error) {
@@ -106,13 +107,18 @@ func connected(ctx context.Context, client redis.UniversalClient, prefix string)
 	return s, client, nil
 }
 
+// newTLS is TLS to a host; "": that which is dialed.
+func newTLS(host string) *tls.Config {
+	return &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+}
+
 // apply puts the profile's TLS over what the URL's scheme says.
 func (t *profileTLS) apply(to **tls.Config) error {
 	if t == nil {
 		return nil
 	}
 	if *to == nil {
-		*to = &tls.Config{MinVersion: tls.VersionTLS12}
+		*to = newTLS("")
 	}
 	c := *to
 	if t.ServerName != "" {

@@ -50,7 +50,7 @@ func newRoot(t *tool) *cobra.Command {
 	f.StringVar(&t.own.audit, "audit", "", "file that gets a line of JSON for each decision; $ATMOSTONCE_AUDIT, or standard error")
 	f.StringVar(&t.own.settleDelay, "settle-delay", "", "the guards' Options.SettleDelay, if it is not 30s")
 	root.AddCommand(newList(t), newShow(t), newResolve(t), newHistory(t), newStats(t), newReopen(t), newCorrect(t), newForget(t),
-		newDoctor(t), newPurge(t), newExport(t), newMetrics(t))
+		newDoctor(t), newPurge(t), newExport(t), newMetrics(t), newUI(t))
 	return root
 }
 

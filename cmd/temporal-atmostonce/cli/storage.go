@@ -24,6 +24,10 @@ var openers = map[string]opener{
 	"rediss":         openRedis,
 	"redis-sentinel": openSentinel,
 	"redis-cluster":  openCluster,
+	"postgres":       openPostgres,
+	"postgresql":     openPostgres,
+	"mysql":          openMySQL,
+	"sqlite":         openSQLite,
 }
 
 // schemes are those of the openers, in order.
@@ -48,7 +52,7 @@ func openStore(ctx context.Context, flag string, p profile) (store.Store, io.Clo
 	if err != nil {
 		return nil, nil, usage(errors.New("the URL of the store cannot be read (it is not shown, since it may have a password)"))
 	}
-	if _, has := address.User.Password(); has && flag != "" {
+	if flag != "" && hasPassword(address) {
 		return nil, nil, usage(errors.New("--store has a password, which everybody on this host can read: set ATMOSTONCE_PASSWORD, or ATMOSTONCE_STORE, or password_file in the profile"))
 	}
 	open, known := openers[address.Scheme]
@@ -71,6 +75,15 @@ func openStore(ctx context.Context, flag string, p profile) (store.Store, io.Clo
 		return nil, nil, fmt.Errorf("the store %s: %w", where(address), err)
 	}
 	return s, closer, nil
+}
+
+// hasPassword reports whether a URL has a password, which some drivers take from the query.
+func hasPassword(address *url.URL) bool {
+	_, has := address.User.Password()
+	for name := range address.Query() {
+		has = has || strings.Contains(strings.ToLower(name), "password")
+	}
+	return has
 }
 
 // where is a URL as it may be shown.

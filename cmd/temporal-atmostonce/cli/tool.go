@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atmostonce/atmostonce/internal/ops"
-	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 )
 
@@ -107,4 +106,6 @@ func (t *tool) guard() (Guard, error) {
 }
 
 // view returns r as it is shown.
-func (t *tool) view(r store.Record) ops.View { return ops.NewView(r, t.delay, once.Policy{}) }
+func (t *tool) view(r store.Record) ops.View {
+	return ops.NewView(r, t.delay, ops.PolicyOf(t.options.Guard, r))
+}

@@ -92,6 +92,9 @@ func (s *Server) launch(binary string, o Options) error {
 	}
 	s.Address = "127.0.0.1:" + strconv.Itoa(o.Port)
 	args := []string{"server", "start-dev", "--ip", "127.0.0.1", "--port", strconv.Itoa(o.Port)}
+	for _, setting := range []string{"frontend.WorkerHeartbeatsEnabled=true", "frontend.ListWorkersEnabled=true"} { // newer servers have both
+		args = append(args, "--dynamic-config-value", setting)
+	}
 	if o.Database != "" {
 		args = append(args, "--db-filename", o.Database)
 	}
