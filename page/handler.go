@@ -154,18 +154,18 @@ func (h *Handler) showList(ctx context.Context, w http.ResponseWriter, r *http.R
 		h.say(w, r, http.StatusBadRequest, "Not a list", err.Error()+".")
 		return
 	}
-	l := &list{Filter: f}
+	l := &list{Filter: f, reader: h.reader, showKeys: h.options.ShowKeys}
 	switch {
 	case f.IsOpen():
-		h.open(ctx, l, store.State(f.State), pageSize)
+		l.open(ctx, store.State(f.State), pageSize)
 	case f.State != "":
-		h.settled(ctx, l)
+		l.settled(ctx)
 	default:
-		h.open(ctx, l, store.InDoubt, pageSize)
-		h.open(ctx, l, store.Running, shortSize)
-		h.open(ctx, l, store.Pending, shortSize)
+		l.open(ctx, store.InDoubt, pageSize)
+		l.open(ctx, store.Running, shortSize)
+		l.open(ctx, store.Pending, shortSize)
 		if f.Workflow != "" {
-			h.settled(ctx, l)
+			l.settled(ctx)
 		}
 	}
 	if l.err != nil {

@@ -63,21 +63,24 @@ type list struct {
 	Tallies     []*tally
 	MoreTallies int  // activities that are left out
 	Namespaces  bool // there are several
-	now         time.Time
-	unreadable  int
-	err         error // why it is not complete
-	looked      int   // records, of settled ones
+
+	reader     reader
+	showKeys   bool
+	now        time.Time
+	unreadable int
+	err        error // why it is not complete
+	looked     int   // records, of settled ones
 }
 
 // open adds a section of an open state: its first lines, and how many there are.
-func (h *Handler) open(ctx context.Context, l *list, state store.State, size int) {
+func (l *list) open(ctx context.Context, state store.State, size int) {
 	f := l.Filter
 	s := section{State: string(state), Title: names[string(state)], About: about[state], Filter: f.In(string(state)), Counted: f.From.isZero()}
 	q := f.query(state)
 	if !f.From.isZero() {
-		q.After = h.at(ctx, f.From, state)
+		q.After = l.at(ctx, f.From, state)
 	}
-	for r, err := range h.reader.list(ctx, q) {
+	for r, err := range l.reader.list(ctx, q) {
 		if err != nil {
 			if l.failed(err) {
 				s.Count.More, s.Broken = true, true
@@ -98,7 +101,7 @@ func (h *Handler) open(ctx context.Context, l *list, state store.State, size int
 		}
 		s.Count.N++
 		if len(s.Lines) < size {
-			s.Lines = append(s.Lines, h.line(r))
+			s.Lines = append(s.Lines, lineOf(r, l.showKeys))
 		}
 		l.tally(r)
 	}
@@ -113,7 +116,7 @@ func (h *Handler) open(ctx context.Context, l *list, state store.State, size int
 }
 
 // at is the record after which a list of open records goes on.
-func (h *Handler) at(ctx context.Context, c cursor, state store.State) store.Record {
+func (l *list) at(ctx context.Context, c cursor, state store.State) store.Record {
 	r := store.Record{State: state}
 	switch state {
 	case store.Running:
@@ -124,7 +127,7 @@ func (h *Handler) at(ctx context.Context, c cursor, state store.State) store.Rec
 		r.Settled = c.At
 	}
 	// It may have another state meanwhile, or be gone: then those that are as old come again.
-	if found, err := h.reader.withDigest(ctx, c.Digest, 1); err == nil && len(found) == 1 {
+	if found, err := l.reader.withDigest(ctx, c.Digest, 1); err == nil && len(found) == 1 {
 		r.Key = found[0].Key
 	}
 	return r
@@ -132,7 +135,7 @@ func (h *Handler) at(ctx context.Context, c cursor, state store.State) store.Rec
 
 // settled adds a section of what is settled: its newest records. The store has no order of
 // them, so it looks at all, and keeps a page.
-func (h *Handler) settled(ctx context.Context, l *list) {
+func (l *list) settled(ctx context.Context) {
 	f := l.Filter
 	state := store.State(f.State)
 	if f.State == settled || f.State == "" {
@@ -141,7 +144,7 @@ func (h *Handler) settled(ctx context.Context, l *list) {
 	title := cmp.Or(names[f.State], names[settled])
 	s := section{State: cmp.Or(f.State, settled), Title: title, About: "Newest first.", Filter: f.In(cmp.Or(f.State, settled)), IsSettled: true}
 	var newest []store.Record
-	for r, err := range h.reader.list(ctx, f.query(state)) {
+	for r, err := range l.reader.list(ctx, f.query(state)) {
 		if err != nil {
 			if l.failed(err) {
 				s.Broken = true
@@ -165,7 +168,7 @@ func (h *Handler) settled(ctx context.Context, l *list) {
 			s.More, s.MoreName = s.Filter.next(s.Lines[i-1]).URL(), "Next "+grouped(pageSize)
 			break
 		}
-		s.Lines = append(s.Lines, h.line(r))
+		s.Lines = append(s.Lines, lineOf(r, l.showKeys))
 	}
 	l.Sections = append(l.Sections, s)
 }
@@ -310,15 +313,15 @@ func (l *list) boundTallies(state store.State) {
 	}
 }
 
-// line is how a list shows a record.
-func (h *Handler) line(r store.Record) line {
+// lineOf is how a list shows a record.
+func lineOf(r store.Record, showKey bool) line {
 	digest := keys.Downstream(r.Key)
 	l := line{
 		Digest: digest, Short: digest[:16], Activity: brief(r.Info.Activity), Namespace: brief(r.Info.Holder.Namespace),
 		Workflow: brief(r.Info.Holder.WorkflowID), State: string(r.State), Name: names[string(r.State)], Attempt: r.Info.Holder.Attempt,
 		Since: momentOf(r.Since(), r.Now), Note: note(r), since: r.Since(),
 	}
-	if h.options.ShowKeys {
+	if showKey {
 		l.Key = brief(r.Key)
 	}
 	return l

@@ -79,7 +79,7 @@ func (h *Handler) find(ctx context.Context, w http.ResponseWriter, r *http.Reque
 
 func (h *Handler) sheet(r store.Record) sheet {
 	v := ops.NewView(r, h.options.SettleDelay, ops.PolicyOf(h.options.Resolver, r))
-	s := sheet{line: h.line(r), Facts: h.facts(r, v)}
+	s := sheet{line: lineOf(r, h.options.ShowKeys), Facts: h.facts(r, v)}
 	for _, m := range v.History {
 		s.Timeline = append(s.Timeline, event{momentOf(m.At, r.Now), ops.Text(m.Text, maxEvent)})
 	}
