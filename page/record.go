@@ -105,7 +105,7 @@ func (h *Handler) sheet(r store.Record) sheet {
 func (h *Handler) commands(v ops.View) []string {
 	all := []string{h.options.Command + " show " + v.Digest}
 	if v.State == store.InDoubt || v.State == store.Pending {
-		for _, finding := range []string{"--done", "--failed '…'", "--not-done"} {
+		for _, finding := range []string{"--done --result '…'", "--failed '…'", "--not-done"} {
 			all = append(all, h.options.Command+" resolve "+v.Digest+" "+finding+" --reason '…'")
 		}
 	}
