@@ -13,7 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
-	_ "modernc.org/sqlite"
+	_ "modernc.org/sqlite" // which registers itself as sqlite
 
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/store/sqlstore"
