@@ -30,13 +30,19 @@ func newCrash(t *testing.T, policy string, before bool, c call, next func(s *sce
 	t.Helper()
 	s := newScene(t, client.Options{})
 	s.openFile()
+	return s, s.crash(policy, before, c, next)
+}
+
+// crash is newCrash in a scene with the store of one's choice.
+func (s *scene) crash(policy string, before bool, c call, next func(s *scene) body) client.WorkflowRun {
+	s.t.Helper()
 	run := s.killed(policy, before, c)
 	b := s.charge
 	if next != nil {
 		b = next(s)
 	}
 	s.work(policies(s.ledger)[policy], b)
-	return s, run
+	return run
 }
 
 // resolve decides as an operator would, about the record as it is.

@@ -27,6 +27,7 @@ const doomedVariable = "E2E_DOOMED"
 // doomed says what such a worker does.
 type doomed struct {
 	Address, Queue, Dir string
+	Postgres            string // the database that has the store; "": a directory in Dir
 	Policy              string
 	// Before has it wait to be killed before the effect instead of after it.
 	Before bool
@@ -38,7 +39,7 @@ func beDoomed(role string) error {
 	if err := json.Unmarshal([]byte(role), &d); err != nil {
 		return err
 	}
-	s, err := store.NewFile(filepath.Join(d.Dir, "store"), store.FileOptions{})
+	s, err := d.openStore()
 	if err != nil {
 		return err
 	}
@@ -69,12 +70,20 @@ func beDoomed(role string) error {
 	select {}
 }
 
+func (d doomed) openStore() (store.Store, error) {
+	if d.Postgres == "" {
+		return store.NewFile(filepath.Join(d.Dir, "store"), store.FileOptions{})
+	}
+	s, _, err := openSQL(d.Postgres)
+	return s, err
+}
+
 // killed runs a call on a worker in a process of its own, and kills that
 // process once the body has written its line and before it can return. It
 // returns the workflow's run; no worker is left.
 func (s *scene) killed(policy string, before bool, c call) client.WorkflowRun {
 	s.t.Helper()
-	role, err := json.Marshal(doomed{Address: server.Address, Queue: s.name, Dir: s.dir, Policy: policy, Before: before})
+	role, err := json.Marshal(doomed{Address: server.Address, Queue: s.name, Dir: s.dir, Postgres: s.postgres, Policy: policy, Before: before})
 	require.NoError(s.t, err)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), doomedVariable+"="+string(role))

@@ -34,15 +34,16 @@ const (
 
 // scene is what one test works with.
 type scene struct {
-	t       *testing.T
-	name    string // task queue, and prefix of the workflow IDs
-	dir     string
-	ledger  ledger
-	store   store.Store
-	events  *events
-	options client.Options // of every client, but for the guard
-	client  client.Client  // without a guard
-	runs    []client.WorkflowRun
+	t        *testing.T
+	name     string // task queue, and prefix of the workflow IDs
+	dir      string
+	ledger   ledger
+	store    store.Store
+	postgres string // the database that has the store; "": none
+	events   *events
+	options  client.Options // of every client, but for the guard
+	client   client.Client  // without a guard
+	runs     []client.WorkflowRun
 }
 
 // newScene connects to the server with these converters and starts a worker for
