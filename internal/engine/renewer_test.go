@@ -54,7 +54,9 @@ type noticed struct {
 }
 
 func (n *noticed) Begin(ctx context.Context, e observe.Event) (context.Context, func(observe.Event)) {
-	<-time.After(n.hangs)
+	if n.hangs > 0 {
+		<-time.After(n.hangs)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if e.Kind == observe.KindNotice {
