@@ -19,10 +19,9 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/atmostonce/atmostonce/activity"
+	once "github.com/atmostonce/atmostonce/activity"
 	"github.com/atmostonce/atmostonce/interceptor"
 	"github.com/atmostonce/atmostonce/keys"
-	"github.com/atmostonce/atmostonce/once"
 	"github.com/atmostonce/atmostonce/store"
 	"github.com/atmostonce/atmostonce/txn"
 )
@@ -39,7 +38,7 @@ type transferring = func(context.Context, transferIn) (receipt, error)
 func activityGuard(t *testing.T, s store.Store, d *txn.DB, seals converter.DataConverter) *interceptor.Guard {
 	t.Helper()
 	g, err := interceptor.New(s, interceptor.Options{
-		Activities: activity.Mark(once.Policy{Key: byTransfer, Scope: keys.PerWorkflow, InDoubt: d.Decides()}, "Transfer"), DataConverter: seals,
+		Activities: once.Mark(once.Policy{Key: byTransfer, Scope: keys.PerWorkflow, InDoubt: d.Decides()}, "Transfer"), DataConverter: seals,
 		Lease: 300 * time.Millisecond, SettleDelay: time.Hour, HoldRetry: 50 * time.Millisecond,
 	})
 	require.NoError(t, err)
