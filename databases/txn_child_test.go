@@ -37,6 +37,8 @@ type work struct {
 	Redis   string // or its address
 	IDs     []string
 	Own     bool // a transaction of one's own, with Done
+	// Activity: it is an activity, and not a function.
+	Activity bool
 	// Point is where the child kills itself: "claimed", "written", "commit", "in commit",
 	// "committed", "answered", "anywhere"; or what else happens to it: "lost" and "undone" are
 	// commits without an answer. Nth is which time it comes there.
@@ -121,6 +123,9 @@ func (w work) run(t *testing.T) {
 	require.NoError(t, err)
 	transfer := atmostonce.Func(g, "transfer", once.Policy{Key: keys.From(func(in transferIn) string { return in.ID })}, w.body(b, d, at))
 	require.NoError(t, g.Err())
+	if w.Activity {
+		transfer = attemptOf(t, activityGuard(t, w.openRecords(t), d, nil), w.body(b, d, at))
+	}
 	together(len(w.IDs), func(i int) {
 		r, err := w.persist(t.Context(), transfer, w.IDs[i])
 		if err != nil {
