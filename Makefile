@@ -42,7 +42,7 @@ check: ## build and vet everything, and run the tests that need nothing but Go, 
 
 .PHONY: sdk
 sdk: ## run the tests of what uses Temporal's SDK, and the end-to-end tests, with another version of it (SDK=v1.51.0)
-	@tools/need redis-server gcc g++ promtool $(if $(filter Linux,$(shell uname)),strace)
+	@tools/need redis-server gcc g++ promtool postgres $(if $(filter Linux,$(shell uname)),strace)
 	@cd samples && go run ./internal/cmd/tools temporal-cli
 	@echo "testing with SDK $(SDK) and the race detector (the first time, compiling takes minutes)"
 	@for module in . samples; do \
