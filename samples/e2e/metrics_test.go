@@ -119,7 +119,7 @@ func requireTemporalLabels(t *testing.T, scraped map[string][]series, metric str
 
 // harmless are the notices that no alert is about.
 var harmless = map[observe.Notice]bool{
-	observe.RenewFailed: true, observe.SettleDelayed: true, observe.Reconciled: true,
+	observe.RenewFailed: true, observe.SettleDelayed: true, observe.Reconciled: true, observe.Overruled: true,
 	observe.NoHeader: true, observe.OneAttempt: true, observe.PolicyDefeated: true, observe.Resolved: true, observe.Erased: true, observe.Observed: true,
 }
 
