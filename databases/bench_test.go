@@ -150,8 +150,8 @@ func newBare(b *testing.B, k sqlKind, db *sql.DB) bare {
 		db: db, insert: "INSERT INTO bare (k, v) VALUES (?, ?)", update: "UPDATE bare SET v = ? WHERE k = ?", choose: "SELECT v FROM bare WHERE k = ?",
 		held: make([]byte, 700), done: make([]byte, 950), // about what records take
 	}
-	kind := map[sqlstore.Dialect]string{sqlstore.Postgres: "bytea", sqlstore.MySQL: "blob", sqlstore.SQLite: "blob"}[k.dialect]
-	if k.dialect == sqlstore.Postgres {
+	kind := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "bytea", sqlstore.MySQL: "blob", sqlstore.SQLite: "blob"}[k.dialect]
+	if k.dialect == sqlstore.PostgreSQL {
 		x.insert, x.update, x.choose = "INSERT INTO bare (k, v) VALUES ($1, $2)", "UPDATE bare SET v = $1 WHERE k = $2", "SELECT v FROM bare WHERE k = $1"
 	}
 	_, err := db.ExecContext(b.Context(), "CREATE TABLE bare (k varchar(200) PRIMARY KEY, v "+kind+")")

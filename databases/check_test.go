@@ -231,12 +231,12 @@ func TestSQL_RefusesWhatIsNoName(t *testing.T) {
 	for _, o := range []sqlstore.Options{
 		{Prefix: `a"; DROP TABLE x; --`}, {Schema: "a.b"}, {Prefix: "1"}, {Schema: "é"}, {Prefix: strings.Repeat("a", 41)},
 	} {
-		_, err := sqlstore.New(db, sqlstore.Postgres, o)
+		_, err := sqlstore.New(db, sqlstore.PostgreSQL, o)
 		require.ErrorIs(t, err, store.ErrInvalid, "%+v", o)
 	}
 	_, err := sqlstore.New(db, "oracle", sqlstore.Options{})
 	require.ErrorIs(t, err, store.ErrInvalid)
-	_, err = sqlstore.New(nil, sqlstore.Postgres, sqlstore.Options{})
+	_, err = sqlstore.New(nil, sqlstore.PostgreSQL, sqlstore.Options{})
 	require.ErrorIs(t, err, store.ErrInvalid)
 	_, err = sqlstore.New(db, sqlstore.SQLite, sqlstore.Options{Schema: "main"})
 	require.ErrorIs(t, err, store.ErrInvalid)

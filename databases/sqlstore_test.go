@@ -17,7 +17,7 @@ import (
 
 // sqlKinds are the databases, with a new and empty one for each call.
 var sqlKinds = []sqlKind{
-	{sqlstore.Postgres, "pgx", func(tb testing.TB) string {
+	{sqlstore.PostgreSQL, "pgx", func(tb testing.TB) string {
 		tb.Helper()
 		_, dsn := newPostgres(tb)
 		return dsn

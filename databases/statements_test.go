@@ -95,7 +95,7 @@ func (c dsnConnector) Driver() driver.Driver                        { return c.d
 func TestSQL_TakesSoManyStatements(t *testing.T) {
 	t.Parallel()
 	want := map[sqlstore.Dialect]map[string]int64{
-		sqlstore.Postgres: {
+		sqlstore.PostgreSQL: {
 			"claim": 1, "renewal": 1, "settle": 1, "duplicate": 1, "release": 2, "claim of a tombstone": 2,
 			"settle by another process": 2, "takeover": 2, "resolve": 2, "look": 1, "listing": 1,
 		},

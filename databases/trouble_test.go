@@ -376,7 +376,7 @@ func TestSQL_RefusesWhatIsCorrupt(t *testing.T) {
 
 // argument stands for the first argument of a statement.
 func (k sqlKind) argument() string {
-	if k.dialect == sqlstore.Postgres {
+	if k.dialect == sqlstore.PostgreSQL {
 		return "$1"
 	}
 	return "?"
@@ -403,7 +403,7 @@ func TestSQL_SweepsWhatHasExpired(t *testing.T) {
 
 		removed := 0
 		for round := range 3 {
-			if round == 1 && k.dialect == sqlstore.Postgres {
+			if round == 1 && k.dialect == sqlstore.PostgreSQL {
 				tx, err := openDB(t, k.driver, dsn).BeginTx(t.Context(), nil)
 				require.NoError(t, err)
 				_, err = tx.ExecContext(t.Context(), "UPDATE atmostonce_records SET fence = fence WHERE expires = 1")

@@ -217,7 +217,8 @@ type Executor interface {
 }
 
 // Done writes down, in a transaction of your own, that the effect of the guarded call
-// takes place with it. Call it as the last thing before the commit, with the result of the
+// takes place with it. The transaction must be of the ledger's own database, which is not
+// checked: a marker in another one would not be found. Call it as the last thing before the commit, with the result of the
 // call: that is what the guard records. The policy of the call must be that of Decides
 // ([ErrOtherLedger]), because the guard asks the database, once the function has ended,
 // whether the transaction was committed. If it was, that is the answer, whatever the

@@ -38,10 +38,6 @@ type Call struct {
 	// returns from now on, this is what the guard records and answers. A second
 	// effect of one call is refused: it returns an error then.
 	Committed func(o Outcome) error
-	// SettleIn, where the guard's store is in the database of a transaction, settles the
-	// record in that transaction; nil where it is not. Its argument is the transaction, as the store
-	// knows it. ok is false if the store is in another database.
-	SettleIn func(ctx context.Context, tx any, o Outcome) (ok bool, err error)
 }
 
 // Key is that of a call in a context; see FromContext. A context may make the call when it

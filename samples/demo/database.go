@@ -48,7 +48,7 @@ func (h *half) openBooks(ctx context.Context) (*books, error) {
 	if h.storeURL == "" {
 		return b, nil
 	}
-	records, err := sqlstore.New(b.db, sqlstore.Postgres, sqlstore.Options{})
+	records, err := sqlstore.New(b.db, sqlstore.PostgreSQL, sqlstore.Options{})
 	if err == nil {
 		err = records.Migrate(ctx)
 	}

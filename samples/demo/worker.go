@@ -127,7 +127,7 @@ func openStore(url string) (store.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		return sqlstore.New(db, sqlstore.Postgres, sqlstore.Options{})
+		return sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Options{})
 	}
 	return nil, fmt.Errorf("no such store: %q", url)
 }

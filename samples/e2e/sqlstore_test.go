@@ -45,7 +45,7 @@ func openSQL(dsn string) (*sqlstore.Store, *sql.DB, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := sqlstore.New(db, sqlstore.Postgres, sqlstore.Options{})
+	s, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Options{})
 	return s, db, err
 }
 

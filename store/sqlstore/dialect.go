@@ -14,9 +14,9 @@ type Dialect string
 // The dialects. Any driver of database/sql will do whose errors say the database's
 // number or SQLSTATE.
 const (
-	Postgres Dialect = "postgres" // PostgreSQL 14 or newer
-	MySQL    Dialect = "mysql"    // MySQL 8.0 or newer, MariaDB 10.6 or newer; with InnoDB
-	SQLite   Dialect = "sqlite"   // SQLite 3.38 or newer; one host
+	PostgreSQL Dialect = "postgres" // PostgreSQL 14 or newer
+	MySQL      Dialect = "mysql"    // MySQL 8.0 or newer, MariaDB 10.6 or newer; with InnoDB
+	SQLite     Dialect = "sqlite"   // SQLite 3.38 or newer; one host
 )
 
 // dialect is what a database understands, with the names of a store. In the statements
@@ -52,9 +52,9 @@ type dialect struct {
 
 // with returns the dialect with the names of a store.
 func (d Dialect) with(o Options) (*dialect, error) {
-	made := map[Dialect]func() *dialect{Postgres: postgres, MySQL: mysql, SQLite: sqlite}[d]
+	made := map[Dialect]func() *dialect{PostgreSQL: postgres, MySQL: mysql, SQLite: sqlite}[d]
 	if made == nil {
-		return nil, fmt.Errorf("store: sql: %w: the dialect %q; it is Postgres, MySQL or SQLite", store.ErrInvalid, string(d))
+		return nil, fmt.Errorf("store: sql: %w: the dialect %q; it is PostgreSQL, MySQL or SQLite", store.ErrInvalid, string(d))
 	}
 	if o.Prefix == "" {
 		o.Prefix = "atmostonce_"

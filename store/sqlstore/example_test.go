@@ -16,7 +16,7 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatalln(err)
 	}
-	s, err := sqlstore.New(db, sqlstore.Postgres, sqlstore.Options{})
+	s, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Options{})
 	if err != nil {
 		log.Fatalln(err)
 	}

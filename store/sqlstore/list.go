@@ -90,7 +90,7 @@ func (l *listing) inState(ctx context.Context, state store.State) {
 	}
 	for {
 		args := []any{string(state), since, since, last, l.low, l.high}
-		if l.dialect.name == Postgres {
+		if l.dialect.name == PostgreSQL {
 			args = slices.Delete(args, 1, 2) // it compares both at once
 		}
 		rows, more, err := l.page(ctx, l.dialect.byState, args...)

@@ -43,7 +43,7 @@ func openPostgres(ctx context.Context, address *url.URL, p profile) (store.Store
 			}
 		}
 	}
-	return database(ctx, stdlib.OpenDB(*c), sqlstore.Postgres, own)
+	return database(ctx, stdlib.OpenDB(*c), sqlstore.PostgreSQL, own)
 }
 
 func openMySQL(ctx context.Context, address *url.URL, p profile) (store.Store, io.Closer, error) {

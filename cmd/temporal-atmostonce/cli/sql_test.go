@@ -36,7 +36,7 @@ func TestSQL_IsOpenedByURL(t *testing.T) {
 		"PostgreSQL": func(t *testing.T) (string, string, string, sqlstore.Dialect) {
 			t.Helper()
 			s := newDatabaseServer(t, dbserver.Postgres)
-			return "pgx", s.DSN("postgres"), "postgres://postgres:s3cret@" + s.Addr() + "/postgres?sslmode=disable", sqlstore.Postgres
+			return "pgx", s.DSN("postgres"), "postgres://postgres:s3cret@" + s.Addr() + "/postgres?sslmode=disable", sqlstore.PostgreSQL
 		},
 		"MariaDB": func(t *testing.T) (string, string, string, sqlstore.Dialect) {
 			t.Helper()
