@@ -218,12 +218,13 @@ type Executor interface {
 
 // Done writes down, in a transaction of your own, that the effect of the guarded call
 // takes place with it. The transaction must be of the ledger's own database, which is not
-// checked: a marker in another one would not be found. Call it as the last thing before the commit, with the result of the
-// call: that is what the guard records. The policy of the call must be that of Decides
-// ([ErrOtherLedger]), because the guard asks the database, once the function has ended,
-// whether the transaction was committed. If it was, that is the answer, whatever the
-// function returns; if it was not, the effect did not take place, and the call is an error
-// even if the function returns none. This costs a SELECT, which Do does not need.
+// checked: a marker in another one would not be found. Call it as the last thing before
+// the commit, with the result of the call: that is what the guard records. The policy of
+// the call must be that of Decides ([ErrOtherLedger]), because the guard asks the
+// database, once the function has ended, whether the transaction was committed. If it was,
+// that is the answer, whatever the function returns; if it was not, the effect did not
+// take place, and the call is an error even if the function returns none. This costs a
+// SELECT, which Do does not need.
 //
 // An error of Done means: roll back, and return the error. On a conflict with another
 // transaction the whole of it may be tried again.
