@@ -72,28 +72,28 @@ func (t *tool) decide(ctx context.Context, d decision) error {
 	if err := t.confirm(r, &d); err != nil {
 		return err
 	}
-	now, err := t.write(ctx, r, d, by)
+	now, unlogged, err := t.write(ctx, r, d, by)
 	if err != nil {
-		return err
+		return errors.Join(err, unlogged)
 	}
-	return t.report(ctx, r, now, d, by)
+	return errors.Join(t.report(ctx, r, now, d, by), unlogged)
 }
 
-// write has the guard decide, and the audit log say so.
-func (t *tool) write(ctx context.Context, r store.Record, d decision, by string) (store.Record, error) {
+// write has the guard decide, and the audit log say so. unlogged is why that has not: what
+// was decided is decided.
+func (t *tool) write(ctx context.Context, r store.Record, d decision, by string) (now store.Record, unlogged, err error) {
 	log, err := t.openAudit()
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
 	defer log.close()
 	g, err := t.guard()
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, decideTime)
 	defer cancel()
 	said := resolve.Decision{By: by, Why: d.reason, Force: d.force && r.State == store.Running}
-	var now store.Record
 	if d.to == store.Absent {
 		now, err = g.Forget(ctx, r, said)
 	} else {
@@ -104,9 +104,8 @@ func (t *tool) write(ctx context.Context, r store.Record, d decision, by string)
 	if err != nil {
 		err = inWordsOfFlags(err)
 		entry.To, entry.Error = "", err.Error()
-		return now, errors.Join(err, log.write(entry))
 	}
-	return now, log.write(entry)
+	return now, log.write(entry), err
 }
 
 // report says what was decided.

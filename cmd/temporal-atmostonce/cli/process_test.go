@@ -216,6 +216,17 @@ func TestProcess_DecidesNothingWithoutItsAuditLog(t *testing.T) {
 	require.Contains(t, tooled(t, env, "list").out, "6 in doubt")
 }
 
+// A disk that is full by then is an error, but nobody may believe that nothing was decided.
+func TestProcess_SaysThatItHasDecidedAlthoughItsAuditLogIsFull(t *testing.T) {
+	t.Parallel()
+	env := []string{"ATMOSTONCE_STORE=" + urlOf(killWorker(t))}
+	r := tooled(t, env, "resolve", digestOf("0"), "--failed", "x", "--reason", "x", "--yes", "--audit", "/dev/full")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.out, digestOf("0"), "what was decided")
+	require.Contains(t, r.err, "the audit log has no line of this")
+	require.Contains(t, tooled(t, env, "list").out, "5 in doubt")
+}
+
 func TestProcess_ServesMetricsOfWhatIsInDoubtNow(t *testing.T) {
 	t.Parallel()
 	dir := killWorker(t)

@@ -60,7 +60,7 @@ func (p *purger) run(ctx context.Context) error {
 		return err
 	}
 	sum := purged{DryRun: !p.execute}
-	var first error
+	var first, stopped error
 	f := ops.Filter{States: []store.State{store.Succeeded, store.Failed}, Namespace: p.host.namespace, Activity: p.activity, Older: p.older}
 	for r, err := range c.List(ctx, f) {
 		if err != nil {
@@ -70,14 +70,15 @@ func (p *purger) run(ctx context.Context) error {
 		if !p.execute {
 			continue
 		}
-		if _, err := p.write(ctx, r, decision{action: "purge", reason: p.reason, to: store.Absent}, by); err != nil {
-			sum.Kept++
-			if first == nil {
-				first = err
-			}
-			continue
+		_, unlogged, err := p.write(ctx, r, decision{action: "purge", reason: p.reason, to: store.Absent}, by)
+		if err == nil {
+			sum.Erased++
+		} else if sum.Kept++; first == nil {
+			first = err
 		}
-		sum.Erased++
+		if stopped = unlogged; stopped != nil { // nothing more is erased of which the log would have no line
+			break
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -90,5 +91,5 @@ func (p *purger) run(ctx context.Context) error {
 	if first != nil {
 		first = fmt.Errorf("%s kept, the first because: %w", count(sum.Kept, "record is", "records are"), first)
 	}
-	return errors.Join(p.value(sum), first)
+	return errors.Join(p.value(sum), first, stopped)
 }

@@ -63,7 +63,7 @@ func (t *tool) serveUI(ctx context.Context, listen string, decides bool) error {
 		if err != nil {
 			return err
 		}
-		o.Resolver, o.User = audited{g, log}, func(*http.Request) (string, error) { return by, nil }
+		o.Resolver, o.User = audited{g, log, t.note}, func(*http.Request) (string, error) { return by, nil }
 	}
 	p, err := page.New(c.Store, o)
 	if err != nil {
@@ -116,19 +116,22 @@ func isLoopback(address string) bool {
 // audited is a guard whose decisions are in the audit log.
 type audited struct {
 	Guard
-	log auditLog
+	log  auditLog
+	note func(format string, args ...any)
 }
 
 // Resolve implements page.Resolver.
 func (a audited) Resolve(ctx context.Context, r store.Record, f resolve.Finding, d resolve.Decision) (store.Record, error) {
 	now, err := a.Guard.Resolve(ctx, r, f, d)
-	return now, a.entry("resolve", r, now, d, err)
+	a.entry("resolve", r, now, d, err)
+	return now, err
 }
 
 // Forget implements page.Resolver.
 func (a audited) Forget(ctx context.Context, r store.Record, d resolve.Decision) (store.Record, error) {
 	now, err := a.Guard.Forget(ctx, r, d)
-	return now, a.entry("forget", r, now, d, err)
+	a.entry("forget", r, now, d, err)
+	return now, err
 }
 
 // Policy says what the guard does by itself.
@@ -137,11 +140,15 @@ func (a audited) Policy(r store.Record) (once.Policy, bool) {
 	return p, p != once.Policy{}
 }
 
-func (a audited) entry(action string, r, now store.Record, d resolve.Decision, err error) error {
+// entry writes a line of the audit log. That it cannot be kept changes nothing of the
+// decision, and so nothing of what the page says of it.
+func (a audited) entry(action string, r, now store.Record, d resolve.Decision, err error) {
 	e := ops.NewEntry(action, r, now, d.By, d.Why)
 	e.Force = d.Force
 	if err != nil {
 		e.To, e.Error = "", err.Error()
 	}
-	return errors.Join(err, a.log.write(e))
+	if unlogged := a.log.write(e); unlogged != nil {
+		a.note("%s %s: %v", action, e.Digest, unlogged)
+	}
 }

@@ -63,11 +63,7 @@ func TestUI_DecidesAsTheOperator(t *testing.T) {
 	store, audit := urlOf(killWorker(t)), filepath.Join(t.TempDir(), "audit.jsonl")
 	page := serving(t, nil, "ui", "--store", store, "--resolve", "--operator", "ann", "--audit", audit)
 	address := page + keys.Downstream(killedBid("3").Key)
-	_, text := browse(t, http.MethodGet, address+"?decide=failed", "", nil)
-	form := url.Values{"why": {"INC-812"}, "sure": {"yes"}, "error": {"card expired"}}
-	for _, hidden := range regexp.MustCompile(`<input type="hidden" name="([a-z]+)" value="([^"]*)"`).FindAllStringSubmatch(text, -1) {
-		form.Set(hidden[1], hidden[2])
-	}
+	form := filled(t, address)
 	code, text := browse(t, http.MethodPost, address, "evil.example", form)
 	require.Equal(t, http.StatusMisdirectedRequest, code, text)
 	require.Contains(t, tooled(t, nil, "list", "--store", store).out, "6 in doubt")
@@ -79,4 +75,26 @@ func TestUI_DecidesAsTheOperator(t *testing.T) {
 	var entry map[string]any
 	require.NoError(t, json.Unmarshal(log, &entry), "one line: %s", log)
 	require.Subset(t, entry, map[string]any{"action": "resolve", "digest": digestOf("3"), "by": "ann", "why": "INC-812", "to": "failed"})
+}
+
+func TestUI_SaysWhatItHasRecordedAlthoughItsAuditLogIsFull(t *testing.T) {
+	t.Parallel()
+	store := urlOf(killWorker(t))
+	page := serving(t, nil, "ui", "--store", store, "--resolve", "--operator", "ann", "--audit", "/dev/full")
+	address := page + keys.Downstream(killedBid("3").Key)
+	code, text := browse(t, http.MethodPost, address, "", filled(t, address))
+	require.Equal(t, http.StatusOK, code, text)
+	require.NotContains(t, text, "Nothing was recorded")
+	require.Contains(t, tooled(t, nil, "show", digestOf("3"), "--store", store).out, "by ann: INC-812")
+}
+
+// filled is the form by which a call is ended with an error, as somebody fills it in.
+func filled(t *testing.T, address string) url.Values {
+	t.Helper()
+	_, text := browse(t, http.MethodGet, address+"?decide=failed", "", nil)
+	form := url.Values{"why": {"INC-812"}, "sure": {"yes"}, "error": {"card expired"}}
+	for _, hidden := range regexp.MustCompile(`<input type="hidden" name="([a-z]+)" value="([^"]*)"`).FindAllStringSubmatch(text, -1) {
+		form.Set(hidden[1], hidden[2])
+	}
+	return form
 }
